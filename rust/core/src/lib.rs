@@ -1,0 +1,14 @@
+//! What kernelwire does to a Jupyter kernel message, without Python and without sockets.
+//!
+//! A message arrives from ZeroMQ as frames, is split at `<IDS|MSG>` ([`parts`]), looked into just
+//! far enough to apply stock's rules ([`peek`], [`limit`]), and leaves as a websocket frame
+//! ([`wire`]). [`pump`] puts these together for a whole batch.
+//!
+//! Nothing here trusts its input: every count, offset and length is checked before use.
+#![forbid(unsafe_code)]
+
+pub mod limit;
+pub mod parts;
+pub mod peek;
+pub mod pump;
+pub mod wire;

@@ -1,0 +1,390 @@
+//! Reads a few fields of a JSON object without building a tree.
+//!
+//! The whole document is checked against the grammar on the way, so that what is found is what a
+//! parser would have found: the last of several equal keys, keys in any order and any escaping,
+//! whitespace anywhere. Where this reader cannot be sure that Python's parsers would agree, it
+//! says [`Undecided`] and the caller asks Python. That covers invalid JSON, surrogate escapes
+//! (parsers differ on lone ones), nesting and numbers beyond what parsers accept alike.
+//!
+//! Source: RFC 8259; the parsers behind `jupyter_client.session.Session.unpack` are `orjson` and
+//! Python's `json`.
+
+use std::borrow::Cow;
+use std::str;
+
+/// Nesting up to which all parsers agree; real headers have 2 levels.
+const MAX_DEPTH: usize = 64;
+
+/// Length of a number up to which all parsers agree: Python refuses integers of 4,301 digits.
+const MAX_NUMBER: usize = 256;
+
+/// The document is not one that this reader can vouch for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Undecided;
+
+/// The value of a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value<'a> {
+    /// A string, with its escapes resolved.
+    Text(Cow<'a, str>),
+    /// Anything else, as it stands in the document.
+    Other(&'a str),
+}
+
+/// What [`fields`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fields<'a, const N: usize> {
+    /// The values of the keys asked for, in their order.
+    pub values: [Option<Value<'a>>; N],
+    /// How many other keys the object has.
+    pub others: usize,
+}
+
+/// Finds the values of `keys` in the object that `json` holds.
+///
+/// [`Undecided`] where `json` is not a valid object, or is one on which parsers may differ.
+pub fn fields<'a, const N: usize>(
+    json: &'a [u8],
+    keys: [&str; N],
+) -> Result<Fields<'a, N>, Undecided> {
+    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut found = Fields { values: [const { None }; N], others: 0 };
+    reader.space();
+    reader.members(|reader, key| {
+        let slot = keys.iter().position(|wanted| *wanted == key);
+        let value = reader.value_of(slot.is_some())?;
+        match slot.and_then(|index| found.values.get_mut(index)) {
+            Some(place) => *place = value,
+            None => found.others = found.others.saturating_add(1),
+        }
+        Ok(())
+    })?;
+    reader.space();
+    if reader.at == reader.text.len() { Ok(found) } else { Err(Undecided) }
+}
+
+/// The string value of `key`; `None` where the object lacks the key.
+///
+/// [`Undecided`] also where the value is no string.
+pub fn text<'a>(json: &'a [u8], key: &str) -> Result<Option<Cow<'a, str>>, Undecided> {
+    let [value] = fields(json, [key])?.values;
+    match value {
+        None => Ok(None),
+        Some(Value::Text(text)) => Ok(Some(text)),
+        Some(Value::Other(_)) => Err(Undecided),
+    }
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn peek(&self) -> Option<u8> {
+        self.text.as_bytes().get(self.at).copied()
+    }
+
+    fn advance(&mut self, bytes: usize) {
+        self.at = self.at.saturating_add(bytes);
+    }
+
+    fn slice(&self, from: usize, to: usize) -> Result<&'a str, Undecided> {
+        self.text.get(from..to).ok_or(Undecided)
+    }
+
+    fn space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
+            self.advance(1);
+        }
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), Undecided> {
+        if self.peek() != Some(byte) {
+            return Err(Undecided);
+        }
+        self.advance(1);
+        Ok(())
+    }
+
+    /// Reads an object and calls `member` with the reader in front of each value.
+    fn members(
+        &mut self,
+        mut member: impl FnMut(&mut Self, &str) -> Result<(), Undecided>,
+    ) -> Result<(), Undecided> {
+        self.expect(b'{')?;
+        self.space();
+        if self.peek() == Some(b'}') {
+            self.advance(1);
+            return Ok(());
+        }
+        loop {
+            self.space();
+            let key = self.string()?;
+            self.space();
+            self.expect(b':')?;
+            self.space();
+            member(self, &resolve(key)?)?;
+            self.space();
+            if self.peek() != Some(b',') {
+                return self.expect(b'}');
+            }
+            self.advance(1);
+        }
+    }
+
+    /// Reads a value, and gives it back where it is `wanted`.
+    fn value_of(&mut self, wanted: bool) -> Result<Option<Value<'a>>, Undecided> {
+        if wanted && self.peek() == Some(b'"') {
+            return Ok(Some(Value::Text(resolve(self.string()?)?)));
+        }
+        let start = self.at;
+        self.value(MAX_DEPTH)?;
+        let raw = self.slice(start, self.at)?;
+        Ok(wanted.then_some(Value::Other(raw)))
+    }
+
+    fn value(&mut self, depth: usize) -> Result<(), Undecided> {
+        match self.peek().ok_or(Undecided)? {
+            b'"' => self.string().map(drop),
+            b'{' => {
+                let depth = depth.checked_sub(1).ok_or(Undecided)?;
+                self.members(|reader, _| reader.value(depth))
+            }
+            b'[' => self.array(depth.checked_sub(1).ok_or(Undecided)?),
+            b't' => self.literal("true"),
+            b'f' => self.literal("false"),
+            b'n' => self.literal("null"),
+            _ => self.number(),
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<(), Undecided> {
+        self.advance(1);
+        self.space();
+        if self.peek() == Some(b']') {
+            self.advance(1);
+            return Ok(());
+        }
+        loop {
+            self.space();
+            self.value(depth)?;
+            self.space();
+            if self.peek() != Some(b',') {
+                return self.expect(b']');
+            }
+            self.advance(1);
+        }
+    }
+
+    fn literal(&mut self, word: &str) -> Result<(), Undecided> {
+        let rest = self.text.get(self.at..).ok_or(Undecided)?;
+        if !rest.starts_with(word) {
+            return Err(Undecided);
+        }
+        self.advance(word.len());
+        Ok(())
+    }
+
+    fn digits(&mut self) -> usize {
+        let start = self.at;
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.advance(1);
+        }
+        self.at.saturating_sub(start)
+    }
+
+    fn number(&mut self) -> Result<(), Undecided> {
+        let start = self.at;
+        if self.peek() == Some(b'-') {
+            self.advance(1);
+        }
+        let leading_zero = self.peek() == Some(b'0');
+        let whole = self.digits();
+        if whole == 0 || (leading_zero && whole > 1) {
+            return Err(Undecided);
+        }
+        if self.peek() == Some(b'.') {
+            self.advance(1);
+            if self.digits() == 0 {
+                return Err(Undecided);
+            }
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.exponent()?;
+        }
+        if self.at.saturating_sub(start) > MAX_NUMBER { Err(Undecided) } else { Ok(()) }
+    }
+
+    fn exponent(&mut self) -> Result<(), Undecided> {
+        self.advance(1);
+        if matches!(self.peek(), Some(b'+' | b'-')) {
+            self.advance(1);
+        }
+        if self.digits() == 0 { Err(Undecided) } else { Ok(()) }
+    }
+
+    /// Reads a string; gives back what stands between the quotes, escapes included.
+    fn string(&mut self) -> Result<&'a str, Undecided> {
+        self.expect(b'"')?;
+        let start = self.at;
+        loop {
+            match self.peek().ok_or(Undecided)? {
+                b'"' => {
+                    let raw = self.slice(start, self.at)?;
+                    self.advance(1);
+                    return Ok(raw);
+                }
+                b'\\' => self.escape()?,
+                0x00..=0x1F => return Err(Undecided),
+                _ => self.advance(1),
+            }
+        }
+    }
+
+    fn escape(&mut self) -> Result<(), Undecided> {
+        self.advance(1);
+        match self.peek().ok_or(Undecided)? {
+            b'u' => {
+                let first = self.at.saturating_add(1);
+                unicode(self.slice(first, first.saturating_add(4))?)?;
+                self.advance(5);
+            }
+            byte => {
+                short_escape(byte)?;
+                self.advance(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The character that the four hex digits of a `\u` escape stand for, surrogates excepted.
+fn unicode(digits: &str) -> Result<char, Undecided> {
+    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return Err(Undecided);
+    }
+    let code = u32::from_str_radix(digits, 16).map_err(|_| Undecided)?;
+    char::from_u32(code).ok_or(Undecided)
+}
+
+fn short_escape(byte: u8) -> Result<char, Undecided> {
+    match byte {
+        b'"' | b'\\' | b'/' => Ok(char::from(byte)),
+        b'b' => Ok('\u{8}'),
+        b'f' => Ok('\u{c}'),
+        b'n' => Ok('\n'),
+        b'r' => Ok('\r'),
+        b't' => Ok('\t'),
+        _ => Err(Undecided),
+    }
+}
+
+/// Resolves the escapes of a string that [`Reader::string`] has read.
+fn resolve(raw: &str) -> Result<Cow<'_, str>, Undecided> {
+    let Some((mut before, mut rest)) = raw.split_once('\\') else {
+        return Ok(Cow::Borrowed(raw));
+    };
+    let mut text = String::with_capacity(raw.len());
+    loop {
+        text.push_str(before);
+        let escape = rest.as_bytes().first().copied().ok_or(Undecided)?;
+        let length = if escape == b'u' { 5 } else { 1 };
+        text.push(match escape {
+            b'u' => unicode(rest.get(1..length).ok_or(Undecided)?)?,
+            byte => short_escape(byte)?,
+        });
+        let tail = rest.get(length..).ok_or(Undecided)?;
+        let Some(split) = tail.split_once('\\') else {
+            text.push_str(tail);
+            return Ok(Cow::Owned(text));
+        };
+        (before, rest) = split;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Found = Result<Option<String>, Undecided>;
+
+    fn msg_type(json: &str) -> Found {
+        text(json.as_bytes(), "msg_type").map(|found| found.map(Cow::into_owned))
+    }
+
+    fn assert_found(json: &str, value: &str) {
+        assert_eq!(msg_type(json), Ok(Some(value.to_owned())), "{json}");
+    }
+
+    #[test]
+    fn the_key_is_found_wherever_it_stands() {
+        assert_found(r#"{"msg_type":"stream"}"#, "stream");
+        assert_found(" { \"a\" : [1, {\"msg_type\": 0}] ,\n\"msg_type\"\t: \"x\" }\r", "x");
+        assert_eq!(msg_type(r#"{"a":{"msg_type":"inner"},"b":"é\"}"}"#), Ok(None));
+        assert_eq!(msg_type("{}"), Ok(None));
+    }
+
+    #[test]
+    fn the_last_of_equal_keys_wins() {
+        assert_found(r#"{"msg_type":"a","msg_type":"b"}"#, "b");
+        assert_eq!(msg_type(r#"{"msg_type":"a","msg_type":1}"#), Err(Undecided));
+    }
+
+    #[test]
+    fn escapes_are_resolved_in_keys_and_values() {
+        assert_found(r#"{"msg\u005ftype":"str\u0065am"}"#, "stream");
+        assert_found(r#"{"msg_type":"\"\\\/\b\f\n\r\t\u00e9"}"#, "\"\\/\u{8}\u{c}\n\r\té");
+    }
+
+    #[test]
+    fn fields_gives_the_raw_text_of_other_values_and_counts_the_rest() {
+        let json = br#"{"a":[1, 2],"b":"x","c":null,"d":1}"#;
+        let wanted = Fields {
+            values: [Some(Value::Other("[1, 2]")), None, Some(Value::Text("x".into()))],
+            others: 2,
+        };
+        assert_eq!(fields(json, ["a", "z", "b"]), Ok(wanted));
+    }
+
+    #[test]
+    fn what_parsers_may_see_differently_is_left_to_python() {
+        let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
+        let long = format!(r#"{{"a":{}}}"#, "1".repeat(257));
+        for json in [&deep, &long, r#"{"a":"\ud83d\ude00"}"#, r#"{"a":NaN}"#, "[]", "null", "\"a\""]
+        {
+            assert_eq!(msg_type(json), Err(Undecided), "{json}");
+        }
+    }
+
+    #[test]
+    fn invalid_json_is_left_to_python() {
+        for json in [
+            "",
+            "{",
+            "}",
+            "{}x",
+            "{,}",
+            r#"{"a"}"#,
+            r#"{"a":}"#,
+            r#"{"a":1,}"#,
+            r#"{"a":01}"#,
+            r#"{"a":1.}"#,
+            r#"{"a":-}"#,
+            r#"{"a":1e}"#,
+            r#"{"a":+1}"#,
+            r#"{"a":tru}"#,
+            r#"{"a":"\x"}"#,
+            r#"{"a":"\u12g4"}"#,
+            r#"{"a":"\u+123"}"#,
+            r#"{"a":"unterminated}"#,
+            "{\"a\":\"\n\"}",
+            r#"{"a":[1,]}"#,
+            r#"{"a" 1}"#,
+            "{'a':1}",
+        ] {
+            assert_eq!(msg_type(json), Err(Undecided), "{json}");
+        }
+        assert_eq!(text(b"{\"a\":\"\xff\"}", "a"), Err(Undecided));
+    }
+}

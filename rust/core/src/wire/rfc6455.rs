@@ -1,0 +1,74 @@
+//! The head of a websocket frame as a server sends it: final, unmasked, never fragmented.
+//!
+//! ```text
+//! 0x80 | opcode    length < 126        1 byte
+//!                  126, length         1 + 2 bytes, big-endian, up to 65,535
+//!                  127, length         1 + 8 bytes, big-endian
+//! ```
+//!
+//! Source: RFC 6455, section 5.2.
+
+use super::WireError;
+use super::fill::Fill;
+
+/// FIN, and the opcode of a binary message.
+const FIN_BINARY: u8 = 0x82;
+const MAX_INLINE: u64 = 125;
+const MARK_16: u8 = 126;
+const MARK_64: u8 = 127;
+
+/// Bytes the head of a frame with `payload` bytes takes.
+#[must_use]
+pub fn header_len(payload: usize) -> usize {
+    if u8::try_from(payload).is_ok_and(|short| u64::from(short) <= MAX_INLINE) {
+        2
+    } else if u16::try_from(payload).is_ok() {
+        4
+    } else {
+        10
+    }
+}
+
+/// Writes the head of a binary frame with `payload` bytes; gives back the rest of `out`.
+pub fn write_binary_header(payload: usize, out: &mut [u8]) -> Result<&mut [u8], WireError> {
+    let mut fill = Fill::new(out);
+    match (u8::try_from(payload), u16::try_from(payload)) {
+        (Ok(short), _) if u64::from(short) <= MAX_INLINE => fill.put(&[FIN_BINARY, short])?,
+        (_, Ok(medium)) => {
+            fill.put(&[FIN_BINARY, MARK_16])?;
+            fill.put(&medium.to_be_bytes())?;
+        }
+        _ => {
+            fill.put(&[FIN_BINARY, MARK_64])?;
+            fill.put(&(payload as u64).to_be_bytes())?;
+        }
+    }
+    Ok(fill.into_rest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(payload: usize) -> Vec<u8> {
+        let mut out = vec![0; header_len(payload)];
+        let rest = write_binary_header(payload, &mut out).map(|rest| rest.len());
+        assert_eq!(rest, Ok(0), "header_len and write_binary_header agree");
+        out
+    }
+
+    #[test]
+    fn length_takes_the_shortest_form() {
+        assert_eq!(header(0), [0x82, 0]);
+        assert_eq!(header(125), [0x82, 125]);
+        assert_eq!(header(126), [0x82, 126, 0, 126]);
+        assert_eq!(header(0xFFFF), [0x82, 126, 0xFF, 0xFF]);
+        assert_eq!(header(0x1_0000), [0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_slice_too_short_is_an_error() {
+        let error = WireError::TooLong { length: 2, limit: 1 };
+        assert_eq!(write_binary_header(5, &mut [0; 1]).err(), Some(error));
+    }
+}
