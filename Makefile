@@ -1,0 +1,67 @@
+# Set-up, tests and the server, from a fresh checkout: `make run`, `make test`.
+
+PYTHON ?= python3
+CARGO ?= cargo
+VENV := .venv
+BIN := $(VENV)/bin
+PORT ?= 8888
+LAB ?=
+
+SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock pyproject.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format bench bench-fast wheel clean prerequisites
+
+help: ## Say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+prerequisites:
+	@command -v $(PYTHON) >/dev/null || { echo "kernelwire needs Python 3.10 or later: $(PYTHON) was not found" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "kernelwire needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
+	@command -v $(CARGO) >/dev/null || { echo "kernelwire is built with Rust 1.88 or later: cargo was not found" >&2; exit 1; }
+
+$(BIN)/python: | prerequisites
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+# The stamp stands for an environment in which the sources as they are now are built and installed.
+$(VENV)/.installed: $(SOURCES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,bench,lint]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[lab]'
+	@touch $@
+
+run: $(VENV)/.installed $(if $(LAB),$(VENV)/.lab) ## Start a server with kernelwire on (LAB=1: JupyterLab)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter $(if $(LAB),lab,server) --port=$(PORT) $(ARGS)
+
+test: $(VENV)/.installed ## Run the tests of the core and of the package
+	$(CARGO) test --locked --quiet --package kernelwire-core
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.installed ## Run formatting, lints and types
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest kernelwire._native --ignore-disjoint-bases
+
+format: $(VENV)/.installed ## Format everything
+	$(CARGO) fmt
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/.installed ## Measure against stock, end to end
+	$(BIN)/python -m benches.bridge $(ARGS)
+
+bench-fast: $(VENV)/.installed ## See that the benchmarks work, in a minute
+	$(BIN)/python -m benches.bridge --fast $(ARGS)
+
+wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
+	$(BIN)/maturin build --release --sdist --out dist
+
+clean: ## Remove what was built
+	rm -rf $(VENV) target dist build

@@ -1,0 +1,118 @@
+"""The native part of kernelwire. Private: its names may change with any release."""
+
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any, final
+
+import zmq
+
+__all__ = [
+    "Pump",
+    "PumpError",
+    "__version__",
+    "decode_legacy",
+    "decode_v1",
+    "encode_legacy",
+    "encode_v1",
+    "load_libzmq",
+    "receive",
+]
+
+__version__: str
+
+class PumpError(RuntimeError):
+    """The native pump failed in a way that is a bug of kernelwire's."""
+
+def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:
+    """Encode parts as one v1 message."""
+
+def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
+    """Decode a v1 message into its channel and its parts.
+
+    Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
+    """
+
+def encode_legacy(parts: Sequence[bytes]) -> bytes:
+    """Encode a JSON document and its buffers as one binary message of the default protocol.
+
+    Raises ``ValueError`` where an offset would not fit into 32 bits.
+    """
+
+def decode_legacy(frame: bytes) -> list[bytes]:
+    """Decode a binary message of the default protocol: the JSON document, then the buffers.
+
+    Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
+    """
+
+def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> None:
+    """Look up libzmq's functions in the loaded pyzmq extension at ``path``.
+
+    Raises ``OSError`` where they are not there or are not of ``version``.
+    """
+
+def receive(socket: zmq.Socket[Any]) -> list[bytes] | None:
+    """Receive the next message of ``socket`` without waiting; ``None`` where none is ready."""
+
+@final
+class Pump:
+    """The rules, the rate limiter and the counters of one connection."""
+
+    window_messages: int
+    window_bytes: int
+    messages_exceeded: bool
+    bytes_exceeded: bool
+
+    def __new__(cls, max_messages: int, max_bytes: int, max_seconds: float) -> Pump:
+        """Make a pump. One ``drain`` takes at most so many messages, bytes and seconds."""
+
+    def set_limits(self, limit: bool, message_rate: float, byte_rate: float, window: float) -> None:
+        """Set whether iopub is limited, and to how much.
+
+        ``message_rate`` and ``byte_rate`` (of stream output) are per second, taken over ``window`` seconds.
+        """
+
+    def drain(
+        self,
+        socket: zmq.Socket[Any],
+        channel: bytes,
+        now: float,
+        hide_tracebacks: bool,
+        block: bool,
+    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
+        """Take what is ready on a pyzmq socket.
+
+        Returns how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is
+        left to the caller), what to write (websocket frames back to back where ``block``, else a
+        list of messages), the frames of the message that is left to the caller, and what is wrong
+        with that message if it is malformed.
+
+        Raises ``OSError`` for what libzmq reports, ``PumpError`` for a bug.
+        """
+
+    def feed(
+        self,
+        message: Sequence[bytes],
+        channel: bytes,
+        now: float,
+        hide_tracebacks: bool,
+        block: bool,
+    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
+        """Do for one message that Python has received what ``drain`` does for a socket's."""
+
+    def stats(self) -> dict[str, int]:
+        """Return how many messages and bytes took which way."""
+
+    def queue_len(self) -> int:
+        """Return how many entries the window's queue has."""
+
+    def queue_get(self, index: int) -> tuple[float, int]:
+        """Return one entry: when it leaves the window, and its bytes."""
+
+    def queue_set(self, index: int, expires: float, size: int) -> None:
+        """Replace an entry."""
+
+    def queue_insert(self, index: int, expires: float, size: int) -> None:
+        """Insert an entry in front of the one at ``index``; at the end where there is none."""
+
+    def queue_remove(self, index: int) -> None:
+        """Remove an entry."""

@@ -1,0 +1,125 @@
+"""``jupyter kernelwire``: what kernelwire does in this environment."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from jupyter_core.application import JupyterApp
+from traitlets import Dict, Unicode
+
+from kernelwire import __version__
+from kernelwire.extension import CHOICES, choose
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+PACKAGES = ("kernelwire", "jupyter_server", "jupyter_client", "pyzmq", "tornado")
+
+
+class StatusApp(JupyterApp):
+    """Says which classes a server started now would use, and why."""
+
+    name = "jupyter-kernelwire-status"
+    version = __version__
+    description = Unicode(
+        "Say which classes a Jupyter server started now would use and why, how kernel messages are"
+        " received, and which versions are installed. Options of `jupyter server` are understood."
+        " The exit status is 0 where kernelwire is on, and 1 where it is off."
+    )
+    flags: Any = Dict({})
+    aliases: Any = Dict({})
+    argv: list[str]
+
+    def parse_command_line(self, argv: list[str] | None = None) -> None:
+        """Keep the arguments for the server whose configuration is looked at."""
+        self.argv = list(argv or [])
+        if {"-h", "--help", "--help-all", "--version"} & set(self.argv):
+            super().parse_command_line(argv)
+
+    def start(self) -> None:
+        """Print the report and exit."""
+        app = configured_server(self.argv)
+        enabled = bool(app.jpserver_extensions.get("kernelwire"))
+        on = [report_choice(app, trait, enabled=enabled) for trait in CHOICES]
+        report_receiving()
+        for package in PACKAGES:
+            print(f"{package:<18}{installed(package)}")  # noqa: T201 (this is what it is for)
+        print(f"{'libzmq':<18}{zmq.zmq_version()}")  # noqa: T201
+        sys.exit(0 if on[0] else 1)
+
+
+def configured_server(argv: list[str]) -> ServerApp:
+    """Configure a server as one started now would be, up to where extensions are linked.
+
+    Nothing is bound, written or started. The steps are those of ``ServerApp.initialize``.
+    """
+    from jupyter_server.serverapp import ServerApp  # noqa: PLC0415 (takes half a second)
+
+    app = ServerApp(log_level="ERROR")
+    JupyterApp.initialize(app, argv)
+    app.find_server_extensions()
+    return app
+
+
+def report_choice(app: ServerApp, trait: str, *, enabled: bool) -> bool:
+    """Print one class and why it is the one; ``True`` where it is kernelwire's."""
+    choice = choose(app, trait)
+    if not enabled:
+        reason = "the server extension kernelwire is not enabled"
+        chosen = choice.present
+    elif choice.replace:
+        reason, chosen = "installed, and no other class was chosen", CHOICES[trait]
+    else:
+        reason, chosen = choice.reason, choice.present
+    print(f"{trait}\n    {chosen}\n    because {reason}")  # noqa: T201
+    return chosen.startswith("kernelwire.")
+
+
+def report_receiving() -> None:
+    """Print how messages are received and why."""
+    try:
+        from kernelwire._drain import drain  # noqa: PLC0415 (may fail, and is reported here)
+    except ImportError as error:
+        print(f"receiving\n    not at all\n    because {error}")  # noqa: T201
+        return
+    receiving = drain()
+    how = "natively" if receiving.native else "portably, through pyzmq"
+    print(f"receiving\n    {how}\n    because {receiving.reason}")  # noqa: T201
+
+
+def installed(package: str) -> str:
+    """Return the installed version of a package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+class KernelwireApp(JupyterApp):
+    """The command with its subcommands."""
+
+    name = "jupyter-kernelwire"
+    version = __version__
+    description = Unicode("Rust-accelerated bridge between Jupyter kernels and browsers.")
+    subcommands: Any = Dict(
+        {"status": (StatusApp, "Say which classes a server started now would use, and why.")}
+    )
+
+    def start(self) -> None:
+        """Start the subcommand, or say which there are."""
+        if self.subapp is None:
+            self.print_help()
+            self.exit(1)
+        super().start()
+
+
+def main() -> None:
+    """Run ``jupyter kernelwire``."""
+    KernelwireApp.launch_instance()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Fewer wake-ups where many messages come, as network drivers do it.
+
+One wake-up of the event loop costs as much as moving twenty messages. While wake-ups come at a
+sustained rate, streams therefore stop waking the loop themselves: they are looked after together,
+a few times in a hundredth of a second, and each look takes all that has come meanwhile. A stream
+that falls quiet, or whose client sends something, wakes the loop itself again.
+"""
+
+from __future__ import annotations
+
+import selectors
+from collections import deque
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from kernelwire.stream import KernelwireStream
+
+__all__ = ["IOPUB", "Pacer", "Pacing"]
+
+
+FEW = 3
+"""Streams up to which they are read without asking first which of them are ready."""
+
+
+class Pacing:
+    """When streams are paced, and how.
+
+    Parameters
+    ----------
+    interval
+        Seconds between two looks: what pacing may add to a message's way.
+    wakeups, window
+        Pacing begins with so many wake-ups in so many seconds, of all streams together.
+    patience
+        Looks in vain after which a stream wakes the loop itself again.
+    grace
+        Seconds after a message from the client in which a stream is not paced: somebody waits.
+    """
+
+    def __init__(
+        self, interval: float, wakeups: int, window: float, patience: int, grace: float
+    ) -> None:
+        self.interval = interval
+        self.wakeups = wakeups
+        self.window = window
+        self.patience = patience
+        self.grace = grace
+        self._pacers: WeakKeyDictionary[Any, Pacer] = WeakKeyDictionary()
+
+    def pacer(self, loop: Any) -> Pacer:
+        """Return the pacer of an event loop."""
+        pacer = self._pacers.get(loop)
+        if pacer is None:
+            pacer = self._pacers[loop] = Pacer(loop, self)
+        return pacer
+
+
+IOPUB = Pacing(interval=0.004, wakeups=10, window=0.02, patience=12, grace=0.05)
+"""The way of output to the browser: 4 ms are a quarter of a frame on a screen."""
+
+
+class Pacer:
+    """Looks after the paced streams of one event loop."""
+
+    def __init__(self, loop: Any, pacing: Pacing) -> None:
+        self._call_later = loop.call_later
+        self._pacing = pacing
+        self._wakeups: deque[float] = deque(maxlen=pacing.wakeups)
+        self._selector = selectors.DefaultSelector()
+        self._paced: dict[KernelwireStream, int] = {}
+        """The paced streams, and how often each had read something when last looked at for that."""
+        self._looks = 0
+        self._waiting = False
+
+    def __len__(self) -> int:
+        """Return how many streams are paced now."""
+        return len(self._paced)
+
+    def woken(self, stream: KernelwireStream) -> None:
+        """Note that ``stream`` has woken the loop; take it in if that happens too often."""
+        now = monotonic()
+        wakeups = self._wakeups
+        wakeups.append(now)
+        pacing = self._pacing
+        if (
+            len(wakeups) == pacing.wakeups
+            and now - wakeups[0] < pacing.window
+            and now - stream.hurried > pacing.grace
+        ):
+            self._take(stream)
+
+    def _take(self, stream: KernelwireStream) -> None:
+        stream.unwatch()
+        self._selector.register(stream._fd, selectors.EVENT_READ, stream)
+        self._paced[stream] = stream.reads
+        if not self._waiting:
+            self._waiting = True
+            self._call_later(self._pacing.interval, self._look)
+
+    def release(self, stream: KernelwireStream) -> bool:
+        """Look after ``stream`` no longer; ``False`` where it was not paced."""
+        if self._paced.pop(stream, None) is None:
+            return False
+        self._selector.unregister(stream._fd)
+        return True
+
+    def _look(self) -> None:
+        """Have everything read that has come; let those go that have been quiet."""
+        try:
+            for stream in self._ready():
+                stream.read()
+            self._looks += 1
+            if self._looks % self._pacing.patience == 0:
+                self._release_quiet()
+        finally:
+            self._waiting = bool(self._paced)
+            if self._waiting:
+                self._call_later(self._pacing.interval, self._look)
+
+    def _ready(self) -> list[KernelwireStream]:
+        """Find the streams with something to read; for a few, reading is as cheap as asking."""
+        if len(self._paced) <= FEW:
+            return list(self._paced)
+        return [key.data for key, _ in self._selector.select(0)]
+
+    def _release_quiet(self) -> None:
+        for stream, reads in list(self._paced.items()):
+            if stream.reads == reads:
+                self.release(stream)
+                stream.watch()
+            else:
+                self._paced[stream] = stream.reads

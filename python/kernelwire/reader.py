@@ -1,0 +1,125 @@
+"""The live path of one channel: from its socket, through the pump, to the websocket."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from tornado.ioloop import IOLoop
+
+from kernelwire._drain import drain
+from kernelwire._writers import writer_for
+
+if TYPE_CHECKING:
+    from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.stream import KernelwireStream
+
+__all__ = ["MAX_BYTES", "MAX_MESSAGES", "MAX_SECONDS", "ChannelReader"]
+
+MAX_MESSAGES = 1024
+"""Messages that one wake-up takes at most."""
+
+MAX_BYTES = 1 << 20
+"""Bytes of messages that one wake-up takes, the message that crosses the line included."""
+
+MAX_SECONDS = 0.002
+"""Seconds that one wake-up takes at most, before others have their turn."""
+
+_EMPTY, _MORE = 0, 1
+
+
+_Pulled = tuple[int, Any, "list[bytes] | None", "str | None"]
+"""What the pump answers; see ``_native.Pump.drain``."""
+
+
+class ChannelReader:
+    """Called by a channel's stream when something may be ready; see ``KernelwireStream.on_ready``.
+
+    What the pump leaves to Python (a traceback to hide, a limit that is reached, a header only
+    Python's parsers can vouch for) goes to the connection's ``handle_outgoing_message``, between
+    what came before it and what comes after.
+    """
+
+    def __init__(self, connection: KernelwireWebsocketConnection, channel: str) -> None:
+        self._connection = connection
+        self._handle_one: Any = connection.handle_outgoing_message
+        self._handler = connection.websocket_handler
+        self._kernels = connection.multi_kernel_manager
+        self._pump = connection._pump
+        self._channel = channel.encode()
+        self._write: Any = writer_for(self._handler)
+        self._block = self._write.block
+        self._pull = self._pump.drain if drain().native else self._pull_portably
+        self._clock = IOLoop.current().time
+
+    def __call__(self, stream: KernelwireStream) -> bool:
+        """Move what is ready; ``True`` if there may be more."""
+        websocket = self._handler.ws_connection
+        if websocket is None or websocket.is_closing():
+            return self._leave(stream)
+        stop, data, message, malformed = self._pull(
+            stream.socket,
+            self._channel,
+            self._clock(),
+            not self._kernels.allow_tracebacks,
+            self._block,
+        )
+        if data is not None:
+            stream.reads += 1
+            self._write(data)
+        if message is None:
+            return stop == _MORE
+        return self._hand_over(stream, message, malformed)
+
+    def _leave(self, stream: KernelwireStream) -> bool:
+        """Leave messages where they are: the client is going, and the buffer will want them.
+
+        Asking for the events takes the socket's signal, which would wake the loop for ever.
+        """
+        stream.socket.EVENTS  # noqa: B018
+        return False
+
+    def _pull_portably(
+        self, socket: zmq.Socket[bytes], channel: bytes, now: float, hide: bool, block: bool
+    ) -> _Pulled:
+        """Do what ``Pump.drain`` does, with pyzmq receiving."""
+        data: list[Any] = []
+        taken = 0
+        until = monotonic() + MAX_SECONDS
+        while len(data) < MAX_MESSAGES and taken < MAX_BYTES and monotonic() < until:
+            try:
+                received = socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return _EMPTY, joined(data, block), None, None
+            taken += sum(map(len, received))
+            stop, one, message, malformed = self._pump.feed(received, channel, now, hide, block)
+            if one is not None:
+                data.append(one)
+            if message is not None:
+                return stop, joined(data, block), message, malformed
+        return _MORE, joined(data, block), None, None
+
+    def _hand_over(
+        self, stream: KernelwireStream, message: list[bytes], malformed: str | None
+    ) -> bool:
+        """Let the one-message path do what the pump does not decide on."""
+        failures = self._connection._failures
+        channel = stream.channel
+        if malformed is not None:
+            failures.warning(
+                "malformed", "Dropped a malformed message on %s: %s", channel, malformed
+            )
+            return True
+        try:
+            self._handle_one(stream, message)
+        except Exception:
+            failures.failure("failed", "Dropped a message on %s", channel)
+        return True
+
+
+def joined(data: list[Any], block: bool) -> Any:
+    """Put the data of single messages together, in the form in which ``drain`` gives it."""
+    if not data:
+        return None
+    return b"".join(data) if block else [message for one in data for message in one]

@@ -1,0 +1,212 @@
+"""A ``ZMQStream`` that can hand over all that is ready in one callback."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from time import monotonic
+from typing import TYPE_CHECKING, Any, cast
+
+import zmq
+from tornado.log import gen_log
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire._logs import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tornado.ioloop import IOLoop
+
+    from kernelwire.pacing import Pacer, Pacing
+
+__all__ = ["KernelwireStream"]
+
+
+class KernelwireStream(ZMQStream):
+    """A stream of one kernel channel.
+
+    It is a ``ZMQStream`` to everybody, with two differences. An exception in a callback is logged
+    and the stream goes on: upstream's stream is deaf from then on, because its file descriptor
+    signals changes only and nobody reads what is left. And once :meth:`on_ready` is called, the
+    given reader takes messages off the socket itself, as many as it likes, instead of getting one
+    per turn of the event loop.
+
+    Source: ``zmq.eventloop.zmqstream.ZMQStream``.
+    """
+
+    channel: str | None = None
+    hurried: float = 0.0
+    """When the client last sent something, on the monotonic clock in seconds; see ``pacing``."""
+
+    reads: int = 0
+    """How often the reader has found something; the reader counts."""
+
+    _reader: Callable[[KernelwireStream], bool] | None = None
+    _pacer: Pacer | None = None
+
+    def __init__(self, socket: zmq.Socket[Any], io_loop: IOLoop | None = None) -> None:
+        super().__init__(socket, io_loop)
+        self.failures = Throttle(gen_log)
+        # Tornado's add_callback may be called from any thread and wakes the loop with a write to
+        # a pipe; a wake-up from within the loop needs neither.
+        self._loop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
+        self._call_soon = self._loop.call_soon
+
+    @classmethod
+    def adopt(cls, stream: ZMQStream) -> KernelwireStream:
+        """Make a stream of the socket of ``stream``, which reads as closed from then on."""
+        socket, io_loop = stream.socket, stream.io_loop
+        io_loop.remove_handler(socket)
+        stream.socket = None  # type: ignore[assignment]
+        adopted = cls(socket, io_loop)
+        adopted.channel = getattr(stream, "channel", None)
+        return adopted
+
+    def on_ready(
+        self,
+        reader: Callable[[KernelwireStream], bool],
+        otherwise: Callable[[Any, list[bytes]], Any],
+        pacing: Pacing | None = None,
+    ) -> None:
+        """Let ``reader`` take messages off the socket whenever some are ready.
+
+        ``reader(stream)`` must read until the socket is empty, or return ``True`` to be called
+        again after others had their turn. Should it ever raise, that is logged, and each message
+        goes to ``otherwise(stream, message)`` from then on. With ``pacing``, it is called less
+        often while much comes. Any call of ``on_recv`` ends this.
+        """
+        super().on_recv(None)
+        self._reader = reader
+        self._otherwise = otherwise
+        self._pacer = pacing.pacer(self._loop) if pacing else None
+        # What came before has signalled already.
+        self._call_soon(self.read)
+
+    def on_recv(self, callback: Any, copy: bool = True) -> None:
+        """Register a callback for each message, as upstream does; ``None`` for none."""
+        self._stop_pacing()
+        self._reader = self._pacer = None
+        super().on_recv(callback, copy=copy)
+
+    def close(self, linger: int | None = None) -> None:
+        """Close this stream."""
+        if self._pacer is not None and self._pacer.release(self):
+            self._pacer = None
+        super().close(linger)
+
+    def hurry(self) -> None:
+        """Note that the client has sent something, and waits for what comes of it."""
+        self.hurried = monotonic()
+        if self._stop_pacing():
+            self.read()
+
+    def _stop_pacing(self) -> bool:
+        """Let the socket wake the loop again; ``False`` where it does."""
+        paced = self._pacer is not None and self._pacer.release(self)
+        if paced:
+            self.watch()
+        return paced
+
+    def watch(self) -> None:
+        """Let the socket wake the event loop."""
+        if self.socket is not None:
+            self._init_io_state()
+
+    def unwatch(self) -> None:
+        """Keep the socket from waking the event loop."""
+        self.io_loop.remove_handler(self.socket)
+
+    def receiving(self) -> bool:
+        """Whether anybody receives."""
+        return self._reader is not None or super().receiving()
+
+    def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
+        """Hand over everything that is ready, now; returns how many events were handled.
+
+        With a reader, one event is one call of it, and ``limit`` is not looked at: its callers
+        want what a stopped kernel has left, all of it.
+        """
+        if self._reader is None or not flag & zmq.POLLIN:
+            return super().flush(flag, limit)
+        self._check_closed()
+        events = 1
+        while self._read_once():
+            events += 1
+        return events if self._reader is not None else events + super().flush(flag, limit)
+
+    def send_multipart(self, msg: Any, flags: int = 0, copy: bool = True, track: bool = False, callback: Any = None, **kwargs: Any) -> None:  # fmt: skip
+        """Send a message: at once where nothing waits to be sent, else in its turn."""
+        at_once = self._reader is not None and callback is None and not kwargs
+        if not at_once or self.sending() or not self._send_now(msg, flags, copy, track):
+            super().send_multipart(
+                msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
+            )
+
+    def _send_now(self, msg: Any, flags: int, copy: bool, track: bool) -> bool:
+        """Try to send; ``False`` where libzmq would have to wait."""
+        if self.socket is None:
+            return False
+        try:
+            self.socket.send_multipart(msg, flags | zmq.NOBLOCK, copy=copy, track=track)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            gen_log.error("SEND Error: %s", error)
+        # Sending may have taken the signal that something has come.
+        if cast("int", self.socket.EVENTS) & zmq.POLLIN:
+            self._call_soon(self.read)
+        return True
+
+    def _handle_events(self, fd: Any, events: int) -> None:
+        """Serve the socket: the reader where there is one, else as upstream does."""
+        if self.socket is None:
+            return  # closed since this was scheduled
+        if self._reader is not None and not self.sending():
+            self.read()
+            if self._pacer is not None and self.socket is not None:
+                self._pacer.woken(self)
+            return
+        try:
+            super()._handle_events(fd, events)
+        except Exception:
+            self.failures.failure("events", "Serving %s failed", self.channel)
+            self._rebuild_io_state()
+
+    def _handle_recv(self) -> None:
+        """Receive as upstream does, or let the reader do it."""
+        if self._reader is None:
+            super()._handle_recv()
+        else:
+            self.read()
+
+    def read(self) -> None:
+        """Let the reader read; call it again after others had their turn if it wants."""
+        if self._read_once():
+            self._call_soon(self.read)
+
+    def _read_once(self) -> bool:
+        """Let the reader read; ``True`` if it wants to be called again."""
+        if self._reader is None or self.socket is None:
+            return False
+        try:
+            return self._reader(self)
+        except Exception:
+            self.failures.warning(
+                "read", "Messages on %s go one by one from now on", self.channel, exc_info=True
+            )
+            self.on_recv_stream(self._otherwise)
+            return False
+
+    def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
+        """Run a callback, or start a coroutine; whatever it raises is logged and ends here."""
+        try:
+            result = callback(*args, **kwargs)
+            if isinstance(result, Awaitable):
+                asyncio.ensure_future(result).add_done_callback(self._log_failure)
+        except Exception:
+            self.failures.failure("callback", "A callback failed on %s", self.channel)
+
+    def _log_failure(self, future: asyncio.Future[Any]) -> None:
+        """Log what a coroutine has raised."""
+        self._run_callback(lambda: None if future.cancelled() else future.result())

@@ -1,0 +1,99 @@
+"""The four codec functions of Jupyter Server's websocket protocols, natively.
+
+Same names, arguments and results as in
+:mod:`jupyter_server.services.kernels.connection.base`. They differ on frames that break their
+format: those raise ``ValueError`` with the field, the value and the limit, where the reference
+returns parts that were never there, or does not return at all.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.jsonutil import extract_dates, json_default
+
+from kernelwire import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = [
+    "deserialize_binary_message",
+    "deserialize_msg_from_ws_v1",
+    "serialize_binary_message",
+    "serialize_msg_to_ws_v1",
+]
+
+_DICT_PARTS = ("header", "parent_header", "metadata", "content")
+
+
+def _as_bytes(parts: Iterable[Any]) -> list[bytes]:
+    """Make bytes of whatever buffers a message has: memoryviews, bytearrays, frames."""
+    return [part if type(part) is bytes else bytes(memoryview(part)) for part in parts]
+
+
+def serialize_msg_to_ws_v1(
+    msg_or_list: dict[str, Any] | list[Any],
+    channel: str,
+    pack: Callable[[Any], bytes] | None = None,
+) -> bytes:
+    """Serialize a message for ``v1.kernel.websocket.jupyter.org``.
+
+    Parameters
+    ----------
+    msg_or_list
+        Header, parent header, metadata, content and buffers; or, with ``pack``, a message whose
+        first four of these are packed by it. Its buffers are then left out, as in the reference.
+    channel
+        The channel's name.
+    pack
+        Serializes one part, such as ``Session.pack``.
+    """
+    if pack:
+        return _native.encode_v1(channel, [pack(msg_or_list[part]) for part in _DICT_PARTS])  # type: ignore[call-overload]
+    return _native.encode_v1(channel, _as_bytes(msg_or_list))
+
+
+def deserialize_msg_from_ws_v1(ws_msg: bytes) -> tuple[str, list[bytes]]:
+    """Deserialize a message of ``v1.kernel.websocket.jupyter.org`` into channel and parts.
+
+    Raises
+    ------
+    ValueError
+        A count or an offset is out of range (the message says which, and the range), or the
+        channel is not UTF-8.
+    """
+    return _native.decode_v1(ws_msg)
+
+
+def serialize_binary_message(msg: dict[str, Any]) -> bytes:
+    """Serialize a message with buffers for the default protocol. ``msg`` is left as it is.
+
+    Raises
+    ------
+    ValueError
+        An offset would be 4 GiB or more.
+    """
+    document = {key: value for key, value in msg.items() if key != "buffers"}
+    encoded = json.dumps(document, default=json_default).encode()
+    return _native.encode_legacy([encoded, *_as_bytes(msg["buffers"])])
+
+
+def deserialize_binary_message(bmsg: bytes) -> dict[str, Any]:
+    """Deserialize a binary message of the default protocol.
+
+    Raises
+    ------
+    ValueError
+        A count or an offset is out of range (the message says which, and the range), or the
+        document is not JSON.
+    KeyError
+        The document has no ``header`` or no ``parent_header``.
+    """
+    document, *buffers = _native.decode_legacy(bmsg)
+    msg = json.loads(document.decode())
+    msg["header"] = extract_dates(msg["header"])
+    msg["parent_header"] = extract_dates(msg["parent_header"])
+    msg["buffers"] = buffers
+    return msg

@@ -1,0 +1,33 @@
+//! `kernelwire._native`: the Python face of `kernelwire-core`.
+//!
+//! Thin on purpose: signature, call, map the error. Whatever could be tested without Python
+//! belongs in the core.
+#![deny(unsafe_code)]
+
+mod codec;
+mod errors;
+mod pump;
+mod source;
+#[allow(unsafe_code)] // The only place that talks to libzmq: see its documentation.
+mod zmq;
+
+use pyo3::prelude::*;
+
+/// The native part of kernelwire. Private: its names may change with any release.
+#[pymodule]
+mod _native {
+    #[pymodule_export]
+    use super::codec::{decode_legacy, decode_v1, encode_legacy, encode_v1};
+    #[pymodule_export]
+    use super::errors::PumpError;
+    #[pymodule_export]
+    use super::pump::Pump;
+    #[pymodule_export]
+    use super::source::{load_libzmq, receive};
+    use pyo3::prelude::*;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
+}

@@ -1,0 +1,275 @@
+//! Bindings of `kernelwire_core::pump` and of the limiter's state inside it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kernelwire_core::limit::{Counted, Limits};
+use kernelwire_core::pump::{Batch, Budget, Lane, Pump as Core, Rules, Stop, Unusual};
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
+
+use crate::codec::copied;
+use crate::errors::{contained, wire_error, zmq_error};
+use crate::source::{Fed, open_socket};
+use crate::zmq::Message;
+
+/// What to write.
+#[derive(IntoPyObject)]
+enum Data<'py> {
+    /// Websocket frames, back to back.
+    Block(Bound<'py, PyBytes>),
+    /// The messages, where somebody else makes the frames.
+    Messages(Vec<Bound<'py, PyBytes>>),
+}
+
+/// What a pull gives back to Python: how it stopped, what to write, the frames of a message that
+/// is left to the caller, and what is wrong with that message if it is malformed.
+type Pulled<'py> = (u8, Option<Data<'py>>, Option<Vec<Bound<'py, PyBytes>>>, Option<String>);
+
+/// Nothing more is ready: the socket will wake the event loop.
+const EMPTY: u8 = 0;
+/// There may be more: come back after others had their turn.
+const MORE: u8 = 1;
+/// A message is left to the caller.
+const HANDED_OVER: u8 = 2;
+
+struct State {
+    core: Core,
+    batch: Batch<Message>,
+    limit: bool,
+}
+
+/// The rules, the rate limiter and the counters of one connection.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Pump {
+    state: Mutex<State>,
+    max_messages: usize,
+    max_bytes: usize,
+    slice: Duration,
+}
+
+impl Pump {
+    /// A poisoned lock is taken all the same: the state is counts, each of which is valid alone.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl Pump {
+    /// A connection's pump. One `drain` takes at most so many messages, bytes and seconds.
+    #[new]
+    fn new(max_messages: usize, max_bytes: usize, max_seconds: f64) -> Self {
+        let core = Core::new(Limits { messages: 0.0, bytes: 0.0, window: 1.0 });
+        let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
+        let state = State { core, batch: Batch::default(), limit: false };
+        Self { state: Mutex::new(state), max_messages, max_bytes, slice }
+    }
+
+    /// Sets whether `iopub` is limited, and to how much: messages per second, bytes of stream
+    /// output per second, and the seconds over which both are taken.
+    fn set_limits(&self, limit: bool, message_rate: f64, byte_rate: f64, window: f64) {
+        let mut state = self.lock();
+        state.limit = limit;
+        state.core.limiter.limits = Limits { messages: message_rate, bytes: byte_rate, window };
+    }
+
+    /// Takes what is ready on a pyzmq socket.
+    fn drain<'py>(
+        &self,
+        py: Python<'py>,
+        socket: &Bound<'py, PyAny>,
+        channel: &[u8],
+        now: f64,
+        hide_tracebacks: bool,
+        block: bool,
+    ) -> PyResult<Pulled<'py>> {
+        contained(|| {
+            let mut source = open_socket(socket)?;
+            let deadline = Instant::now().checked_add(self.slice);
+            let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
+            let state = &mut *self.lock();
+            let rules = (Lane::new(channel), Rules { limit: state.limit, hide_tracebacks });
+            let batch = &mut state.batch;
+            batch.clear();
+            let stop = state.core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
+            // What came before an error is delivered; the error comes again with the next call.
+            let stop = if batch.is_empty() { stop? } else { stop.unwrap_or(Stop::Budget) };
+            let pulled = pulled(py, batch, rules.0, stop, block);
+            batch.clear();
+            pulled
+        })
+    }
+
+    /// Does for one message that Python has received what `drain` does for those of a socket.
+    fn feed<'py>(
+        &self,
+        py: Python<'py>,
+        message: Vec<PyBackedBytes>,
+        channel: &[u8],
+        now: f64,
+        hide_tracebacks: bool,
+        block: bool,
+    ) -> PyResult<Pulled<'py>> {
+        contained(|| {
+            let budget = Budget { messages: 1, bytes: usize::MAX, deadline: None };
+            let mut batch = Batch::default();
+            let state = &mut *self.lock();
+            let rules = (Lane::new(channel), Rules { limit: state.limit, hide_tracebacks });
+            let Ok(stop) = state.core.pull(&mut Fed(Some(message)), &mut batch, rules, now, budget);
+            pulled(py, &batch, rules.0, stop, block)
+        })
+    }
+
+    /// The counters: how many messages and bytes took which way.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.lock().core.stats;
+        let dict = PyDict::new(py);
+        dict.set_item("received", stats.received)?;
+        dict.set_item("forwarded", stats.forwarded)?;
+        dict.set_item("rate_limited", stats.rate_limited)?;
+        dict.set_item("handed_over", stats.handed_over)?;
+        dict.set_item("bytes", stats.bytes)?;
+        dict.set_item("largest_batch", stats.largest_batch)?;
+        Ok(dict)
+    }
+
+    /// Messages in the rate limiter's window.
+    #[getter]
+    fn window_messages(&self) -> i64 {
+        self.lock().core.limiter.messages
+    }
+
+    #[setter]
+    fn set_window_messages(&self, value: i64) {
+        self.lock().core.limiter.messages = value;
+    }
+
+    /// Bytes in the rate limiter's window.
+    #[getter]
+    fn window_bytes(&self) -> i64 {
+        self.lock().core.limiter.bytes
+    }
+
+    #[setter]
+    fn set_window_bytes(&self, value: i64) {
+        self.lock().core.limiter.bytes = value;
+    }
+
+    /// Whether the message rate is exceeded.
+    #[getter]
+    fn messages_exceeded(&self) -> bool {
+        self.lock().core.limiter.messages_exceeded
+    }
+
+    #[setter]
+    fn set_messages_exceeded(&self, value: bool) {
+        self.lock().core.limiter.messages_exceeded = value;
+    }
+
+    /// Whether the data rate is exceeded.
+    #[getter]
+    fn bytes_exceeded(&self) -> bool {
+        self.lock().core.limiter.bytes_exceeded
+    }
+
+    #[setter]
+    fn set_bytes_exceeded(&self, value: bool) {
+        self.lock().core.limiter.bytes_exceeded = value;
+    }
+
+    /// How many entries the window's queue has.
+    fn queue_len(&self) -> usize {
+        self.lock().core.limiter.queue.len()
+    }
+
+    /// One entry of the window's queue: when it leaves the window, and its bytes.
+    fn queue_get(&self, index: usize) -> PyResult<(f64, i64)> {
+        let state = self.lock();
+        let counted = state.core.limiter.queue.get(index).ok_or_else(out_of_range)?;
+        Ok((counted.expires, counted.bytes))
+    }
+
+    /// Replaces an entry of the window's queue.
+    fn queue_set(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
+        let mut state = self.lock();
+        let place = state.core.limiter.queue.get_mut(index).ok_or_else(out_of_range)?;
+        *place = Counted { expires, bytes: size };
+        Ok(())
+    }
+
+    /// Inserts an entry in front of the one at `index`; at the end where there is none.
+    fn queue_insert(&self, index: usize, expires: f64, size: i64) {
+        let queue = &mut self.lock().core.limiter.queue;
+        queue.insert(index.min(queue.len()), Counted { expires, bytes: size });
+    }
+
+    /// Removes an entry of the window's queue.
+    fn queue_remove(&self, index: usize) -> PyResult<()> {
+        self.lock().core.limiter.queue.remove(index).map(drop).ok_or_else(out_of_range)
+    }
+}
+
+#[cold]
+fn out_of_range() -> PyErr {
+    PyIndexError::new_err("list index out of range")
+}
+
+/// Builds the answer.
+///
+/// It makes bytes only; lists are made when the answer is converted, after the lock is released:
+/// a list's allocation may run the garbage collector, and with it code that needs the lock.
+fn pulled<'py, F: AsRef<[u8]>>(
+    py: Python<'py>,
+    batch: &Batch<F>,
+    lane: Lane<'_>,
+    stop: Stop,
+    block: bool,
+) -> PyResult<Pulled<'py>> {
+    let data = match (batch.is_empty(), block) {
+        (true, _) => None,
+        (false, true) => Some(Data::Block(frames(py, batch, lane)?)),
+        (false, false) => Some(Data::Messages(messages(py, batch, lane)?)),
+    };
+    Ok(match stop {
+        Stop::Empty => (EMPTY, data, None, None),
+        Stop::Budget => (MORE, data, None, None),
+        Stop::Unusual(unusual) => {
+            let left = batch.unusual().map(|message| copied(py, message));
+            (HANDED_OVER, data, left, malformed(unusual))
+        }
+    })
+}
+
+/// What is wrong with a message that no method can make sense of.
+fn malformed(unusual: Unusual) -> Option<String> {
+    match unusual {
+        Unusual::Malformed(error) => Some(error.to_string()),
+        Unusual::Undecided | Unusual::LimitChange | Unusual::Traceback => None,
+    }
+}
+
+fn frames<'py, F: AsRef<[u8]>>(
+    py: Python<'py>,
+    batch: &Batch<F>,
+    lane: Lane<'_>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    PyBytes::new_with(py, batch.frames_len(lane), |out| {
+        batch.frames_into(lane, out).map_err(wire_error)
+    })
+}
+
+fn messages<'py, F: AsRef<[u8]>>(
+    py: Python<'py>,
+    batch: &Batch<F>,
+    lane: Lane<'_>,
+) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+    let message = |index| {
+        PyBytes::new_with(py, batch.payload_len(lane, index), |out| {
+            batch.payload_into(lane, index, out).map_err(wire_error)
+        })
+    };
+    (0..batch.len()).map(message).collect()
+}

@@ -1,0 +1,70 @@
+//! The two sources a pump is fed from: pyzmq's socket, and one message that Python has received.
+
+use std::convert::Infallible;
+use std::path::PathBuf;
+
+use kernelwire_core::pump::Source;
+use pyo3::exceptions::PyValueError;
+use pyo3::intern;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::PyBytes;
+
+use crate::codec::copied;
+use crate::errors::{contained, zmq_error};
+use crate::zmq::{Message, Socket};
+
+/// Looks up libzmq's functions in the pyzmq extension at `path`, which must be loaded already,
+/// and checks that they are of the version pyzmq reports.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+pub(crate) fn load_libzmq(path: PathBuf, version: (i32, i32, i32)) -> PyResult<()> {
+    contained(|| crate::zmq::load(&path, version).map_err(zmq_error))
+}
+
+/// Receives the next message of `socket` without waiting; `None` where none is ready.
+#[pyfunction]
+pub(crate) fn receive<'py>(
+    py: Python<'py>,
+    socket: &Bound<'py, PyAny>,
+) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
+    contained(|| {
+        let mut frames = Vec::new();
+        let ready = open_socket(socket)?.receive(&mut frames).map_err(zmq_error)?;
+        Ok(ready.then(|| copied(py, &frames)))
+    })
+}
+
+/// Checks that `socket` is open and gives access to libzmq's socket behind it.
+///
+/// The access borrows the Python object, and Python code runs only after it has ended: nothing
+/// can close the socket in between.
+pub(crate) fn open_socket<'a>(socket: &'a Bound<'_, PyAny>) -> PyResult<Socket<'a>> {
+    let py = socket.py();
+    if socket.getattr(intern!(py, "closed"))?.is_truthy()? {
+        return Err(PyValueError::new_err("the socket is closed"));
+    }
+    let address: usize = socket.getattr(intern!(py, "underlying"))?.extract()?;
+    Socket::from_open(socket, address).map_err(zmq_error)
+}
+
+impl Source for Socket<'_> {
+    type Frame = Message;
+    type Error = crate::zmq::ZmqError;
+
+    fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, Self::Error> {
+        Socket::receive(self, frames)
+    }
+}
+
+/// One message that Python holds already.
+pub(crate) struct Fed(pub(crate) Option<Vec<PyBackedBytes>>);
+
+impl Source for Fed {
+    type Frame = PyBackedBytes;
+    type Error = Infallible;
+
+    fn receive(&mut self, frames: &mut Vec<PyBackedBytes>) -> Result<bool, Infallible> {
+        Ok(self.0.take().map(|message| frames.extend(message)).is_some())
+    }
+}

@@ -1,0 +1,82 @@
+//! Receiving from a socket that pyzmq keeps open.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use pyo3::prelude::*;
+
+use super::ffi::{self, DONTWAIT, Symbols};
+use super::{Message, ZmqError};
+
+/// `EINTR` and `EAGAIN`, as libzmq sets them on the platforms where it can be found.
+const EINTR: i32 = 4;
+const EAGAIN: i32 = if cfg!(any(target_vendor = "apple", target_os = "freebsd")) { 35 } else { 11 };
+
+/// libzmq's socket behind a pyzmq socket, for as long as the Python object is borrowed.
+pub(crate) struct Socket<'a> {
+    address: NonNull<c_void>,
+    symbols: &'static Symbols,
+    owner: PhantomData<&'a Bound<'a, PyAny>>,
+}
+
+impl<'a> Socket<'a> {
+    /// The socket at `address`, which `owner` has just said it keeps open.
+    ///
+    /// pyzmq's `Socket.underlying` exists to be passed to libzmq's functions; the interpreter is
+    /// held as long as this exists, so that Python code cannot close the socket meanwhile.
+    pub(crate) fn from_open(
+        _owner: &'a Bound<'_, PyAny>,
+        address: usize,
+    ) -> Result<Self, ZmqError> {
+        let symbols = ffi::symbols()
+            .ok_or_else(|| ZmqError::unavailable("libzmq has not been loaded".to_owned()))?;
+        let address = NonNull::new(std::ptr::with_exposed_provenance_mut(address))
+            .ok_or_else(|| ZmqError::unavailable("the socket has no address".to_owned()))?;
+        Ok(Self { address, symbols, owner: PhantomData })
+    }
+
+    /// Appends the parts of the next message; `false` where none is ready.
+    ///
+    /// libzmq delivers "all message parts or none": once the first is there, so are the others.
+    /// Parts received before an error stay appended.
+    pub(crate) fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, ZmqError> {
+        let Some(mut part) = self.part()? else {
+            return Ok(false);
+        };
+        while part.more() {
+            frames.push(part);
+            part = match self.part()? {
+                Some(next) => next,
+                None => return Err(error(EAGAIN)),
+            };
+        }
+        frames.push(part);
+        Ok(true)
+    }
+
+    fn part(&mut self) -> Result<Option<Message>, ZmqError> {
+        let mut message = Message::new()?;
+        loop {
+            // SAFETY: the message is initialised; the address is that of an open socket, which is
+            // used by this thread alone while the interpreter is held.
+            let size = unsafe {
+                (self.symbols.msg_recv)(message.as_raw(), self.address.as_ptr(), DONTWAIT)
+            };
+            if size >= 0 {
+                return Ok(Some(message));
+            }
+            // SAFETY: reads the calling thread's error number.
+            match unsafe { (self.symbols.errno)() } {
+                EAGAIN => return Ok(None),
+                EINTR => {}
+                number => return Err(error(number)),
+            }
+        }
+    }
+}
+
+#[cold]
+fn error(number: i32) -> ZmqError {
+    ZmqError { number, text: format!("libzmq could not receive: error {number}") }
+}
