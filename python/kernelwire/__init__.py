@@ -18,8 +18,11 @@ from kernelwire.extension import (
 
 if TYPE_CHECKING:
     from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.kernels import KernelwireKernelsMixin, KernelwireMappingKernelManager
 
 __all__ = [
+    "KernelwireKernelsMixin",
+    "KernelwireMappingKernelManager",
     "KernelwireWebsocketConnection",
     "__version__",
     "_jupyter_server_extension_points",
@@ -27,7 +30,11 @@ __all__ = [
     "_load_jupyter_server_extension",
 ]
 
-_HOMES = {"KernelwireWebsocketConnection": "kernelwire.connection"}
+_HOMES = {
+    "KernelwireKernelsMixin": "kernelwire.kernels",
+    "KernelwireMappingKernelManager": "kernelwire.kernels",
+    "KernelwireWebsocketConnection": "kernelwire.connection",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,13 +9,16 @@ import zmq
 __all__ = [
     "Pump",
     "PumpError",
+    "Watch",
     "__version__",
     "decode_legacy",
     "decode_v1",
+    "describe",
     "encode_legacy",
     "encode_v1",
     "load_libzmq",
     "receive",
+    "receive_many",
 ]
 
 __version__: str
@@ -52,6 +55,46 @@ def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> Non
 
 def receive(socket: zmq.Socket[Any]) -> list[bytes] | None:
     """Receive the next message of ``socket`` without waiting; ``None`` where none is ready."""
+
+def receive_many(
+    socket: zmq.Socket[Any], max_messages: int, max_bytes: int
+) -> tuple[list[list[bytes]], bool]:
+    """Receive the messages that are ready on ``socket``, and whether there may be more.
+
+    At most ``max_messages``, and not much more than ``max_bytes`` bytes.
+    """
+
+def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, str] | None]:
+    """Return a message's type, and the name and the text of a plain ``stream`` message.
+
+    The latter as they stand in its content between the quotes. ``None`` for what it does not
+    plainly say.
+    """
+
+@final
+class Watch:
+    """Reads what an activity watcher needs of a kernel's messages."""
+
+    def __new__(cls, key: bytes, max_messages: int, max_seconds: float) -> Watch:
+        """Make a watch for messages signed with ``key``; an empty one verifies nothing.
+
+        One ``drain`` takes at most so many messages and seconds.
+        """
+
+    def drain(
+        self, socket: zmq.Socket[Any]
+    ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
+        """Take what is ready on a pyzmq socket.
+
+        Returns whether there may be more, the events (message type, the parent's type, the state
+        in a status), how many messages were refused, why the first of them was, and the frames of
+        a message that only Python's parsers can read, which is the last one taken.
+        """
+
+    def feed(
+        self, message: Sequence[bytes]
+    ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
+        """Do for one message that Python has received what ``drain`` does for a socket's."""
 
 @final
 class Pump:
@@ -96,8 +139,12 @@ class Pump:
         now: float,
         hide_tracebacks: bool,
         block: bool,
+        limited: bool,
     ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
-        """Do for one message that Python has received what ``drain`` does for a socket's."""
+        """Do for one message that Python has received what ``drain`` does for a socket's.
+
+        Without ``limited``, no rate limit looks at it.
+        """
 
     def stats(self) -> dict[str, int]:
         """Return how many messages and bytes took which way."""

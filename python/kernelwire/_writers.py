@@ -7,7 +7,7 @@ from typing import Any
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-__all__ = ["BlockWriter", "MessageWriter", "writer_for"]
+__all__ = ["BlockWriter", "MessageWriter", "is_open", "pending_bytes", "writer_for"]
 
 
 class MessageWriter:
@@ -69,3 +69,20 @@ def writer_for(handler: Any) -> BlockWriter | MessageWriter:
         and type(websocket.stream) in (IOStream, SSLIOStream)
     )
     return BlockWriter(websocket.stream) if plain else MessageWriter(handler)
+
+
+def is_open(handler: Any) -> bool:
+    """Whether messages can still be written to the handler's websocket."""
+    websocket = handler.ws_connection
+    return websocket is not None and not websocket.is_closing()
+
+
+def pending_bytes(handler: Any) -> int:
+    """Count the bytes that were written to the websocket and that its socket has not yet taken.
+
+    Under TLS, bytes before encryption. Tornado has no public name for it; see ``IOStream.write``.
+    """
+    stream: Any = getattr(handler.ws_connection, "stream", None)
+    if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
+        return 0
+    return len(stream._write_buffer)

@@ -10,19 +10,24 @@ import zmq
 from jupyter_client.session import json_unpacker, orjson_unpacker
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.iostream import StreamClosedError
-from traitlets import observe
+from traitlets import Integer, TraitError, observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
 from kernelwire._logs import Throttle
 from kernelwire.limits import RateWindow, pump_attribute
+from kernelwire.offline import fill
 from kernelwire.pacing import IOPUB
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
+from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream
 
 __all__ = ["KernelwireWebsocketConnection"]
 
 V1 = "v1.kernel.websocket.jupyter.org"
+
+MIN_PARTS = 4
+"""Header, parent header, metadata and content."""
 
 _HOOKS = (
     "_limit_rate",
@@ -53,6 +58,29 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
     Everything that can be configured, called or overridden is
     ``ZMQChannelsWebsocketConnection``'s. COMPATIBILITY.md lists what differs, and why.
     """
+
+    max_pending_bytes = Integer(
+        64 * 1024 * 1024,
+        config=True,
+        help="""Bytes that may wait for a client that does not read.
+
+        Over it, output is dropped until the client has caught up, and then it is told how much.
+        Replies, status messages and input requests are never dropped. 0 is no limit.
+        """,
+    )
+
+    @validate("max_pending_bytes")
+    def _not_negative(self, proposal: Any) -> int:
+        """Refuse sizes that mean nothing."""
+        if proposal["value"] < 0:
+            raise TraitError(
+                f"max_pending_bytes is {proposal['value']}, must be 0 (no limit) or more"
+            )
+        return int(proposal["value"])
+
+    _replay: Replay | None = None
+    _unlimited: bool = False
+    """Whether the rate limits are off, because what is sent was produced over time."""
 
     _iopub_window_msg_count = pump_attribute(
         "window_messages", "Messages in the rate limit's window."
@@ -108,12 +136,45 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
             iopub.socket.setsockopt(zmq.RCVHWM, 0)
 
     def connect(self) -> Any:
-        """Connect as stock does; once it is live, the channels are read in batches."""
+        """Connect as stock does; what was said meanwhile is replayed, then the channels go live."""
+        manager = self.multi_kernel_manager
+        take_backlog = getattr(manager, "take_backlog", None)
+        backlog = take_backlog(self.kernel_id, self.session_key) if take_backlog else None
         connected = super().connect()
         self._set_nodelay()
+        if backlog is not None:
+            self._replay = Replay(self, backlog, self._go_live)
         if connected is not None:
-            connected.add_done_callback(self._go_live)
+            connected.add_done_callback(self._connected)
         return connected
+
+    def _connected(self, _connected: Any = None) -> None:
+        """Replay what there is to replay; go live at once where there is nothing.
+
+        This runs in the loop's same turn as the inherited callback that has just subscribed to the
+        channels: no message has been handled in between.
+        """
+        replay = self._replay
+        if replay is None:
+            self._go_live()
+            return
+        if replay.backlog:
+            self.log.info("Replaying %s buffered messages", len(replay.backlog))
+        fill(
+            replay.backlog,
+            {name: stream for name, stream in self.channels.items() if not stream.closed()},
+        )
+        replay.start()
+
+    def disconnect(self) -> None:  # type: ignore[override]  # as the class that is subclassed
+        """Disconnect as stock does; what could not be replayed waits for the next connection."""
+        replay, self._replay = self._replay, None
+        manager = self.multi_kernel_manager
+        if replay is None:
+            super().disconnect()
+            return
+        with manager.keeping_backlog(self.session_key, replay.backlog):
+            super().disconnect()
 
     def _set_nodelay(self) -> None:
         """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
@@ -125,11 +186,15 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
         except (OSError, StreamClosedError) as error:
             self.log.debug("TCP_NODELAY could not be set: %s", error)
 
-    def _go_live(self, _connected: Any = None) -> None:
+    def _go_live(self) -> None:
         """Let the pump have the channels, unless somebody wants to see each message."""
+        self._replay = None
         obstacle = self._obstacle()
         if obstacle is not None:
             self.log.debug("Messages to %s go one by one: %s", self.session_key, obstacle)
+            for stream in self.channels.values():
+                if not stream.closed():
+                    stream.on_recv_stream(self.handle_outgoing_message)
             return
         one_by_one: Any = self.handle_outgoing_message
         for channel, stream in self.channels.items():
@@ -151,27 +216,47 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
     # -- messages --------------------------------------------------------------------------------
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
-        """Handle a message from the client; one that breaks its format is logged and ignored."""
-        if self.channels and isinstance(incoming_msg, bytes):
-            try:
-                decode = _native.decode_v1 if self.subprotocol == V1 else _native.decode_legacy
-                decode(incoming_msg)
-            except ValueError as error:
-                self._failures.warning(
-                    "incoming",
-                    "Ignored a malformed message of %d bytes: %s",
-                    len(incoming_msg),
-                    error,
-                )
-                return
-        iopub = self.channels.get("iopub")
-        if isinstance(iopub, KernelwireStream):
-            iopub.hurry()
-        super().handle_incoming_message(incoming_msg)
+        """Handle a message from the client.
+
+        One that breaks its format, or that stock fails on, is logged and ignored: the connection
+        lives on. Neither its content nor the request's address, which may hold a token, is logged.
+        """
+        try:
+            if self.channels:
+                self._check_incoming(incoming_msg)
+                iopub = self.channels.get("iopub")
+                if isinstance(iopub, KernelwireStream):
+                    iopub.hurry()
+            super().handle_incoming_message(incoming_msg)
+        except Exception:
+            kind = type(incoming_msg).__name__
+            self._failures.failure(
+                "incoming", "Ignored a malformed message of %d %s", len(incoming_msg), kind
+            )
+
+    def _check_incoming(self, message: Any) -> None:
+        """Raise for what stock would trust: counts, offsets, and requests no kernel can read."""
+        if self.subprotocol != V1:
+            if isinstance(message, bytes):
+                _native.decode_legacy(message)
+            return
+        if not isinstance(message, bytes):
+            raise TypeError("a text frame, where this protocol has binary ones only")
+        channel, parts = _native.decode_v1(message)
+        if len(parts) < MIN_PARTS:
+            raise ValueError(f"{len(parts)} parts, at least {MIN_PARTS} are required")
+        header = self.session.unpack(parts[0])
+        if not isinstance(header, dict) or "msg_type" not in header:
+            raise ValueError("the header is not an object with a msg_type")
+        if channel == "iopub":
+            raise ValueError("iopub is for messages from the kernel")
 
     def _limit_rate(self, channel: Any, msg: Any, msg_list: Any) -> bool | None:
-        """Limit the rate as stock does; a window of no length, by which stock divides, is no limit."""
-        if self.rate_limit_window == 0:
+        """Limit the rate as stock does, but not of what is replayed.
+
+        A window of no length, by which stock divides, is no limit.
+        """
+        if self.rate_limit_window == 0 or self._unlimited:
             return False
         return super()._limit_rate(channel, msg, msg_list)
 

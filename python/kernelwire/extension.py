@@ -16,14 +16,23 @@ if TYPE_CHECKING:
 
 CONNECTION_TRAIT = "kernel_websocket_connection_class"
 
-CHOICES = {CONNECTION_TRAIT: "kernelwire.connection.KernelwireWebsocketConnection"}
+MANAGER_TRAIT = "kernel_manager_class"
+
+CHOICES = {
+    CONNECTION_TRAIT: "kernelwire.connection.KernelwireWebsocketConnection",
+    MANAGER_TRAIT: "kernelwire.kernels.KernelwireMappingKernelManager",
+}
 """Which of the server's classes are replaced, by trait, and by what."""
 
 _DEFAULTS = {
     CONNECTION_TRAIT: {
         False: "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection",
         True: "jupyter_server.gateway.connections.GatewayWebSocketConnection",
-    }
+    },
+    MANAGER_TRAIT: {
+        False: "jupyter_server.services.kernels.kernelmanager.AsyncMappingKernelManager",
+        True: "jupyter_server.gateway.managers.GatewayMappingKernelManager",
+    },
 }
 """What the server has otherwise: without and with a gateway."""
 

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 if TYPE_CHECKING:
     from kernelwire.stream import KernelwireStream
 
-__all__ = ["IOPUB", "Pacer", "Pacing"]
+__all__ = ["ACTIVITY", "IOPUB", "Pacer", "Pacing"]
 
 
 FEW = 3
@@ -59,6 +59,9 @@ class Pacing:
 
 IOPUB = Pacing(interval=0.004, wakeups=10, window=0.02, patience=12, grace=0.05)
 """The way of output to the browser: 4 ms are a quarter of a frame on a screen."""
+
+ACTIVITY = Pacing(interval=0.05, wakeups=1, window=1.0, patience=3, grace=-1.0)
+"""Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
 
 
 class Pacer:

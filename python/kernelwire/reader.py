@@ -93,7 +93,9 @@ class ChannelReader:
             except zmq.Again:
                 return _EMPTY, joined(data, block), None, None
             taken += sum(map(len, received))
-            stop, one, message, malformed = self._pump.feed(received, channel, now, hide, block)
+            stop, one, message, malformed = self._pump.feed(
+                received, channel, now, hide, block, True
+            )
             if one is not None:
                 data.append(one)
             if message is not None:

@@ -131,7 +131,7 @@ class KernelwireStream(ZMQStream):
             return super().flush(flag, limit)
         self._check_closed()
         events = 1
-        while self._read_once():
+        while self.read_once():
             events += 1
         return events if self._reader is not None else events + super().flush(flag, limit)
 
@@ -182,10 +182,10 @@ class KernelwireStream(ZMQStream):
 
     def read(self) -> None:
         """Let the reader read; call it again after others had their turn if it wants."""
-        if self._read_once():
+        if self.read_once():
             self._call_soon(self.read)
 
-    def _read_once(self) -> bool:
+    def read_once(self) -> bool:
         """Let the reader read; ``True`` if it wants to be called again."""
         if self._reader is None or self.socket is None:
             return False

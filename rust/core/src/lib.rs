@@ -7,8 +7,11 @@
 //! Nothing here trusts its input: every count, offset and length is checked before use.
 #![forbid(unsafe_code)]
 
+pub mod activity;
+pub mod coalesce;
 pub mod limit;
 pub mod parts;
 pub mod peek;
 pub mod pump;
+pub mod sign;
 pub mod wire;

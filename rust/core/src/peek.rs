@@ -3,8 +3,8 @@
 //! The whole document is checked against the grammar on the way, so that what is found is what a
 //! parser would have found: the last of several equal keys, keys in any order and any escaping,
 //! whitespace anywhere. Where this reader cannot be sure that Python's parsers would agree, it
-//! says [`Undecided`] and the caller asks Python. That covers invalid JSON, surrogate escapes
-//! (parsers differ on lone ones), nesting and numbers beyond what parsers accept alike.
+//! says [`Undecided`] and the caller asks Python. That covers invalid JSON, lone surrogate escapes
+//! (on which parsers differ), nesting and numbers beyond what parsers accept alike.
 //!
 //! Source: RFC 8259; the parsers behind `jupyter_client.session.Session.unpack` are `orjson` and
 //! Python's `json`.
@@ -56,6 +56,39 @@ pub fn fields<'a, const N: usize>(
         match slot.and_then(|index| found.values.get_mut(index)) {
             Some(place) => *place = value,
             None => found.others = found.others.saturating_add(1),
+        }
+        Ok(())
+    })?;
+    reader.space();
+    if reader.at == reader.text.len() { Ok(found) } else { Err(Undecided) }
+}
+
+/// What [`raw_strings`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RawFields<'a, const N: usize> {
+    /// What stands between the quotes of the strings asked for, in the order of their keys.
+    pub values: [Option<&'a str>; N],
+    /// How many other keys the object has, or equal keys too many.
+    pub others: usize,
+}
+
+/// Finds the string values of `keys` in the object that `json` holds, with their escapes.
+///
+/// [`Undecided`] as [`fields`], and where a value is no string.
+pub fn raw_strings<'a, const N: usize>(
+    json: &'a [u8],
+    keys: [&str; N],
+) -> Result<RawFields<'a, N>, Undecided> {
+    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut found = RawFields { values: [None; N], others: 0 };
+    reader.space();
+    reader.members(|reader, key| {
+        let slot = keys.iter().position(|wanted| *wanted == key);
+        if let Some(place @ None) = slot.and_then(|index| found.values.get_mut(index)) {
+            *place = Some(reader.string()?);
+        } else {
+            reader.value(MAX_DEPTH)?;
+            found.others = found.others.saturating_add(1);
         }
         Ok(())
     })?;
@@ -244,28 +277,36 @@ impl<'a> Reader<'a> {
 
     fn escape(&mut self) -> Result<(), Undecided> {
         self.advance(1);
-        match self.peek().ok_or(Undecided)? {
-            b'u' => {
-                let first = self.at.saturating_add(1);
-                unicode(self.slice(first, first.saturating_add(4))?)?;
-                self.advance(5);
-            }
-            byte => {
-                short_escape(byte)?;
-                self.advance(1);
-            }
-        }
+        let rest = self.text.get(self.at..).ok_or(Undecided)?;
+        let (_, length) = escape(rest)?;
+        self.advance(length);
         Ok(())
     }
 }
 
-/// The character that the four hex digits of a `\u` escape stand for, surrogates excepted.
-fn unicode(digits: &str) -> Result<char, Undecided> {
+/// The character that an escape stands for, and its length; `text` begins behind the backslash.
+fn escape(text: &str) -> Result<(char, usize), Undecided> {
+    let first = text.as_bytes().first().copied().ok_or(Undecided)?;
+    if first != b'u' {
+        return Ok((short_escape(first)?, 1));
+    }
+    let high = unit(text.get(1..5).ok_or(Undecided)?)?;
+    if let Some(character) = char::from_u32(high.into()) {
+        return Ok((character, 5));
+    }
+    // A character outside the basic plane is two escapes; one alone is left to Python.
+    let low = text.get(5..).and_then(|rest| rest.strip_prefix("\\u")).ok_or(Undecided)?;
+    let low = unit(low.get(..4).ok_or(Undecided)?)?;
+    let character = char::decode_utf16([high, low]).next().and_then(Result::ok);
+    Ok((character.ok_or(Undecided)?, 11))
+}
+
+/// The UTF-16 unit that four hex digits stand for.
+fn unit(digits: &str) -> Result<u16, Undecided> {
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return Err(Undecided);
     }
-    let code = u32::from_str_radix(digits, 16).map_err(|_| Undecided)?;
-    char::from_u32(code).ok_or(Undecided)
+    u16::from_str_radix(digits, 16).map_err(|_| Undecided)
 }
 
 fn short_escape(byte: u8) -> Result<char, Undecided> {
@@ -288,12 +329,8 @@ fn resolve(raw: &str) -> Result<Cow<'_, str>, Undecided> {
     let mut text = String::with_capacity(raw.len());
     loop {
         text.push_str(before);
-        let escape = rest.as_bytes().first().copied().ok_or(Undecided)?;
-        let length = if escape == b'u' { 5 } else { 1 };
-        text.push(match escape {
-            b'u' => unicode(rest.get(1..length).ok_or(Undecided)?)?,
-            byte => short_escape(byte)?,
-        });
+        let (character, length) = escape(rest)?;
+        text.push(character);
         let tail = rest.get(length..).ok_or(Undecided)?;
         let Some(split) = tail.split_once('\\') else {
             text.push_str(tail);
@@ -334,6 +371,7 @@ mod tests {
     #[test]
     fn escapes_are_resolved_in_keys_and_values() {
         assert_found(r#"{"msg\u005ftype":"str\u0065am"}"#, "stream");
+        assert_found(r#"{"msg_type":"\ud83d\uDE00"}"#, "😀");
         assert_found(r#"{"msg_type":"\"\\\/\b\f\n\r\t\u00e9"}"#, "\"\\/\u{8}\u{c}\n\r\té");
     }
 
@@ -351,8 +389,7 @@ mod tests {
     fn what_parsers_may_see_differently_is_left_to_python() {
         let deep = format!(r#"{{"a":{}1{}}}"#, "[".repeat(65), "]".repeat(65));
         let long = format!(r#"{{"a":{}}}"#, "1".repeat(257));
-        for json in [&deep, &long, r#"{"a":"\ud83d\ude00"}"#, r#"{"a":NaN}"#, "[]", "null", "\"a\""]
-        {
+        for json in [&deep, &long, r#"{"a":"\ud83d"}"#, r#"{"a":NaN}"#, "[]", "null", "\"a\""] {
             assert_eq!(msg_type(json), Err(Undecided), "{json}");
         }
     }

@@ -1,7 +1,13 @@
 //! Bindings of `kernelwire_core::wire`; `kernelwire.wire` gives them the reference's signatures.
 
+use std::borrow::Cow;
+
+use kernelwire_core::coalesce::StreamText;
+use kernelwire_core::parts::Parts;
+use kernelwire_core::peek;
 use kernelwire_core::wire::{legacy, v1};
 use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::wire_error;
@@ -61,4 +67,17 @@ pub(crate) fn copied<'py, F: AsRef<[u8]>>(
     parts: &[F],
 ) -> Vec<Bound<'py, PyBytes>> {
     parts.iter().map(|part| PyBytes::new(py, part.as_ref())).collect()
+}
+
+/// A message's type, and the name and the text of a plain `stream` message, as they stand in its
+/// content between the quotes. `None` for what it does not plainly say.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+pub(crate) fn describe(frames: Vec<PyBackedBytes>) -> (Option<String>, Option<(String, String)>) {
+    let Ok(parts) = Parts::split(&frames) else {
+        return (None, None);
+    };
+    let msg_type = peek::text(parts.header(), "msg_type").ok().flatten().map(Cow::into_owned);
+    let said = StreamText::of(&parts).map(|said| (said.name.to_owned(), said.text.to_owned()));
+    (msg_type, said)
 }

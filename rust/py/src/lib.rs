@@ -8,6 +8,7 @@ mod codec;
 mod errors;
 mod pump;
 mod source;
+mod watch;
 #[allow(unsafe_code)] // The only place that talks to libzmq: see its documentation.
 mod zmq;
 
@@ -17,13 +18,15 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _native {
     #[pymodule_export]
-    use super::codec::{decode_legacy, decode_v1, encode_legacy, encode_v1};
+    use super::codec::{decode_legacy, decode_v1, describe, encode_legacy, encode_v1};
     #[pymodule_export]
     use super::errors::PumpError;
     #[pymodule_export]
     use super::pump::Pump;
     #[pymodule_export]
-    use super::source::{load_libzmq, receive};
+    use super::source::{load_libzmq, receive, receive_many};
+    #[pymodule_export]
+    use super::watch::Watch;
     use pyo3::prelude::*;
 
     #[pymodule_init]

@@ -103,7 +103,9 @@ impl Pump {
         })
     }
 
-    /// Does for one message that Python has received what `drain` does for those of a socket.
+    /// Does for one message that Python has received what `drain` does for those of a socket;
+    /// without `limited`, no rate limit looks at it.
+    #[allow(clippy::too_many_arguments)] // `drain`'s, and one more.
     fn feed<'py>(
         &self,
         py: Python<'py>,
@@ -112,12 +114,14 @@ impl Pump {
         now: f64,
         hide_tracebacks: bool,
         block: bool,
+        limited: bool,
     ) -> PyResult<Pulled<'py>> {
         contained(|| {
             let budget = Budget { messages: 1, bytes: usize::MAX, deadline: None };
             let mut batch = Batch::default();
             let state = &mut *self.lock();
-            let rules = (Lane::new(channel), Rules { limit: state.limit, hide_tracebacks });
+            let rules =
+                (Lane::new(channel), Rules { limit: limited && state.limit, hide_tracebacks });
             let Ok(stop) = state.core.pull(&mut Fed(Some(message)), &mut batch, rules, now, budget);
             pulled(py, &batch, rules.0, stop, block)
         })

@@ -35,6 +35,31 @@ pub(crate) fn receive<'py>(
     })
 }
 
+/// Receives the messages that are ready on `socket`, at most `max_messages` of them and not much
+/// more than `max_bytes`; the second value tells whether there may be more.
+#[pyfunction]
+pub(crate) fn receive_many<'py>(
+    py: Python<'py>,
+    socket: &Bound<'py, PyAny>,
+    max_messages: usize,
+    max_bytes: usize,
+) -> PyResult<(Vec<Vec<Bound<'py, PyBytes>>>, bool)> {
+    contained(|| {
+        let mut source = open_socket(socket)?;
+        let (mut messages, mut bytes) = (Vec::new(), 0_usize);
+        let mut frames: Vec<Message> = Vec::new();
+        while messages.len() < max_messages && bytes < max_bytes {
+            if !source.receive(&mut frames).map_err(zmq_error)? {
+                return Ok((messages, false));
+            }
+            bytes = frames.iter().fold(bytes, |sum, part| sum.saturating_add(part.as_ref().len()));
+            messages.push(copied(py, &frames));
+            frames.clear();
+        }
+        Ok((messages, true))
+    })
+}
+
 /// Checks that `socket` is open and gives access to libzmq's socket behind it.
 ///
 /// The access borrows the Python object, and Python code runs only after it has ended: nothing

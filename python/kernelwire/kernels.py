@@ -1,0 +1,147 @@
+"""The kernel manager: stock's, with activity followed natively and a buffer that keeps its bounds."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from jupyter_client.session import Session
+from jupyter_server._tz import utcnow
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+from traitlets import Dict, Integer, TraitError, validate
+from traitlets.config import LoggingConfigurable
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire._logs import Throttle
+from kernelwire.activity import ActivityReader
+from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.pacing import ACTIVITY
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jupyter_server.services.kernels.kernelmanager import MappingKernelManager as _Base
+else:
+    _Base = LoggingConfigurable
+
+__all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
+
+SETTLE_SECONDS = 0.05
+"""Time that is spent at most on what a kernel has said, before its state is told."""
+
+
+class KernelwireKernelsMixin(_Base):
+    """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
+
+    >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
+    """
+
+    max_offline_buffer_bytes = Integer(
+        64 * 1024 * 1024,
+        config=True,
+        help="""Memory in bytes for the messages of a kernel whose frontends have disconnected.
+
+        Over it, output is dropped, the oldest first, and the client is told on reconnection how
+        much. Replies, status messages and input requests are never dropped. 0 is no limit.
+        """,
+    )
+
+    _backlogs: Any = Dict()
+
+    @validate("max_offline_buffer_bytes")
+    def _not_negative(self, proposal: Any) -> int:
+        """Refuse sizes that mean nothing."""
+        if proposal["value"] < 0:
+            raise TraitError(
+                f"max_offline_buffer_bytes is {proposal['value']}, must be 0 (no limit) or more"
+            )
+        return int(proposal["value"])
+
+    # -- activity --------------------------------------------------------------------------------
+
+    def start_watching_activity(self, kernel_id: str) -> None:
+        """Watch a kernel's messages for activity and for its state, as upstream does."""
+        self.log.debug("Watching kernel activity: %s", kernel_id)
+        kernel: Any = self._kernels[kernel_id]
+        kernel.reason = ""
+        kernel.last_activity = utcnow()
+        stream = kernel.connect_iopub()
+        session = Session(config=kernel.session.config, key=kernel.session.key)
+        reader = ActivityReader(self, kernel_id, session, Throttle(self.log))
+        if type(stream) is not ZMQStream:  # a manager with streams of its own kind
+            kernel._activity_stream = stream
+            stream.on_recv_stream(reader.one)
+            return
+        stream.socket.setsockopt(zmq.RCVHWM, 0)
+        kernel._activity_stream = KernelwireStream.adopt(stream)
+        kernel._activity_stream.channel = "iopub"
+        kernel._activity_stream.on_ready(reader, reader.one, ACTIVITY)
+
+    def settle_activity(self, kernel_id: str) -> None:
+        """Follow now what a kernel has said, so that its state and its dates are what they are.
+
+        Wake-ups of the watcher are moderated: between two of them, up to
+        ``pacing.ACTIVITY.interval`` seconds, messages may wait.
+        """
+        stream = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
+        if not isinstance(stream, KernelwireStream):
+            return
+        until = monotonic() + SETTLE_SECONDS
+        while stream.read_once() and monotonic() < until:
+            pass
+
+    def kernel_model(self, kernel_id: str) -> Any:
+        """Describe a kernel as it is now."""
+        self.settle_activity(kernel_id)
+        return super().kernel_model(kernel_id)
+
+    async def cull_kernel_if_idle(self, kernel_id: str) -> None:
+        """Cull a kernel if it is idle now."""
+        self.settle_activity(kernel_id)
+        await super().cull_kernel_if_idle(kernel_id)
+
+    # -- the offline buffer ----------------------------------------------------------------------
+
+    def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
+        """Keep a kernel's messages while its clients are away, within bounds."""
+        super().start_buffering(kernel_id, session_key, channels)
+        if not self.buffer_offline_messages:
+            return
+        buffer = self._backlogs.pop(session_key, None)
+        if buffer is None:
+            kernel: Any = self.get_kernel(kernel_id)
+            buffer = OfflineBuffer(self.max_offline_buffer_bytes, kernel.session.sign)
+        # Upstream's callbacks look the buffer up in here, each time.
+        self._kernel_buffers[kernel_id]["buffer"] = buffer
+        fill(buffer, channels)
+
+    def take_backlog(self, kernel_id: str, session_key: str) -> OfflineBuffer | None:
+        """Hand a session's buffer over to its connection, which replays it at its own pace.
+
+        The buffer goes on being filled. What ``get_buffer`` returns afterwards is empty.
+        """
+        if kernel_id not in self._kernel_buffers:
+            return None
+        info = self._kernel_buffers[kernel_id]
+        buffer = info["buffer"]
+        if info["session_key"] != session_key or not isinstance(buffer, OfflineBuffer):
+            return None
+        info["buffer"] = []
+        return buffer
+
+    @contextmanager
+    def keeping_backlog(self, session_key: str, backlog: OfflineBuffer | None) -> Iterator[None]:
+        """Have the buffering that may start meanwhile begin with what could not be replayed."""
+        if backlog is not None:
+            self._backlogs[session_key] = backlog
+        try:
+            yield
+        finally:
+            self._backlogs.pop(session_key, None)
+
+
+class KernelwireMappingKernelManager(KernelwireKernelsMixin, AsyncMappingKernelManager):
+    """Stock's ``AsyncMappingKernelManager`` with kernelwire's watcher and offline buffer."""

@@ -1,0 +1,264 @@
+"""What a kernel says while no browser listens: kept within bounds, and joined where it can be."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+import zmq
+
+from kernelwire import _native
+from kernelwire._drain import drain
+from kernelwire.pacing import IOPUB
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+__all__ = ["BufferReader", "Dropped", "OfflineBuffer", "fill"]
+
+Message = tuple[str, list[bytes]]
+"""A channel and the frames of a message, as the stock buffer keeps them."""
+
+DELIMITER = b"<IDS|MSG>"
+
+MERGED_BYTES = 1 << 16
+"""Bytes up to which stream output is joined, so that what must be dropped is dropped in pieces."""
+
+FRAME_OVERHEAD, MESSAGE_OVERHEAD = 40, 200
+"""About the memory in bytes that Python takes for a frame and a message besides the data."""
+
+NEVER, LATE, EARLY = range(3)
+"""When messages are dropped: never, after all others, or first."""
+
+_WHEN: dict[str | None, int] = {
+    "status": NEVER,
+    "comm_close": LATE,
+    "comm_open": LATE,
+    "error": LATE,
+    "execute_input": LATE,
+    "execute_result": LATE,
+    None: LATE,
+}
+"""When the types of iopub messages are dropped; the others come first."""
+
+
+class Dropped(NamedTuple):
+    """What did not fit: how many of the kernel's messages, and their bytes."""
+
+    messages: int
+    size: int
+
+
+class _Entry:
+    """A kept message, or a run of stream messages that have become one."""
+
+    __slots__ = ("channel", "count", "frames", "name", "size", "texts")
+
+    def __init__(self, channel: str, frames: list[bytes]) -> None:
+        self.channel = channel
+        self.frames = frames
+        self.count = 1
+        self.size = memory(frames)
+        self.name: str | None = None
+        self.texts: list[str] = []
+
+
+def memory(frames: list[bytes]) -> int:
+    """Estimate the memory of a message, in bytes."""
+    return sum(map(len, frames)) + FRAME_OVERHEAD * len(frames) + MESSAGE_OVERHEAD
+
+
+class OfflineBuffer(Sequence[Message]):
+    """The messages of a kernel without a client, oldest first.
+
+    Looks like stock's list of ``(channel, frames)``. Consecutive ``stream`` messages of the same
+    parent and name are joined. Over ``limit`` bytes of memory, output is dropped, the oldest
+    first; ``status``, replies and input requests never are, and results, errors, inputs and the
+    opening and closing of comms only when no other output is left.
+
+    Parameters
+    ----------
+    limit
+        Bytes of memory; 0 is no limit.
+    sign
+        Signs the four parts of a joined message, as ``Session.sign``.
+    """
+
+    def __init__(self, limit: int, sign: Callable[[list[bytes]], bytes]) -> None:
+        self._limit = limit
+        self._sign = sign
+        self._entries: dict[int, _Entry] = {}
+        self._next = 0
+        self._droppable: dict[int, deque[int]] = {LATE: deque(), EARLY: deque()}
+        self._last: _Entry | None = None
+        self.size = 0
+        """Bytes of memory, about."""
+        self.received = 0
+        """Messages that were put in."""
+        self.dropped = Dropped(0, 0)
+        self.dropped_parent: bytes = b"{}"
+        """The parent header of what was dropped last, as JSON."""
+
+    # -- as a list -------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Return how many messages there are, joined ones counted once."""
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[Message]:
+        """Go through the messages, oldest first."""
+        for entry in list(self._entries.values()):
+            yield entry.channel, self._finished(entry)
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        """Return one message, or some."""
+        return list(self)[index]
+
+    def popleft(self) -> Message:
+        """Remove and return the oldest message; ``IndexError`` where there is none."""
+        if not self._entries:
+            raise IndexError("the buffer is empty")
+        entry = self._entries.pop(next(iter(self._entries)))
+        self.size -= entry.size
+        if entry is self._last:
+            self._last = None
+        return entry.channel, self._finished(entry)
+
+    # -- filling ---------------------------------------------------------------------------------
+
+    def append(self, message: tuple[str, list[bytes]]) -> None:
+        """Put in a message."""
+        channel, frames = message
+        self.received += 1
+        msg_type, text = _native.describe(frames) if channel == "iopub" else (None, None)
+        if text is None or not self._join(frames, *text):
+            entry = _Entry(channel, frames)
+            if text is not None:
+                entry.name, entry.texts = text[0], [text[1]]
+            self._put(entry, NEVER if channel != "iopub" else _WHEN.get(msg_type, EARLY))
+        if self._limit and self.size > self._limit:
+            self._shrink()
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Put in several messages."""
+        for message in messages:
+            self.append(message)
+
+    def _put(self, entry: _Entry, when: int) -> None:
+        number = self._next
+        self._next += 1
+        self._entries[number] = entry
+        self._last = entry
+        self.size += entry.size
+        if when != NEVER:
+            self._droppable[when].append(number)
+
+    def _join(self, frames: list[bytes], name: str, text: str) -> bool:
+        """Join stream output with what came last; ``False`` where it does not belong to it."""
+        last = self._last
+        if last is None or last.name != name or last.size > MERGED_BYTES:
+            return False
+        if _parent(frames) != _parent(last.frames):
+            return False
+        last.texts.append(text)
+        last.count += 1
+        added = len(text.encode()) + FRAME_OVERHEAD
+        last.size += added
+        self.size += added
+        return True
+
+    def _finished(self, entry: _Entry) -> list[bytes]:
+        """Return the frames of a message, those of a joined one with its text and a signature."""
+        if entry.count == 1:
+            return entry.frames
+        at = entry.frames.index(DELIMITER)
+        content = f'{{"name":"{entry.name}","text":"{"".join(entry.texts)}"}}'.encode()
+        parts = [*entry.frames[at + 2 : at + 5], content]
+        return [*entry.frames[: at + 1], self._sign(parts), *parts]
+
+    # -- the bound -------------------------------------------------------------------------------
+
+    def _shrink(self) -> None:
+        """Drop what may be dropped until the rest fits."""
+        messages, size = self.dropped
+        for when in (EARLY, LATE):
+            waiting = self._droppable[when]
+            while waiting and self.size > self._limit:
+                entry = self._entries.pop(waiting.popleft(), None)
+                if entry is None:
+                    continue  # taken out meanwhile
+                self.size -= entry.size
+                messages += entry.count
+                size += sum(map(len, self._finished(entry)))
+                self.dropped_parent = _parent(entry.frames)
+                if entry is self._last:
+                    self._last = None
+        self.dropped = Dropped(messages, size)
+
+
+def _part(frames: list[bytes], index: int) -> bytes:
+    """Return one of the parts behind the signature; empty where a message lacks it."""
+    try:
+        return frames[frames.index(DELIMITER) + 2 + index]
+    except (ValueError, IndexError):
+        return b""
+
+
+def _parent(frames: list[bytes]) -> bytes:
+    return _part(frames, 1)
+
+
+class BufferReader:
+    """Moves what comes on one channel into a buffer; see ``KernelwireStream.on_ready``."""
+
+    MAX_MESSAGES = 512
+    MAX_BYTES = 1 << 20
+    """What one wake-up takes at most."""
+
+    def __init__(self, buffer: OfflineBuffer, channel: str) -> None:
+        self._buffer = buffer
+        self._channel = channel
+        self._receive: Any = _native.receive_many if drain().native else self._receive_portably
+
+    def __call__(self, stream: KernelwireStream) -> bool:
+        """Take what is ready; ``True`` if there may be more."""
+        messages, more = self._receive(stream.socket, self.MAX_MESSAGES, self.MAX_BYTES)
+        if messages:
+            stream.reads += 1
+        for message in messages:
+            self._buffer.append((self._channel, message))
+        return more
+
+    def one(self, _stream: Any, message: list[bytes]) -> None:
+        """Take a single message, however it was received."""
+        self._buffer.append((self._channel, message))
+
+    @staticmethod
+    def _receive_portably(
+        socket: zmq.Socket[bytes], max_messages: int, max_bytes: int
+    ) -> tuple[list[list[bytes]], bool]:
+        messages: list[list[bytes]] = []
+        taken = 0
+        while len(messages) < max_messages and taken < max_bytes:
+            try:
+                messages.append(socket.recv_multipart(zmq.NOBLOCK))
+            except zmq.Again:
+                return messages, False
+            taken += sum(map(len, messages[-1]))
+        return messages, True
+
+
+def fill(buffer: OfflineBuffer, channels: dict[str, Any]) -> None:
+    """Have everything that comes on ``channels`` put into ``buffer`` from now on."""
+    for channel, stream in channels.items():
+        reader = BufferReader(buffer, channel)
+        if isinstance(stream, KernelwireStream):
+            stream.on_ready(reader, reader.one, IOPUB)
+        else:
+            stream.on_recv_stream(reader.one)

@@ -1,0 +1,160 @@
+"""Giving a returning client what its kernel has said while it was away."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from kernelwire._writers import is_open, pending_bytes, writer_for
+from kernelwire.offline import Dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.offline import OfflineBuffer
+
+__all__ = ["Replay"]
+
+SLICE_SECONDS = 0.002
+"""Seconds that a replay takes at a time, before others have their turn."""
+
+BLOCK_BYTES = 1 << 16
+"""Bytes of small messages that are written together."""
+
+PENDING_BYTES = 1 << 22
+"""Bytes that may wait for the client before a replay waits too."""
+
+PAUSE_SECONDS = 0.01
+"""Seconds between two looks at whether the client has caught up."""
+
+
+class Replay:
+    """Writes a buffer's messages in order, and calls ``done`` when none is left.
+
+    The buffer may be filled meanwhile: that comes before ``done``, too. No rate limit applies; the
+    messages were produced over time. A message that fails is logged, and the next one follows.
+    """
+
+    def __init__(
+        self,
+        connection: KernelwireWebsocketConnection,
+        backlog: OfflineBuffer,
+        done: Callable[[], None],
+    ) -> None:
+        self.backlog = backlog
+        self._connection = connection
+        self._done = done
+        self._loop = asyncio.get_running_loop()
+        self._told = Dropped(0, 0)
+        self._one_by_one = connection._obstacle() is not None
+        self._write: Any = writer_for(connection.websocket_handler)
+        self._hidden = not connection.multi_kernel_manager.allow_tracebacks
+        self._waiting: list[Any] = []
+        self._waiting_bytes = 0
+        limit = connection.max_pending_bytes
+        self._pending_limit = min(limit, PENDING_BYTES) if limit else PENDING_BYTES
+
+    def start(self) -> None:
+        """Write the first slice now."""
+        self._tell_dropped()
+        self._slice()
+
+    def _slice(self) -> None:
+        """Write for a while; come back later if something is left."""
+        connection = self._connection
+        if connection._replay is not self:
+            return  # disconnected: the rest waits for the next connection
+        if not is_open(connection.websocket_handler):
+            return
+        if self._write_some():
+            self._loop.call_soon(self._slice)
+        elif self.backlog:
+            self._loop.call_later(PAUSE_SECONDS, self._slice)
+        else:
+            self._tell_dropped()
+            self._done()
+
+    def _write_some(self) -> bool:
+        """Write until the time is up (``True``), the client must catch up, or nothing is left."""
+        until = monotonic() + SLICE_SECONDS
+        try:
+            while self.backlog:
+                if (
+                    self._waiting_bytes + pending_bytes(self._connection.websocket_handler)
+                    > self._pending_limit
+                ):
+                    return False
+                self._replay_one(*self.backlog.popleft())
+                if monotonic() > until:
+                    return True
+        finally:
+            self._flush()
+        return False
+
+    def _replay_one(self, channel: str, frames: list[bytes]) -> None:
+        connection = self._connection
+        if self._one_by_one:
+            self._hand_over(channel, frames)
+            return
+        _, data, message, malformed = connection._pump.feed(
+            frames, channel.encode(), 0.0, self._hidden, self._write.block, False
+        )
+        if data is not None:
+            self._waiting.append(data)
+            self._waiting_bytes += sum(map(len, frames))
+            if self._waiting_bytes > BLOCK_BYTES:
+                self._flush()
+        elif malformed is not None:
+            connection._failures.warning(
+                "malformed", "Dropped a malformed message on %s: %s", channel, malformed
+            )
+        elif message is not None:
+            self._flush()
+            self._hand_over(channel, message)
+
+    def _hand_over(self, channel: str, frames: list[bytes]) -> None:
+        connection: Any = self._connection
+        connection._unlimited = True
+        try:
+            connection.handle_outgoing_message(connection.channels[channel], frames)
+        except Exception:
+            connection._failures.failure("failed", "Dropped a message on %s", channel)
+        finally:
+            connection._unlimited = False
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if self._write.block:
+            self._write(b"".join(waiting))
+        else:
+            self._write([message for messages in waiting for message in messages])
+
+    def _tell_dropped(self) -> None:
+        """Tell the client how much is missing, if that has not been told."""
+        dropped = self.backlog.dropped
+        messages, size = dropped.messages - self._told.messages, dropped.size - self._told.size
+        if not messages:
+            return
+        self._told = dropped
+        connection = self._connection
+        manager = connection.multi_kernel_manager
+        connection.write_stderr(
+            f"{messages} messages ({size} bytes) of output were dropped while no client was connected.\n"
+            "To keep more, set the config variable\n"
+            f"`--{type(manager).__name__}.max_offline_buffer_bytes`.\n\n"
+            "Current value:\n"
+            f"{type(manager).__name__}.max_offline_buffer_bytes={manager.max_offline_buffer_bytes} (bytes)\n",
+            self._parent_header(),
+        )
+
+    def _parent_header(self) -> dict[str, Any]:
+        """Return the header of the request whose output is missing, where it can be read."""
+        try:
+            header = self._connection.session.unpack(self.backlog.dropped_parent)
+        except Exception:
+            return {}
+        return header if isinstance(header, dict) and "msg_id" in header else {}

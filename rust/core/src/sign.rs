@@ -1,0 +1,91 @@
+//! Message signatures: lowercase hex of an HMAC-SHA256 over the four JSON parts.
+//!
+//! Buffers are not signed. Source: `jupyter_client.session.Session.sign`, and the "wire protocol"
+//! section of the Jupyter messaging specification.
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use crate::parts::{MIN_PARTS, Parts};
+
+/// Verifies signatures made with one key.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    keyed: Hmac<Sha256>,
+}
+
+impl Verifier {
+    /// A verifier for `key`; `None` where the key is empty, which means that nothing is signed.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Option<Self> {
+        if key.is_empty() {
+            return None;
+        }
+        Hmac::new_from_slice(key).ok().map(|keyed| Self { keyed })
+    }
+
+    /// Whether the message's signature is the one its parts have. Takes the same time wherever a
+    /// wrong signature differs.
+    #[must_use]
+    pub fn verifies<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>) -> bool {
+        let mut mac = self.keyed.clone();
+        for part in parts.all().iter().take(MIN_PARTS) {
+            mac.update(part.as_ref());
+        }
+        from_hex(parts.signature()).is_some_and(|signature| mac.verify_slice(&signature).is_ok())
+    }
+}
+
+/// The bytes that 64 lowercase hex digits stand for.
+fn from_hex(digits: &[u8]) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if digits.len() != bytes.len().saturating_mul(2) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = pair.iter().try_fold(0, |value: u8, digit| Some(value << 4 | nibble(*digit)?))?;
+    }
+    Some(bytes)
+}
+
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => digit.checked_sub(b'0'),
+        b'a'..=b'f' => digit.checked_sub(b'a').map(|value| value.saturating_add(10)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // hmac.new(b"key", b"{}" * 4, "sha256").hexdigest()
+    const SIGNATURE: &[u8] = b"ca767b02c5bc061ed184a9a029e7f93a7f2f7ed4e8fe74120fc1212f0b008fa3";
+
+    fn verified(signature: &[u8], content: &[u8]) -> Option<bool> {
+        let frames: [&[u8]; 7] = [b"<IDS|MSG>", signature, b"{}", b"{}", b"{}", content, b"buffer"];
+        let parts = Parts::split(&frames).ok()?;
+        Some(Verifier::new(b"key")?.verifies(&parts))
+    }
+
+    #[test]
+    fn the_signature_covers_the_four_parts_and_no_buffer() {
+        assert_eq!(verified(SIGNATURE, b"{}"), Some(true));
+        assert_eq!(verified(SIGNATURE, b"{ }"), Some(false));
+    }
+
+    #[test]
+    fn any_other_signature_is_refused() {
+        let upper = SIGNATURE.to_ascii_uppercase();
+        let short = SIGNATURE.get(..62).unwrap_or_default();
+        for signature in [b"".as_slice(), &upper, short, &[b'0'; 64], &[b'z'; 64]] {
+            assert_eq!(verified(signature, b"{}"), Some(false));
+        }
+    }
+
+    #[test]
+    fn without_a_key_nothing_is_signed() {
+        assert!(Verifier::new(b"").is_none());
+    }
+}
