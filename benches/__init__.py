@@ -1,0 +1,1 @@
+"""End-to-end benchmarks: a real server, a real websocket, a kernel that only floods."""

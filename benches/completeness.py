@@ -1,0 +1,295 @@
+"""Does everything arrive? A real ipykernel emits as fast as it can; what is missing is counted.
+
+Usage: ``python -m benches.completeness --lift-limits --stall 3``; see benches/README.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import socket
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benches import contenders, environment
+from benches.asking import connected
+from benches.bridge import FAILURES
+from benches.client import KernelSocket, SilenceError, pump
+from benches.progress import tracked
+from benches.server import Server, Settings, running
+from benches.verify import WrongAnswerError, decode_v1
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from benches.contenders import Contender
+
+QUIET_S = 6.0
+"""Silence, on top of a stall, after which nothing more is expected."""
+FAST_COUNT = 500
+MARK = re.compile(rb"seq(\d{8})")
+
+PROGRAMS = {
+    "display_data": """
+from IPython import get_ipython
+publish = get_ipython().display_pub.publish
+for number in range({count}):
+    publish(dict([("text/plain", "seq%08d" % number)]))
+""",
+    "comm_msg": """
+import comm
+channel = comm.create_comm(target_name="completeness")
+for number in range({count}):
+    channel.send("seq%08d" % number)
+""",
+    "print": """
+for number in range({count}):
+    print("seq%08d" % number, flush=True)
+""",
+}
+"""What the kernel runs. Marks are counted, not messages: printed lines may arrive joined."""
+
+
+@dataclass
+class Arrival:
+    """What arrived of one program's output."""
+
+    expected: int
+    arrived: int = 0
+    messages: int = 0
+    in_order: bool = True
+    reply: bool = False
+    idle: bool = False
+    limited: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Everything is here, once and in order, and the cell is seen to end."""
+        return self.arrived == self.expected and self.in_order and self.reply and self.idle
+
+    def as_json(self) -> dict[str, Any]:
+        """For the result file."""
+        return {**vars(self), "lost": self.expected - self.arrived, "complete": self.complete}
+
+
+class Listener:
+    """Notes replies and idle while the output comes in, to know when the end was reached."""
+
+    def __init__(self, client: KernelSocket, msg_id: str) -> None:
+        self._client = client
+        self._msg_id = msg_id
+        self._looked = 0
+        self.reply = self.idle = False
+
+    def finished(self) -> bool:
+        """Whether the reply and the idle status are both here."""
+        while self._looked < self._client.count:
+            payload = self._client.payload(self._looked)
+            self._looked += 1
+            # Cheap test first: decoding every message would slow the reader down.
+            if b"idle" in payload or b"execute_reply" in payload:
+                self._look(payload)
+        return self.reply and self.idle
+
+    def _look(self, payload: bytes) -> None:
+        message = decode_v1(payload)
+        if message.parent_id != self._msg_id:
+            return
+        kind = message.header["msg_type"]
+        self.reply |= kind == "execute_reply"
+        self.idle |= kind == "status" and message.content["execution_state"] == "idle"
+
+
+class Stall:
+    """Asks the server to block its event loop once, when a share of the output has arrived."""
+
+    def __init__(self, server: Server, seconds: float, after: int) -> None:
+        self._server = server
+        self._seconds = seconds
+        self._after = after
+        self._socket: socket.socket | None = None
+
+    def start_if_due(self, arrived: int) -> None:
+        """Send the request without waiting: the answer comes when the loop runs again."""
+        if not self._seconds or self._socket or arrived < self._after:
+            return
+        self._socket = socket.create_connection(("127.0.0.1", self._server.port))
+        request = f"GET /bench/stall?seconds={self._seconds} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        request += f"Authorization: token {self._server.token}\r\n\r\n"
+        self._socket.sendall(request.encode())
+
+    def check(self) -> None:
+        """Make sure the stall happened, or the result would claim too much."""
+        if not self._seconds:
+            return
+        if self._socket is None:
+            msg = "the output was over before the stall was due"
+            raise WrongAnswerError(msg)
+        self._socket.settimeout(QUIET_S + self._seconds)
+        answer = self._socket.recv(4096)
+        self._socket.close()
+        if b" 200 " not in answer.split(b"\r\n")[0]:
+            raise WrongAnswerError(f"the stall failed: {answer[:100]!r}")
+
+
+def observe(server: Server, program: str, options: argparse.Namespace) -> Arrival:
+    """Run one program in a fresh kernel and count what arrives."""
+    with connected(server, server.start_kernel("ipy")) as client:
+        stall = Stall(server, options.stall, options.count // 4)
+        msg_id = client.execute(PROGRAMS[program].format(count=options.count))
+        listener = Listener(client, msg_id)
+
+        def done() -> bool:
+            stall.start_if_due(client.count)
+            return listener.finished()
+
+        with suppress(SilenceError):  # something is missing; counting will say what
+            pump([client], done, QUIET_S + options.stall)
+        stall.check()
+        arrival = count_marks(client, options.count)
+        arrival.reply, arrival.idle = listener.reply, listener.idle
+    return arrival
+
+
+def count_marks(client: KernelSocket, expected: int) -> Arrival:
+    """Find the marks of the program in the contents of what arrived."""
+    arrival = Arrival(expected)
+    numbers: list[int] = []
+    for index in range(client.count):
+        message = decode_v1(client.payload(index))
+        if message.channel != "iopub" or message.header["msg_type"] == "execute_input":
+            continue  # the echoed source is no output
+        found = [int(mark) for mark in MARK.findall(message.parts[3])]
+        numbers += found
+        arrival.messages += bool(found)
+        arrival.limited |= b"rate exceeded" in message.parts[3]
+    arrival.arrived = len(set(numbers))
+    arrival.in_order = numbers == sorted(set(numbers))
+    return arrival
+
+
+def measure(contender: Contender, program: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One observation in a fresh server."""
+    settings = Settings(
+        connection=contender.connection,
+        manager=contender.manager,
+        environment=contender.environment,
+        lift_limits=options.lift_limits,
+    )
+    try:
+        with running(settings) as server:
+            return {"ok": True, **observe(server, program, options).as_json()}
+    except FAILURES as error:
+        return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Every program for every contender, contenders side by side."""
+    plan = [
+        (program, contender, number)
+        for program in options.programs
+        for number in range(options.rounds)
+        for contender in options.contenders
+    ]
+    cases: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    steps = tracked(plan, lambda step: f"{step[0]} {step[1].name}", quiet=options.quiet)
+    for program, contender, number in steps:
+        outcome = {"round": number, **measure(contender, program, options)}
+        cases.setdefault(program, {}).setdefault(contender.name, []).append(outcome)
+    return {
+        "schema": environment.SCHEMA,
+        "kind": "completeness",
+        "environment": environment.describe(),
+        "settings": {
+            "count": options.count,
+            "rounds": options.rounds,
+            "stall_s": options.stall,
+            "limits": "lifted" if options.lift_limits else "default",
+            "contenders": {each.name: asdict(each) for each in options.contenders},
+        },
+        "cases": cases,
+    }
+
+
+def print_table(result: dict[str, Any]) -> None:
+    """One line per observation on standard output."""
+    for program, by_name in result["cases"].items():
+        for name, outcomes in by_name.items():
+            for each in outcomes:
+                print(f"{program:14} {name:20} {describe(each)}")
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """Put an observation into words."""
+    if not outcome["ok"]:
+        return f"WRONG: {outcome['reason']}"
+    text = f"{outcome['arrived']} of {outcome['expected']} arrived"
+    text += "" if outcome["in_order"] else ", out of order"
+    text += "" if outcome["reply"] else ", no execute_reply"
+    text += "" if outcome["idle"] else ", no idle: the cell hangs"
+    return text + (", rate limit announced" if outcome["limited"] else "")
+
+
+def acceptable(name: str, outcome: dict[str, Any], *, limits_lifted: bool) -> bool:
+    """Whether an observation is fit to be quoted, and for kernelwire: whether it is lossless.
+
+    Stock losing output is what this program is there to show, so it is no failure.
+    """
+    if not outcome["ok"]:
+        return False
+    return outcome["complete"] or not (limits_lifted and name.startswith("kernelwire"))
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line and check its names before anything starts."""
+    parser = argparse.ArgumentParser(prog="python -m benches.completeness", description=__doc__)
+    parser.add_argument("--contenders", nargs="+", help="names, or name=connection[,manager]")
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--count", type=int, default=20_000, help="outputs per program")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--stall", type=float, default=0, help="block the server's loop, seconds")
+    parser.add_argument("--lift-limits", action="store_true", help="IOPub rate limits out of reach")
+    parser.add_argument("--fast", action="store_true", help=f"{FAST_COUNT} outputs per program")
+    parser.add_argument("--json", type=Path, help="write everything observed to this file")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    names = options.contenders or [
+        name for name, each in contenders.all_contenders().items() if not each.only
+    ]
+    try:
+        options.contenders = [contenders.parse(name) for name in names]
+    except ValueError as error:
+        parser.error(str(error))
+    if options.fast:
+        options.count = FAST_COUNT
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; 1 if an observation failed or kernelwire lost something with the limits lifted."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the servers then, too
+    try:
+        result = run(options)
+    except KeyboardInterrupt:
+        print("interrupted; nothing written", file=sys.stderr)
+        return 130
+    print_table(result)
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    outcomes = [
+        acceptable(name, each, limits_lifted=options.lift_limits)
+        for by_name in result["cases"].values()
+        for name, rounds in by_name.items()
+        for each in rounds
+    ]
+    return 0 if all(outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""Result files to Markdown: one table per case, under the conditions it was measured in.
+
+Usage: ``python -m benches.report benches/results/bridge.json``. A case whose answer was wrong gets
+its reason instead of numbers, and the program ends with 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benches.environment import SCHEMA
+from benches.stats import FIGURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SINGLE_ROUND_NOTE = "One round only: no spread, do not quote."
+
+
+def conditions(result: dict[str, Any]) -> str:
+    """Write the line without which no number may be quoted."""
+    where = result["environment"]
+    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
+    settings = {k: v for k, v in result["settings"].items() if not isinstance(v, dict)}
+    how = ", ".join(f"{k} {v}" for k, v in settings.items())
+    commit = f", commit {where['commit']}" if where["commit"] else ""
+    machine = f"{where['cpu']}, {where['cores']} cores, {where['os']}"
+    return f"Measured {where['date']} on {machine}{commit}; {versions}; {how}."
+
+
+def line_up(result: dict[str, Any]) -> Iterator[str]:
+    """Which classes each contender ran: a missing manager falls back to stock's."""
+    for name, each in result["settings"]["contenders"].items():
+        extra = "".join(f", {k}={v}" for k, v in each["environment"].items())
+        yield f"* {name}: `{each['connection']}`, `{each['manager']}`{extra}"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent."""
+    if value == 0:
+        return "0"
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+
+
+def cell(summary: dict[str, float] | None) -> str:
+    """Median, then the whole range in small."""
+    if summary is None:
+        return "-"
+    spread = f"{number(summary['min'])} to {number(summary['max'])}"
+    return f"{number(summary['median'])} ({spread})"
+
+
+def bridge_table(case: str, outcome: dict[str, Any]) -> Iterator[str]:
+    """Draw one correct case: figures down, contenders across."""
+    names = list(outcome["contenders"])
+    summaries = {name: outcome["contenders"][name]["summary"] for name in names}
+    rivals = [name for name in names if outcome["gains"].get(name)]
+    heads = [*names, *(f"{name}: times better than stock" for name in rivals)]
+    yield f"### {case}"
+    yield ""
+    yield "| | " + " | ".join(heads) + " |"
+    yield "|---|" + "---:|" * len(heads)
+    for figure, what in FIGURES.items():
+        if not any(figure in summary for summary in summaries.values()):
+            continue
+        cells = [cell(summaries[name].get(figure)) for name in names]
+        cells += [cell(outcome["gains"][name].get(figure)) for name in rivals]
+        unit = f", {what.unit}" if what.unit else ""
+        yield f"| {what.label}{unit} | " + " | ".join(cells) + " |"
+    yield ""
+    yield samples_line(outcome)
+
+
+def samples_line(outcome: dict[str, Any]) -> str:
+    """Say what the cells rest on."""
+    rounds = [each for data in outcome["contenders"].values() for each in data["rounds"]]
+    counted = sorted({each["counted"] for each in rounds})
+    span = f"{counted[0]:,}" if len(counted) == 1 else f"{counted[0]:,} to {counted[-1]:,}"
+    per = max(len(data["rounds"]) for data in outcome["contenders"].values())
+    text = f"Median (min to max) of {per} rounds, {span} samples each."
+    return text if per > 1 else f"{text} {SINGLE_ROUND_NOTE}"
+
+
+def bridge_problems(outcome: dict[str, Any]) -> list[str]:
+    """Why a case may not be quoted; empty if it may."""
+    return [
+        f"{name}, round {each['round']}: {each['reason']}"
+        for name, data in outcome["contenders"].items()
+        for each in data["rounds"]
+        if not each["ok"]
+    ]
+
+
+def completeness_table(program: str, by_name: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """List what arrived of one program's output, a line per observation."""
+    yield f"### {program}"
+    yield ""
+    yield "| | arrived | of | in order | execute_reply | idle | rate limit announced |"
+    yield "|---|---:|---:|---|---|---|---|"
+    for name, rounds in by_name.items():
+        for each in rounds:
+            flags = ("in_order", "reply", "idle", "limited")
+            answers = " | ".join("yes" if each[flag] else "no" for flag in flags)
+            yield f"| {name} | {each['arrived']:,} | {each['expected']:,} | {answers} |"
+
+
+def completeness_problems(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Why a program's observations may not be quoted; empty if they may."""
+    return [
+        f"{name}, round {each['round']}: {each['reason']}"
+        for name, rounds in by_name.items()
+        for each in rounds
+        if not each["ok"]
+    ]
+
+
+KINDS = {
+    "bridge": (bridge_problems, bridge_table),
+    "completeness": (completeness_problems, completeness_table),
+}
+
+
+def render(result: dict[str, Any]) -> tuple[str, bool]:
+    """Markdown for one result file, and whether every case could be shown."""
+    if result["schema"] != SCHEMA:
+        msg = f"result file has schema {result['schema']}, this report reads {SCHEMA}"
+        raise ValueError(msg)
+    problems_of, table_of = KINDS[result["kind"]]
+    lines = [conditions(result), "", *line_up(result)]
+    sound = True
+    for case, outcome in result["cases"].items():
+        lines.append("")
+        problems = problems_of(outcome)
+        if problems:
+            sound = False
+            lines += [f"### {case}", "", "Refused, the answer was wrong:", ""]
+            lines += [f"* {problem}" for problem in problems]
+        else:
+            lines += table_of(case, outcome)
+    return "\n".join(lines) + "\n", sound
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the report of each file; 1 if a case had to be refused."""
+    parser = argparse.ArgumentParser(prog="python -m benches.report", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path)
+    options = parser.parse_args(arguments)
+    reports = [render(json.loads(path.read_text())) for path in options.results]
+    print("\n".join(text for text, _ in reports))
+    return 0 if all(sound for _, sound in reports) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
