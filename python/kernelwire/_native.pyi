@@ -108,10 +108,13 @@ class Pump:
     def __new__(cls, max_messages: int, max_bytes: int, max_seconds: float) -> Pump:
         """Make a pump. One ``drain`` takes at most so many messages, bytes and seconds."""
 
-    def set_limits(self, limit: bool, message_rate: float, byte_rate: float, window: float) -> None:
+    def set_limits(
+        self, limit: bool, message_rate: float, byte_rate: float, window: float, coalesce: bool
+    ) -> None:
         """Set whether iopub is limited, and to how much.
 
-        ``message_rate`` and ``byte_rate`` (of stream output) are per second, taken over ``window`` seconds.
+        ``message_rate`` and ``byte_rate`` (of stream output) are per second, taken over ``window``
+        seconds. With ``coalesce``, output is merged before any of it is withheld.
         """
 
     def drain(
@@ -121,13 +124,16 @@ class Pump:
         now: float,
         hide_tracebacks: bool,
         block: bool,
+        congested: bool,
     ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
         """Take what is ready on a pyzmq socket.
 
         Returns how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is
-        left to the caller), what to write (websocket frames back to back where ``block``, else a
-        list of messages), the frames of the message that is left to the caller, and what is wrong
-        with that message if it is malformed.
+        left to the caller; 3: nothing more is ready, and output is held back to be merged), what
+        to write (websocket frames back to back where ``block``, else a list of messages), the
+        frames of the message that is left to the caller, and what is wrong with that message if it
+        is malformed. Where ``congested``, output is dropped but for what a client cannot do
+        without.
 
         Raises ``OSError`` for what libzmq reports, ``PumpError`` for a bug.
         """
@@ -139,11 +145,29 @@ class Pump:
         now: float,
         hide_tracebacks: bool,
         block: bool,
+        congested: bool,
         limited: bool,
     ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
         """Do for one message that Python has received what ``drain`` does for a socket's.
 
         Without ``limited``, no rate limit looks at it.
+        """
+
+    def flush(
+        self, channel: bytes, now: float, block: bool, congested: bool
+    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
+        """Let go what is held back; returns what ``drain`` does."""
+
+    def take_held(self) -> list[list[bytes]]:
+        """Take out what has been received and not yet decided on.
+
+        Output that was held back has an empty signature.
+        """
+
+    def congested_parent(self) -> bytes:
+        """Return the parent header of the message dropped last because the client does not read.
+
+        As JSON; empty where none was.
         """
 
     def stats(self) -> dict[str, int]:

@@ -7,7 +7,7 @@ from typing import Any
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-__all__ = ["BlockWriter", "MessageWriter", "is_open", "pending_bytes", "writer_for"]
+__all__ = ["BlockWriter", "MessageWriter", "is_open", "payloads", "writer_for"]
 
 
 class MessageWriter:
@@ -19,10 +19,14 @@ class MessageWriter:
     def __init__(self, handler: Any) -> None:
         self._handler = handler
 
-    def __call__(self, messages: list[bytes]) -> None:
-        """Write ``messages``; raises ``WebSocketClosedError`` as the handler does."""
-        for message in messages:
-            self._handler.write_message(message, binary=True)
+    def __call__(self, messages: list[bytes]) -> list[bytes]:
+        """Write ``messages``; returns those for which the websocket was closed."""
+        for index, message in enumerate(messages):
+            try:
+                self._handler.write_message(message, binary=True)
+            except WebSocketClosedError:  # noqa: PERF203 (what follows is kept)
+                return messages[index:]
+        return []
 
 
 class BlockWriter:
@@ -36,8 +40,8 @@ class BlockWriter:
         # Under TLS the socket must be written by the stream, which knows the engine's state.
         self._direct = type(stream) is IOStream
 
-    def __call__(self, block: bytes) -> None:
-        """Write ``block``; raises ``WebSocketClosedError`` where the client is gone.
+    def __call__(self, block: bytes) -> list[bytes]:
+        """Write ``block``; returns its messages where nothing of it was taken: the client is gone.
 
         Where nothing waits to be written, the block goes to the socket at once: tornado's buffer
         would copy it, and add a future, for what in all likelihood the socket takes whole.
@@ -47,14 +51,33 @@ class BlockWriter:
         if self._direct and not stream.writing() and stream.socket is not None:
             try:
                 sent = stream.socket.send(block)
-            except OSError:
-                sent = 0  # the stream meets it again, and does what tornado does
+            except BlockingIOError:
+                sent = 0
+            except OSError as error:
+                stream.close(exc_info=error)  # what tornado does when a write fails
+                return payloads(block)
             if sent == len(block):
-                return
+                return []
         try:
             stream.write(memoryview(block)[sent:])
         except StreamClosedError:
-            raise WebSocketClosedError from None
+            return payloads(block)
+        return []
+
+
+def payloads(block: bytes) -> list[bytes]:
+    """Take the messages out of a block of websocket frames, as a server sends them (RFC 6455)."""
+    messages = []
+    at = 0
+    while at < len(block):
+        length, at = block[at + 1], at + 2
+        for mark, size in ((126, 2), (127, 8)):
+            if length == mark:
+                length, at = int.from_bytes(block[at : at + size], "big"), at + size
+                break
+        messages.append(block[at : at + length])
+        at += length
+    return messages
 
 
 def writer_for(handler: Any) -> BlockWriter | MessageWriter:
@@ -75,14 +98,3 @@ def is_open(handler: Any) -> bool:
     """Whether messages can still be written to the handler's websocket."""
     websocket = handler.ws_connection
     return websocket is not None and not websocket.is_closing()
-
-
-def pending_bytes(handler: Any) -> int:
-    """Count the bytes that were written to the websocket and that its socket has not yet taken.
-
-    Under TLS, bytes before encryption. Tornado has no public name for it; see ``IOStream.write``.
-    """
-    stream: Any = getattr(handler.ws_connection, "stream", None)
-    if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
-        return 0
-    return len(stream._write_buffer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from inspect import getattr_static
 from typing import Any
@@ -10,13 +11,14 @@ import zmq
 from jupyter_client.session import json_unpacker, orjson_unpacker
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.iostream import StreamClosedError
-from traitlets import Integer, TraitError, observe, validate
+from traitlets import CaselessStrEnum, Integer, TraitError, observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
 from kernelwire._logs import Throttle
+from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.limits import RateWindow, pump_attribute
-from kernelwire.offline import fill
+from kernelwire.offline import Dropped, fill
 from kernelwire.pacing import IOPUB
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
 from kernelwire.replay import Replay
@@ -28,6 +30,11 @@ V1 = "v1.kernel.websocket.jupyter.org"
 
 MIN_PARTS = 4
 """Header, parent header, metadata and content."""
+
+DELIMITER = b"<IDS|MSG>"
+
+NEVER_LIMITED = frozenset(("clear_output", "comm_close", "error", "execute_result"))
+"""Types that the rate limits let through with ``iopub_overflow = "coalesce"``, besides stock's."""
 
 _HOOKS = (
     "_limit_rate",
@@ -59,6 +66,18 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
     ``ZMQChannelsWebsocketConnection``'s. COMPATIBILITY.md lists what differs, and why.
     """
 
+    iopub_overflow = CaselessStrEnum(
+        ["coalesce", "drop"],
+        default_value="coalesce",
+        config=True,
+        help="""What becomes of output over the rate limits.
+
+        "coalesce" merges it first: consecutive output to the same stream becomes one message, and
+        an update of a display gives way to a later one. Only what is over the limits even so is
+        dropped; errors, results, clear_output and comm_close never are. "drop" drops at once.
+        """,
+    )
+
     max_pending_bytes = Integer(
         64 * 1024 * 1024,
         config=True,
@@ -79,6 +98,8 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
         return int(proposal["value"])
 
     _replay: Replay | None = None
+    _unsent: list[tuple[str, list[bytes]]]
+    """Messages with their channels that could not be written, and wait for the offline buffer."""
     _unlimited: bool = False
     """Whether the rate limits are off, because what is sent was produced over time."""
 
@@ -103,11 +124,18 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
         self._pump = _native.Pump(MAX_MESSAGES, MAX_BYTES, MAX_SECONDS)
+        self._unsent = []
         super().__init__(**kwargs)
         self._failures = Throttle(self.log)
         self._limits_changed()
 
-    @observe("limit_rate", "iopub_msg_rate_limit", "iopub_data_rate_limit", "rate_limit_window")
+    @observe(
+        "limit_rate",
+        "iopub_msg_rate_limit",
+        "iopub_data_rate_limit",
+        "rate_limit_window",
+        "iopub_overflow",
+    )
     def _limits_changed(self, _change: Any = None) -> None:
         """Tell the pump the limits."""
         self._pump.set_limits(
@@ -115,12 +143,20 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
             self.iopub_msg_rate_limit,
             self.iopub_data_rate_limit,
             self.rate_limit_window,
+            self.iopub_overflow == "coalesce",
         )
 
     @property
     def stats(self) -> dict[str, int]:
-        """How many messages and bytes took which way since the connection was made."""
-        return self._pump.stats()
+        """How many messages and bytes took which way since the connection was made.
+
+        ``received`` is the sum of ``forwarded``, ``coalesced`` (merged into another message),
+        ``rate_limited``, ``congested`` (dropped because the client did not read), ``handed_over``
+        (to the one-message path) and ``held`` (right now, to be merged). ``bytes`` is of what was
+        forwarded, ``congested_bytes`` of what was dropped, ``pending_bytes`` what waits for the
+        client now; ``largest_batch`` is in messages.
+        """
+        return self._pump.stats() | {"pending_bytes": pending_bytes(self.websocket_handler)}
 
     # -- life cycle ------------------------------------------------------------------------------
 
@@ -168,13 +204,47 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
 
     def disconnect(self) -> None:  # type: ignore[override]  # as the class that is subclassed
         """Disconnect as stock does; what could not be replayed waits for the next connection."""
-        replay, self._replay = self._replay, None
+        with self._keeping_backlog():
+            super().disconnect()
+
+    def _keeping_backlog(self) -> AbstractContextManager[None]:
+        """Have the offline buffer begin with what was received and did not reach the client."""
         manager = self.multi_kernel_manager
-        if replay is None:
-            super().disconnect()
-            return
-        with manager.keeping_backlog(self.session_key, replay.backlog):
-            super().disconnect()
+        replay, self._replay = self._replay, None
+        unsent, self._unsent = self._unsent, []
+        unsent += [("iopub", self._signed(message)) for message in self._pump.take_held()]
+        if not hasattr(manager, "make_buffer") or (replay is None and not unsent):
+            return nullcontext()
+        backlog = replay.backlog if replay is not None else manager.make_buffer(self.kernel_id)
+        backlog.prepend(unsent)
+        return manager.keeping_backlog(self.session_key, backlog)
+
+    def _keep_unsent(self, messages: list[bytes]) -> None:
+        """Keep v1 messages that the websocket was too closed to take."""
+        for message in messages:
+            channel, parts = _native.decode_v1(message)
+            self._unsent.append((channel, self._signed([DELIMITER, b"", *parts])))
+
+    def _signed(self, frames: list[bytes]) -> list[bytes]:
+        """Sign a message whose signature is empty because it was taken apart or merged."""
+        if frames[:2] != [DELIMITER, b""]:
+            return frames
+        return [DELIMITER, self.session.sign(frames[2 : 2 + MIN_PARTS]), *frames[2:]]
+
+    def tell_dropped(
+        self, dropped: Dropped, why: str, owner: Any, trait: str, parent: bytes
+    ) -> None:
+        """Tell the client, and the log, what it has missed, and the setting that decides on it.
+
+        ``parent`` is the header, as JSON, of the request among whose output the notice is shown.
+        """
+        setting = f"{type(owner).__name__}.{trait}"
+        self.write_stderr(
+            f"{dropped.messages} messages ({dropped.size} bytes) of output were dropped {why}.\n"
+            f"To change this limit, set the config variable\n`--{setting}`.\n\n"
+            f"Current value:\n{setting}={getattr(owner, trait)} (bytes)\n",
+            self._readable_header(parent),
+        )
 
     def _set_nodelay(self) -> None:
         """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
@@ -196,11 +266,12 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
                 if not stream.closed():
                     stream.on_recv_stream(self.handle_outgoing_message)
             return
+        congestion = Congestion(self)
         one_by_one: Any = self.handle_outgoing_message
         for channel, stream in self.channels.items():
             if isinstance(stream, KernelwireStream) and not stream.closed():
                 pacing = IOPUB if channel == "iopub" else None
-                stream.on_ready(ChannelReader(self, channel), one_by_one, pacing)
+                stream.on_ready(ChannelReader(self, channel, congestion), one_by_one, pacing)
 
     def _obstacle(self) -> str | None:
         """Say why messages must go one by one; ``None`` where the pump may have them."""
@@ -212,6 +283,14 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
         if self.session.unpack not in (json_unpacker, orjson_unpacker):
             return f"{self.session.unpacker} is not JSON"
         return None
+
+    def _readable_header(self, header: bytes) -> dict[str, Any]:
+        """Parse a header; an empty one where it is none."""
+        try:
+            parsed = self.session.unpack(header)
+        except Exception:
+            return {}
+        return parsed if isinstance(parsed, dict) and "msg_id" in parsed else {}
 
     # -- messages --------------------------------------------------------------------------------
 
@@ -258,6 +337,10 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
         """
         if self.rate_limit_window == 0 or self._unlimited:
             return False
+        if self.limit_rate and channel == "iopub" and self.iopub_overflow == "coalesce":
+            msg["header"] = self.get_part("header", msg["header"], msg_list)
+            if msg["header"]["msg_type"] in NEVER_LIMITED:
+                return False
         return super()._limit_rate(channel, msg, msg_list)
 
     def _on_error(self, channel: Any, msg: Any, msg_list: Any) -> None:

@@ -112,11 +112,15 @@ class KernelwireKernelsMixin(_Base):
             return
         buffer = self._backlogs.pop(session_key, None)
         if buffer is None:
-            kernel: Any = self.get_kernel(kernel_id)
-            buffer = OfflineBuffer(self.max_offline_buffer_bytes, kernel.session.sign)
+            buffer = self.make_buffer(kernel_id)
         # Upstream's callbacks look the buffer up in here, each time.
         self._kernel_buffers[kernel_id]["buffer"] = buffer
         fill(buffer, channels)
+
+    def make_buffer(self, kernel_id: str) -> OfflineBuffer:
+        """Make an empty buffer for a kernel's messages."""
+        kernel: Any = self.get_kernel(kernel_id)
+        return OfflineBuffer(self.max_offline_buffer_bytes, kernel.session.sign)
 
     def take_backlog(self, kernel_id: str, session_key: str) -> OfflineBuffer | None:
         """Hand a session's buffer over to its connection, which replays it at its own pace.

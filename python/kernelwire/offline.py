@@ -150,6 +150,20 @@ class OfflineBuffer(Sequence[Message]):
         for message in messages:
             self.append(message)
 
+    def prepend(self, messages: list[Message]) -> None:
+        """Put messages in front of all others."""
+        if not messages:
+            return
+        later, self._entries = self._entries, {}
+        droppable, self._droppable = self._droppable, {LATE: deque(), EARLY: deque()}
+        self._last = None
+        self.extend(messages)
+        self._last = None
+        # Keys are only names, and an order: the earlier messages' come before the later ones'.
+        self._entries.update(later)
+        for when, numbers in droppable.items():
+            self._droppable[when].extend(numbers)
+
     def _put(self, entry: _Entry, when: int) -> None:
         number = self._next
         self._next += 1

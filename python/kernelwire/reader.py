@@ -12,6 +12,7 @@ from kernelwire._drain import drain
 from kernelwire._writers import writer_for
 
 if TYPE_CHECKING:
+    from kernelwire.congestion import Congestion
     from kernelwire.connection import KernelwireWebsocketConnection
     from kernelwire.stream import KernelwireStream
 
@@ -26,7 +27,10 @@ MAX_BYTES = 1 << 20
 MAX_SECONDS = 0.002
 """Seconds that one wake-up takes at most, before others have their turn."""
 
-_EMPTY, _MORE = 0, 1
+HOLD_SECONDS = 0.05
+"""Seconds for which output is held back at most, to be merged with what follows."""
+
+_EMPTY, _MORE, _HOLDING = 0, 1, 3
 
 
 _Pulled = tuple[int, Any, "list[bytes] | None", "str | None"]
@@ -41,7 +45,9 @@ class ChannelReader:
     what came before it and what comes after.
     """
 
-    def __init__(self, connection: KernelwireWebsocketConnection, channel: str) -> None:
+    def __init__(
+        self, connection: KernelwireWebsocketConnection, channel: str, congestion: Congestion
+    ) -> None:
         self._connection = connection
         self._handle_one: Any = connection.handle_outgoing_message
         self._handler = connection.websocket_handler
@@ -50,27 +56,62 @@ class ChannelReader:
         self._channel = channel.encode()
         self._write: Any = writer_for(self._handler)
         self._block = self._write.block
+        self._congestion = congestion
+        self._is_congested = congestion.check if channel == "iopub" else _never
         self._pull = self._pump.drain if drain().native else self._pull_portably
-        self._clock = IOLoop.current().time
+        loop = IOLoop.current()
+        self._clock = loop.time
+        self._call_later = loop.call_later
+        self._holding = False
 
     def __call__(self, stream: KernelwireStream) -> bool:
         """Move what is ready; ``True`` if there may be more."""
         websocket = self._handler.ws_connection
         if websocket is None or websocket.is_closing():
             return self._leave(stream)
-        stop, data, message, malformed = self._pull(
+        pulled = self._pull(
             stream.socket,
             self._channel,
             self._clock(),
             not self._kernels.allow_tracebacks,
             self._block,
+            self._is_congested(),
         )
+        return self._deal(stream, pulled)
+
+    def finish(self, stream: KernelwireStream) -> None:
+        """Let go what is held back, now."""
+        websocket = self._handler.ws_connection
+        if websocket is None or websocket.is_closing():
+            return
+        more = True
+        while more:
+            more = self._deal(
+                stream,
+                self._pump.flush(self._channel, self._clock(), self._block, self._is_congested()),
+            )
+
+    def _deal(self, stream: KernelwireStream, pulled: _Pulled) -> bool:
+        """Write what the pump gives; ``True`` if it may have more."""
+        stop, data, message, malformed = pulled
         if data is not None:
             stream.reads += 1
-            self._write(data)
-        if message is None:
-            return stop == _MORE
-        return self._hand_over(stream, message, malformed)
+            unsent = self._write(data)
+            if unsent:
+                self._connection._keep_unsent(unsent)
+        if message is not None:
+            self._hand_over(stream, message, malformed)
+            return True
+        if stop == _HOLDING and not self._holding:
+            self._holding = True
+            self._call_later(HOLD_SECONDS, self._end_hold, stream)
+        return stop == _MORE
+
+    def _end_hold(self, stream: KernelwireStream) -> None:
+        """Let go what has been held back long enough."""
+        self._holding = False
+        if stream._reader is self:
+            self.finish(stream)
 
     def _leave(self, stream: KernelwireStream) -> bool:
         """Leave messages where they are: the client is going, and the buffer will want them.
@@ -80,21 +121,28 @@ class ChannelReader:
         stream.socket.EVENTS  # noqa: B018
         return False
 
-    def _pull_portably(
-        self, socket: zmq.Socket[bytes], channel: bytes, now: float, hide: bool, block: bool
+    def _pull_portably(  # noqa: PLR0917 (as `Pump.drain`)
+        self,
+        socket: zmq.Socket[bytes],
+        channel: bytes,
+        now: float,
+        hide: bool,
+        block: bool,
+        congested: bool,
     ) -> _Pulled:
         """Do what ``Pump.drain`` does, with pyzmq receiving."""
         data: list[Any] = []
         taken = 0
+        stop = _EMPTY
         until = monotonic() + MAX_SECONDS
         while len(data) < MAX_MESSAGES and taken < MAX_BYTES and monotonic() < until:
             try:
                 received = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return _EMPTY, joined(data, block), None, None
+                return stop, joined(data, block), None, None
             taken += sum(map(len, received))
             stop, one, message, malformed = self._pump.feed(
-                received, channel, now, hide, block, True
+                received, channel, now, hide, block, congested, True
             )
             if one is not None:
                 data.append(one)
@@ -104,7 +152,7 @@ class ChannelReader:
 
     def _hand_over(
         self, stream: KernelwireStream, message: list[bytes], malformed: str | None
-    ) -> bool:
+    ) -> None:
         """Let the one-message path do what the pump does not decide on."""
         failures = self._connection._failures
         channel = stream.channel
@@ -112,12 +160,16 @@ class ChannelReader:
             failures.warning(
                 "malformed", "Dropped a malformed message on %s: %s", channel, malformed
             )
-            return True
+            return
         try:
+            self._congestion.tell()
             self._handle_one(stream, message)
         except Exception:
             failures.failure("failed", "Dropped a message on %s", channel)
-        return True
+
+
+def _never() -> bool:
+    return False
 
 
 def joined(data: list[Any], block: bool) -> Any:

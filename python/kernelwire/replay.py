@@ -6,7 +6,8 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kernelwire._writers import is_open, pending_bytes, writer_for
+from kernelwire._writers import is_open, writer_for
+from kernelwire.congestion import pending_bytes
 from kernelwire.offline import Dropped
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Replay:
             self._hand_over(channel, frames)
             return
         _, data, message, malformed = connection._pump.feed(
-            frames, channel.encode(), 0.0, self._hidden, self._write.block, False
+            frames, channel.encode(), 0.0, self._hidden, self._write.block, False, False
         )
         if data is not None:
             self._waiting.append(data)
@@ -129,9 +130,11 @@ class Replay:
             return
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self._write.block:
-            self._write(b"".join(waiting))
+            unsent = self._write(b"".join(waiting))
         else:
-            self._write([message for messages in waiting for message in messages])
+            unsent = self._write([message for messages in waiting for message in messages])
+        # The websocket has closed under it: what is kept comes before the rest of the backlog.
+        self._connection._keep_unsent(unsent)
 
     def _tell_dropped(self) -> None:
         """Tell the client how much is missing, if that has not been told."""
@@ -141,20 +144,10 @@ class Replay:
             return
         self._told = dropped
         connection = self._connection
-        manager = connection.multi_kernel_manager
-        connection.write_stderr(
-            f"{messages} messages ({size} bytes) of output were dropped while no client was connected.\n"
-            "To keep more, set the config variable\n"
-            f"`--{type(manager).__name__}.max_offline_buffer_bytes`.\n\n"
-            "Current value:\n"
-            f"{type(manager).__name__}.max_offline_buffer_bytes={manager.max_offline_buffer_bytes} (bytes)\n",
-            self._parent_header(),
+        connection.tell_dropped(
+            Dropped(messages, size),
+            "while no client was connected",
+            connection.multi_kernel_manager,
+            "max_offline_buffer_bytes",
+            self.backlog.dropped_parent,
         )
-
-    def _parent_header(self) -> dict[str, Any]:
-        """Return the header of the request whose output is missing, where it can be read."""
-        try:
-            header = self._connection.session.unpack(self.backlog.dropped_parent)
-        except Exception:
-            return {}
-        return header if isinstance(header, dict) and "msg_id" in header else {}

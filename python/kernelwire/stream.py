@@ -133,6 +133,9 @@ class KernelwireStream(ZMQStream):
         events = 1
         while self.read_once():
             events += 1
+        finish = getattr(self._reader, "finish", None)
+        if finish is not None:
+            finish(self)
         return events if self._reader is not None else events + super().flush(flag, limit)
 
     def send_multipart(self, msg: Any, flags: int = 0, copy: bool = True, track: bool = False, callback: Any = None, **kwargs: Any) -> None:  # fmt: skip

@@ -41,6 +41,8 @@ pub struct Counted {
     pub expires: f64,
     /// The bytes it counts for.
     pub bytes: i64,
+    /// The messages it counts for: none where it continues one that is counted already.
+    pub messages: i64,
 }
 
 /// The window and the two flags. The fields are public because the reference's are: subclasses
@@ -85,26 +87,57 @@ impl Limiter {
     /// Decides on a counted message of `bytes` bytes at the time `now`.
     pub fn offer(&mut self, bytes: i64, now: f64) -> Verdict {
         self.expire(now);
-        let messages = self.messages.saturating_add(1);
-        let total = self.bytes.saturating_add(bytes);
-        let messages_exceeded =
-            exceeded(self.messages_exceeded, self.rate(messages), self.limits.messages);
-        let bytes_exceeded = exceeded(self.bytes_exceeded, self.rate(total), self.limits.bytes);
+        let (messages_exceeded, bytes_exceeded) = self.next_flags(bytes);
         if (messages_exceeded, bytes_exceeded) != (self.messages_exceeded, self.bytes_exceeded) {
             return Verdict::Change;
         }
         if messages_exceeded || bytes_exceeded {
             return Verdict::Drop;
         }
-        (self.messages, self.bytes) = (messages, total);
-        self.queue.push_back(Counted { expires: now + self.limits.window, bytes });
+        self.count(1, bytes, now);
         Verdict::Send
     }
 
-    fn expire(&mut self, now: f64) {
+    /// Decides as [`Self::offer`], but changes flags without a word; whether to send the message.
+    pub fn offer_silently(&mut self, bytes: i64, now: f64) -> bool {
+        self.expire(now);
+        (self.messages_exceeded, self.bytes_exceeded) = self.next_flags(bytes);
+        let send = !self.messages_exceeded && !self.bytes_exceeded;
+        if send {
+            self.count(1, bytes, now);
+        }
+        send
+    }
+
+    /// Counts what is sent in any case, as so many messages.
+    pub fn count(&mut self, messages: i64, bytes: i64, now: f64) {
+        self.messages = self.messages.saturating_add(messages);
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.queue.push_back(Counted { expires: now + self.limits.window, bytes, messages });
+    }
+
+    /// Whether more than `share` of the messages are used up that the window allows.
+    #[allow(clippy::cast_precision_loss)] // as in `rate`
+    #[must_use]
+    pub fn is_used(&self, share: f64) -> bool {
+        self.messages as f64 > share * self.limits.messages * self.limits.window
+    }
+
+    /// Both flags as they are with one more message of `bytes` bytes.
+    fn next_flags(&self, bytes: i64) -> (bool, bool) {
+        let messages = self.rate(self.messages.saturating_add(1));
+        let bytes = self.rate(self.bytes.saturating_add(bytes));
+        (
+            exceeded(self.messages_exceeded, messages, self.limits.messages),
+            exceeded(self.bytes_exceeded, bytes, self.limits.bytes),
+        )
+    }
+
+    /// Forgets what has left the window.
+    pub fn expire(&mut self, now: f64) {
         while let Some(oldest) = self.queue.front().filter(|oldest| now >= oldest.expires) {
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
-            self.messages = self.messages.saturating_sub(1);
+            self.messages = self.messages.saturating_sub(oldest.messages);
             self.queue.pop_front();
         }
     }

@@ -1,16 +1,25 @@
 //! From a message source to a batch of websocket frames.
 //!
-//! [`Pump::pull`] takes messages off a [`Source`] and applies stock's rules until nothing is
-//! ready, a [`Budget`] is used up, or a message comes that it must not decide on. Such a message
-//! stays at the end of the [`Batch`]; the caller writes what came before it, hands it to the
-//! inherited method, and pulls on. That is how order is kept and parity is had for free.
+//! [`Pump::pull`] takes messages off a [`Source`] and applies the rules until nothing is ready, a
+//! [`Budget`] is used up, or a message comes that it must not decide on. The caller writes what
+//! came before that message, hands it to the inherited method, and pulls on. That is how order is
+//! kept and parity is had for free.
 //!
 //! Messages are kept whole until the batch is written: then every length is known, and each byte
 //! is copied once, into memory of exactly the right size.
+//!
+//! # Coalescing
+//!
+//! With [`Rules::coalesce`], two rate limiters run. One (`shadow`) counts every message, as stock
+//! does; while it has nothing against a message, the message is sent as it is, so that the two
+//! cannot be told apart. Where stock would withhold, output that can be merged is held in a
+//! [`Run`] for up to [`HOLD_SECONDS`]. The other limiter counts what comes of that: a run of
+//! stream output as one message, with the bytes that are really sent. Only what that one is
+//! against is withheld, with stock's warning.
 
-use std::borrow::Cow;
 use std::time::Instant;
 
+use crate::coalesce::{Kind, Released, Run, StreamText};
 use crate::limit::{Limiter, Limits, Verdict};
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided};
@@ -18,6 +27,13 @@ use crate::wire::{WireError, rfc6455, v1};
 
 /// How often a pull looks at the clock, in messages: often enough for a bound of milliseconds.
 const CLOCK_EVERY: usize = 16;
+
+/// Seconds for which output is held back at most, to be merged with what follows.
+pub const HOLD_SECONDS: f64 = 0.05;
+
+/// The share of the message limit from which on runs of stream output are told apart. Below it,
+/// each message counts, which is cheaper to find out and makes no difference.
+const TRACKED_SHARE: f64 = 0.1;
 
 /// Where messages come from: a ZeroMQ socket, or a list in a test.
 pub trait Source {
@@ -51,11 +67,24 @@ impl<'a> Lane<'a> {
 
 /// What the rules for `iopub` are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+// Each is a switch of its own; there is no state that two of them make up.
+#[allow(clippy::struct_excessive_bools)]
 pub struct Rules {
     /// Whether the rate limiter is on.
     pub limit: bool,
+    /// Whether output is merged before any of it is withheld.
+    pub coalesce: bool,
     /// Whether `error` messages must be rewritten, which the pump leaves to its caller.
     pub hide_tracebacks: bool,
+    /// Whether the client does not read, so that output is dropped.
+    pub congested: bool,
+}
+
+impl Rules {
+    /// Whether messages must be looked into at all.
+    fn any(self) -> bool {
+        self.limit || self.hide_tracebacks || self.congested
+    }
 }
 
 /// How much one pull may do.
@@ -89,6 +118,8 @@ pub enum Unusual {
     LimitChange,
     /// Its traceback must be hidden.
     Traceback,
+    /// It ends a request of whose output some was dropped, which must be told before.
+    Untold,
 }
 
 impl From<Undecided> for Unusual {
@@ -102,21 +133,30 @@ impl From<Undecided> for Unusual {
 pub enum Stop {
     /// Nothing more is ready.
     Empty,
+    /// Nothing more is ready, and output is held, for [`HOLD_SECONDS`] at most.
+    Holding,
     /// The budget is used up; there may be more.
     Budget,
-    /// The last message of the batch needs the caller.
+    /// [`Batch::unusual`] needs the caller.
     Unusual(Unusual),
 }
 
-/// Counts since the pump was made.
+/// Counts since the pump was made. What was received is forwarded, withheld, dropped, merged into
+/// another message, left to the caller, or held right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Messages taken off a source.
     pub received: u64,
     /// Messages put into a batch.
     pub forwarded: u64,
+    /// Messages merged into a later or an earlier one.
+    pub coalesced: u64,
     /// Messages withheld by the rate limiter.
     pub rate_limited: u64,
+    /// Messages dropped because the client does not read.
+    pub congested: u64,
+    /// Bytes of the parts of those.
+    pub congested_bytes: u64,
     /// Messages left to the caller.
     pub handed_over: u64,
     /// Bytes of the parts of forwarded messages.
@@ -125,19 +165,39 @@ pub struct Stats {
     pub largest_batch: u64,
 }
 
+/// A frame of a batch.
+#[derive(Debug)]
+pub enum Frame<F> {
+    /// As it was received.
+    Received(F),
+    /// Of a message that was merged.
+    Made(Vec<u8>),
+}
+
+impl<F: AsRef<[u8]>> AsRef<[u8]> for Frame<F> {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Received(frame) => frame.as_ref(),
+            Self::Made(frame) => frame,
+        }
+    }
+}
+
 /// Messages accepted for one channel and not yet written.
 #[derive(Debug)]
 pub struct Batch<F> {
-    frames: Vec<F>,
+    frames: Vec<Frame<F>>,
     /// Each accepted message's parts, as a range of `frames`.
     accepted: Vec<(usize, usize)>,
-    /// Where the frames of the message left to the caller begin.
-    unusual: Option<usize>,
+    unusual: Option<Vec<Frame<F>>>,
+    /// The message that is being decided on; it stays here where what is held must go first.
+    incoming: Vec<F>,
 }
 
 impl<F> Default for Batch<F> {
     fn default() -> Self {
-        Self { frames: Vec::new(), accepted: Vec::new(), unusual: None }
+        let (frames, accepted, incoming) = (Vec::new(), Vec::new(), Vec::new());
+        Self { frames, accepted, unusual: None, incoming }
     }
 }
 
@@ -155,17 +215,22 @@ impl<F: AsRef<[u8]>> Batch<F> {
     }
 
     /// The accepted messages' parts, in order.
-    pub fn messages(&self) -> impl Iterator<Item = &[F]> {
+    pub fn messages(&self) -> impl Iterator<Item = &[Frame<F>]> {
         self.accepted.iter().map(|&(start, end)| self.frames.get(start..end).unwrap_or_default())
     }
 
     /// The frames of the message that was left to the caller.
     #[must_use]
-    pub fn unusual(&self) -> Option<&[F]> {
-        self.unusual.and_then(|start| self.frames.get(start..))
+    pub fn unusual(&self) -> Option<&[Frame<F>]> {
+        self.unusual.as_deref()
     }
 
-    /// Forgets everything but keeps the memory.
+    /// Takes out the message that has not been decided on, if there is one.
+    pub fn take_incoming(&mut self) -> Option<Vec<F>> {
+        Some(std::mem::take(&mut self.incoming)).filter(|frames| !frames.is_empty())
+    }
+
+    /// Forgets what was accepted and what was left to the caller, but keeps the memory.
     pub fn clear(&mut self) {
         self.accepted.clear();
         self.frames.clear();
@@ -173,7 +238,7 @@ impl<F: AsRef<[u8]>> Batch<F> {
     }
 
     /// The parts of the accepted message at `index`.
-    fn parts(&self, index: usize) -> &[F] {
+    fn parts(&self, index: usize) -> &[Frame<F>] {
         let range = self.accepted.get(index).map(|&(start, end)| start..end);
         range.and_then(|range| self.frames.get(range)).unwrap_or_default()
     }
@@ -212,26 +277,105 @@ impl<F: AsRef<[u8]>> Batch<F> {
         }
         Ok(())
     }
+
+    /// Accepts the incoming message, whose last `parts` frames are its parts.
+    fn accept_incoming(&mut self, parts: usize) {
+        self.frames.extend(self.incoming.drain(..).map(Frame::Received));
+        let end = self.frames.len();
+        self.accepted.push((end.saturating_sub(parts), end));
+    }
+
+    /// Accepts a merged message.
+    fn accept_made(&mut self, released: Released) {
+        let start = self.frames.len().saturating_add(released.frames.len());
+        let parts = crate::parts::MIN_PARTS;
+        self.frames.extend(released.frames.into_iter().map(Frame::Made));
+        self.accepted.push((start.saturating_sub(parts), start));
+    }
+
+    /// Leaves the incoming message to the caller.
+    fn leave_incoming(&mut self) {
+        self.unusual = Some(self.incoming.drain(..).map(Frame::Received).collect());
+    }
 }
 
-/// The rules, the limiter's state and the counters of one connection.
+/// What a message is to the rules for `iopub`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Class {
+    /// Sent in any case.
+    Free,
+    /// Sent in any case; the limiter starts anew with it.
+    Idle,
+    /// Sent in any case, unless the client does not read.
+    Kept,
+    /// Counted by the limiter.
+    Counted,
+    /// Counted, with its bytes.
+    Stream,
+}
+
+/// What has been decided on the incoming message.
+enum Decision {
+    /// Send it.
+    Send,
+    /// It is held or merged: it has gone into the run.
+    Held,
+    /// Do not send it; it has been counted.
+    Withheld,
+    /// What is held must be handed over before it.
+    Blocked,
+}
+
+/// The rules, the limiters' states, what is held, and the counters of one connection.
 #[derive(Clone, Debug)]
 pub struct Pump {
     /// The rate limiter, shared with the inherited path.
     pub limiter: Limiter,
     /// What has been done so far.
     pub stats: Stats,
+    /// What stock's limiter would be like.
+    shadow: Limiter,
+    /// What the shadow has decided on the incoming message, which may be looked at twice.
+    weighed: Option<bool>,
+    run: Run,
+    /// The parent header of the message that was dropped last because the client does not read.
+    pub congested_parent: Vec<u8>,
+    /// Up to how many dropped messages the caller has been given the chance to tell of.
+    told: u64,
+    /// The run of stream output that is being sent piece by piece: its parent, name and beginning.
+    sent_run: Option<(Vec<u8>, String, f64)>,
 }
 
 impl Pump {
     /// A pump that has seen nothing.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { limiter: Limiter::new(limits), stats: Stats::default() }
+        Self {
+            limiter: Limiter::new(limits),
+            stats: Stats::default(),
+            shadow: Limiter::new(limits),
+            weighed: None,
+            run: Run::default(),
+            congested_parent: Vec::new(),
+            told: 0,
+            sent_run: None,
+        }
     }
 
-    /// Takes messages off `source` into `batch` at the time `now` (in seconds, of any clock that
-    /// does not go back) and says why it stopped.
+    /// Sets the limits in force.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limiter.limits = limits;
+        self.shadow.limits = limits;
+    }
+
+    /// How many messages are held.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.run.messages()
+    }
+
+    /// Takes messages off `source` into `batch` at the time `now` (in seconds, of the clock that
+    /// the limiter goes by) and says why it stopped.
     pub fn pull<S: Source>(
         &mut self,
         source: &mut S,
@@ -242,102 +386,289 @@ impl Pump {
     ) -> Result<Stop, S::Error> {
         let (mut taken, mut bytes, before) = (0_usize, 0_usize, batch.len());
         let stop = loop {
+            if self.run.is_due(now, HOLD_SECONDS) && !self.let_go(batch, rules, now) {
+                break Stop::Unusual(Unusual::LimitChange);
+            }
             if budget.exhausted(taken, bytes) {
                 break Stop::Budget;
             }
-            let start = batch.frames.len();
-            match source.receive(&mut batch.frames) {
-                Ok(true) => {}
-                Ok(false) => break Stop::Empty,
-                Err(error) => {
-                    batch.frames.truncate(start);
-                    return Err(error);
-                }
+            match self.next(source, batch)? {
+                true => taken = taken.saturating_add(1),
+                false if self.run.is_empty() || !lane.iopub => break Stop::Empty,
+                false => break Stop::Holding,
             }
-            taken = taken.saturating_add(1);
-            match self.admit(batch, start, (lane, rules), now) {
-                Ok(size) => bytes = bytes.saturating_add(size),
-                Err(unusual) => {
-                    self.stats.handed_over = self.stats.handed_over.saturating_add(1);
-                    batch.unusual = Some(start);
-                    break Stop::Unusual(unusual);
-                }
+            bytes = batch
+                .incoming
+                .iter()
+                .fold(bytes, |sum, frame| sum.saturating_add(frame.as_ref().len()));
+            if let Err(unusual) = self.admit(batch, (lane, rules), now) {
+                break Stop::Unusual(unusual);
             }
         };
-        self.count(taken, batch.len().saturating_sub(before));
+        let accepted = batch.len().saturating_sub(before) as u64;
+        self.stats.largest_batch = self.stats.largest_batch.max(accepted);
         Ok(stop)
     }
 
-    fn count(&mut self, taken: usize, accepted: usize) {
-        let stats = &mut self.stats;
-        stats.received = stats.received.saturating_add(taken as u64);
-        stats.forwarded = stats.forwarded.saturating_add(accepted as u64);
-        stats.largest_batch = stats.largest_batch.max(accepted as u64);
+    /// Lets everything go that is held.
+    pub fn flush<F: AsRef<[u8]>>(&mut self, batch: &mut Batch<F>, rules: Rules, now: f64) -> Stop {
+        if self.let_go(batch, rules, now) {
+            Stop::Empty
+        } else {
+            Stop::Unusual(Unusual::LimitChange)
+        }
     }
 
-    /// Decides on the message whose frames begin at `start`: it is accepted, or taken back out
-    /// of the batch. Gives back its bytes.
+    /// Takes out everything that is held, for somebody else to keep.
+    pub fn take_held(&mut self) -> Vec<Released> {
+        std::iter::from_fn(|| self.run.release()).collect()
+    }
+
+    /// Gets the next message, unless one waits already; `false` where none is ready.
+    fn next<S: Source>(
+        &mut self,
+        source: &mut S,
+        batch: &mut Batch<S::Frame>,
+    ) -> Result<bool, S::Error> {
+        if !batch.incoming.is_empty() {
+            return Ok(true);
+        }
+        match source.receive(&mut batch.incoming) {
+            Ok(true) => self.stats.received = self.stats.received.saturating_add(1),
+            Ok(false) => return Ok(false),
+            Err(error) => {
+                batch.incoming.clear();
+                return Err(error);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Decides on the incoming message: it is sent, held, withheld, or left to the caller.
     fn admit<F: AsRef<[u8]>>(
         &mut self,
         batch: &mut Batch<F>,
-        start: usize,
         (lane, rules): (Lane<'_>, Rules),
         now: f64,
-    ) -> Result<usize, Unusual> {
-        let end = batch.frames.len();
-        let frames = batch.frames.get(start..).unwrap_or_default();
-        let parts = Parts::split(frames).map_err(Unusual::Malformed)?;
-        let (size, count) = (parts.bytes(), parts.all().len());
-        let send = !lane.iopub || self.passes(&parts, size, rules, now)?;
-        if send {
-            batch.accepted.push((end.saturating_sub(count), end));
-            self.stats.bytes = self.stats.bytes.saturating_add(size as u64);
+    ) -> Result<(), Unusual> {
+        let (size, count) = match Parts::split(&batch.incoming) {
+            Ok(parts) => (parts.bytes(), parts.all().len()),
+            Err(error) => return self.leave(batch, Unusual::Malformed(error)),
+        };
+        let decision = if lane.iopub && rules.any() {
+            self.decide(batch, rules, size, now)
         } else {
-            batch.frames.truncate(start);
-            self.stats.rate_limited = self.stats.rate_limited.saturating_add(1);
+            Ok(Decision::Send)
+        };
+        match decision {
+            Ok(Decision::Send) => {
+                batch.accept_incoming(count);
+                self.stats.forwarded = self.stats.forwarded.saturating_add(1);
+                self.stats.bytes = self.stats.bytes.saturating_add(size as u64);
+            }
+            Ok(Decision::Held | Decision::Withheld) => batch.incoming.clear(),
+            Ok(Decision::Blocked) => return Err(Unusual::LimitChange),
+            Err(unusual) => return self.leave(batch, unusual),
         }
-        Ok(size)
+        self.weighed = None;
+        Ok(())
     }
 
-    /// The rules for `iopub`; `false` where the limiter withholds the message.
-    fn passes<F: AsRef<[u8]>>(
+    /// Leaves the incoming message to the caller.
+    fn leave<F: AsRef<[u8]>>(
         &mut self,
-        parts: &Parts<'_, F>,
-        size: usize,
+        batch: &mut Batch<F>,
+        unusual: Unusual,
+    ) -> Result<(), Unusual> {
+        batch.leave_incoming();
+        self.weighed = None;
+        self.stats.handed_over = self.stats.handed_over.saturating_add(1);
+        Err(unusual)
+    }
+
+    /// Applies the rules for `iopub` to the incoming message of `size` bytes.
+    fn decide<F: AsRef<[u8]>>(
+        &mut self,
+        batch: &mut Batch<F>,
         rules: Rules,
+        size: usize,
         now: f64,
-    ) -> Result<bool, Unusual> {
-        if !rules.limit && !rules.hide_tracebacks {
-            return Ok(true);
+    ) -> Result<Decision, Unusual> {
+        let class = match Parts::split(&batch.incoming).map(|parts| class(&parts, rules)) {
+            Ok(Ok(class)) => class,
+            Ok(Err(unusual)) => return self.after_held(batch, rules, now, Err(unusual)),
+            Err(error) => return Err(Unusual::Malformed(error)),
+        };
+        if rules.congested && !matches!(class, Class::Free | Class::Idle) {
+            let parts = Parts::split(&batch.incoming).map_err(Unusual::Malformed)?;
+            self.drop_congested(1, size, parts.parent_header());
+            return Ok(Decision::Withheld);
         }
-        let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Unusual::Undecided)?;
-        if rules.hide_tracebacks && msg_type == "error" {
-            return Err(Unusual::Traceback);
+        if class == Class::Idle && self.told < self.stats.congested {
+            self.told = self.stats.congested;
+            return self.after_held(batch, rules, now, Err(Unusual::Untold));
         }
         if !rules.limit {
-            return Ok(true);
+            return Ok(Decision::Send);
         }
-        match msg_type.as_ref() {
-            "status" => {
-                let state = peek::text(parts.content(), "execution_state")?;
-                if state == Some(Cow::Borrowed("idle")) {
+        let bytes = if class == Class::Stream { size } else { 0 };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        match class {
+            Class::Idle => {
+                let decision = self.after_held(batch, rules, now, Ok(Decision::Send))?;
+                if matches!(decision, Decision::Send) {
                     self.limiter.reset();
+                    self.shadow.reset();
                 }
-                Ok(true)
+                Ok(decision)
             }
-            "comm_open" | "execute_input" => Ok(true),
-            "stream" => self.within_limits(i64::try_from(size).unwrap_or(i64::MAX), now),
-            _ => self.within_limits(0, now),
+            Class::Free | Class::Kept => self.after_held(batch, rules, now, Ok(Decision::Send)),
+            Class::Counted | Class::Stream if rules.coalesce => {
+                self.merge_or_limit(batch, rules, (class, bytes), now)
+            }
+            Class::Counted | Class::Stream => self.within_limits(bytes, now),
         }
     }
 
-    fn within_limits(&mut self, bytes: i64, now: f64) -> Result<bool, Unusual> {
-        match self.limiter.offer(bytes, now) {
-            Verdict::Send => Ok(true),
-            Verdict::Drop => Ok(false),
-            Verdict::Change => Err(Unusual::LimitChange),
+    /// Lets go what is held before the incoming message goes the way of `then`.
+    fn after_held<F: AsRef<[u8]>>(
+        &mut self,
+        batch: &mut Batch<F>,
+        rules: Rules,
+        now: f64,
+        then: Result<Decision, Unusual>,
+    ) -> Result<Decision, Unusual> {
+        self.sent_run = None;
+        if self.let_go(batch, rules, now) { then } else { Ok(Decision::Blocked) }
+    }
+
+    /// Sends what stock would send; merges, or else limits, what stock would withhold.
+    fn merge_or_limit<F: AsRef<[u8]>>(
+        &mut self,
+        batch: &mut Batch<F>,
+        rules: Rules,
+        (class, bytes): (Class, i64),
+        now: f64,
+    ) -> Result<Decision, Unusual> {
+        let shadow = &mut self.shadow;
+        let send = *self.weighed.get_or_insert_with(|| shadow.offer_silently(bytes, now));
+        let Ok(parts) = Parts::split(&batch.incoming) else {
+            return Ok(Decision::Send); // it has been split before
+        };
+        if send
+            && self.run.is_empty()
+            && !self.limiter.messages_exceeded
+            && !self.limiter.bytes_exceeded
+        {
+            let new = class != Class::Stream || !self.continues_sent_run(&parts, now);
+            self.limiter.expire(now);
+            self.limiter.count(i64::from(new), bytes, now);
+            return Ok(Decision::Send);
+        }
+        let kind = if send { None } else { Kind::of(&parts) };
+        if kind.as_ref().is_some_and(|kind| self.run.merge(kind, &parts)) {
+            return Ok(Decision::Held);
+        }
+        if !self.run.is_empty() && !self.let_go(batch, rules, now) {
+            return Ok(Decision::Blocked);
+        }
+        self.sent_run = None;
+        match (kind, Parts::split(&batch.incoming)) {
+            (Some(kind), Ok(parts)) => {
+                self.run.begin(kind, &parts, now);
+                Ok(Decision::Held)
+            }
+            _ => self.within_limits(bytes, now),
         }
     }
+
+    /// Whether a stream message that is sent belongs to the same run as the one before it.
+    fn continues_sent_run<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>, now: f64) -> bool {
+        if self.limiter.limits.messages <= 0.0 || !self.shadow.is_used(TRACKED_SHARE) {
+            return false;
+        }
+        let Some(said) = StreamText::of(parts) else {
+            self.sent_run = None;
+            return false;
+        };
+        if let Some((parent, name, since)) = &self.sent_run
+            && parent == parts.parent_header()
+            && name == said.name
+            && now - since < HOLD_SECONDS
+        {
+            return true;
+        }
+        self.sent_run = Some((parts.parent_header().to_vec(), said.name.to_owned(), now));
+        false
+    }
+
+    fn within_limits(&mut self, bytes: i64, now: f64) -> Result<Decision, Unusual> {
+        match self.limiter.offer(bytes, now) {
+            Verdict::Send => Ok(Decision::Send),
+            Verdict::Change => Err(Unusual::LimitChange),
+            Verdict::Drop => {
+                self.stats.rate_limited = self.stats.rate_limited.saturating_add(1);
+                Ok(Decision::Withheld)
+            }
+        }
+    }
+
+    /// Lets go what is held; `false` where one of it had to be left to the caller.
+    fn let_go<F: AsRef<[u8]>>(&mut self, batch: &mut Batch<F>, rules: Rules, now: f64) -> bool {
+        while let Some(released) = self.run.release() {
+            let size = released.frames.iter().skip(2).map(Vec::len).sum::<usize>();
+            if rules.congested {
+                let parent = released.frames.get(3).map_or(&[][..], Vec::as_slice);
+                self.drop_congested(released.messages, size, parent);
+                continue;
+            }
+            let bytes = if released.stream { i64::try_from(size).unwrap_or(i64::MAX) } else { 0 };
+            let verdict = self.limiter.offer(bytes, now);
+            let stats = &mut self.stats;
+            if verdict == Verdict::Drop {
+                stats.rate_limited = stats.rate_limited.saturating_add(released.messages);
+                continue;
+            }
+            stats.coalesced = stats.coalesced.saturating_add(released.messages.saturating_sub(1));
+            if verdict == Verdict::Change {
+                stats.handed_over = stats.handed_over.saturating_add(1);
+                batch.unusual = Some(released.frames.into_iter().map(Frame::Made).collect());
+                return false;
+            }
+            stats.forwarded = stats.forwarded.saturating_add(1);
+            stats.bytes = stats.bytes.saturating_add(size as u64);
+            batch.accept_made(released);
+        }
+        true
+    }
+
+    fn drop_congested(&mut self, messages: u64, size: usize, parent: &[u8]) {
+        self.congested_parent.clear();
+        self.congested_parent.extend_from_slice(parent);
+        let stats = &mut self.stats;
+        stats.congested = stats.congested.saturating_add(messages);
+        stats.congested_bytes = stats.congested_bytes.saturating_add(size as u64);
+    }
+}
+
+/// Looks into a message as far as the rules need it.
+fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Unusual> {
+    let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Unusual::Undecided)?;
+    if rules.hide_tracebacks && msg_type == "error" {
+        return Err(Unusual::Traceback);
+    }
+    Ok(match msg_type.as_ref() {
+        "status" if !rules.limit && !rules.congested => Class::Free,
+        "status" => match peek::text(parts.content(), "execution_state")?.as_deref() {
+            Some("idle") => Class::Idle,
+            _ => Class::Free,
+        },
+        "comm_open" | "execute_input" => Class::Free,
+        "comm_close" | "error" if rules.coalesce || rules.congested => Class::Free,
+        "clear_output" | "execute_result" if rules.coalesce => Class::Kept,
+        "stream" => Class::Stream,
+        _ => Class::Counted,
+    })
 }
 
 #[cfg(test)]
@@ -369,15 +700,20 @@ mod tests {
         Pump::new(Limits { messages, bytes: 0.0, window: 1.0 })
     }
 
-    const IOPUB: (Lane<'_>, Rules) =
-        (Lane { name: b"iopub", iopub: true }, Rules { limit: true, hide_tracebacks: true });
+    const STOCK: Rules =
+        Rules { limit: true, coalesce: false, hide_tracebacks: true, congested: false };
+    const IOPUB: (Lane<'_>, Rules) = (Lane { name: b"iopub", iopub: true }, STOCK);
     const WIDE: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, deadline: None };
+
+    fn texts(frames: Option<&[Frame<Vec<u8>>]>) -> Vec<Vec<u8>> {
+        frames.unwrap_or_default().iter().map(|frame| frame.as_ref().to_vec()).collect()
+    }
 
     fn contents(batch: &Batch<Vec<u8>>) -> Vec<&str> {
         batch
             .messages()
             .filter_map(|parts| parts.last())
-            .filter_map(|content| str::from_utf8(content).ok())
+            .filter_map(|content| str::from_utf8(content.as_ref()).ok())
             .collect()
     }
 
@@ -431,7 +767,7 @@ mod tests {
             let stop = pump.pull(&mut source, &mut batch, IOPUB, 0.0, WIDE);
             assert_eq!(stop, Ok(Stop::Unusual(unusual)));
             assert_eq!(contents(&batch), ["1"]);
-            assert_eq!(batch.unusual(), Some(&frames[..]));
+            assert_eq!(texts(batch.unusual()), frames);
             batch.clear();
             assert!(batch.is_empty() && batch.unusual().is_none());
         }
@@ -457,5 +793,93 @@ mod tests {
         assert_eq!(pump.pull(&mut source, &mut batch, IOPUB, 0.0, WIDE), Ok(Stop::Empty));
         assert_eq!(contents(&batch), [r#"{"execution_state":"idle"}"#, "2"]);
         assert_eq!((pump.stats.rate_limited, pump.stats.forwarded), (1, 2));
+    }
+
+    const MERGING: (Lane<'_>, Rules) =
+        (Lane { name: b"iopub", iopub: true }, Rules { coalesce: true, ..STOCK });
+
+    fn text(text: &str) -> Vec<Vec<u8>> {
+        message("stream", &format!(r#"{{"name":"stdout","text":"{text}"}}"#))
+    }
+
+    fn joined(text: &str) -> String {
+        format!(r#"{{"name":"stdout","text":"{text}"}}"#)
+    }
+
+    #[test]
+    fn what_stock_would_withhold_is_merged_and_goes_before_idle() {
+        let idle = message("status", r#"{"execution_state":"idle"}"#);
+        let messages = ["a", "b", "c", "d", "e"].map(text).into_iter().chain([idle]);
+        let (mut pump, mut batch) = (pump(2.0), Batch::default());
+        let mut source = Script(messages.collect());
+        assert_eq!(pump.pull(&mut source, &mut batch, MERGING, 0.0, WIDE), Ok(Stop::Empty));
+        let sent =
+            [joined("a"), joined("b"), joined("cde"), r#"{"execution_state":"idle"}"#.into()];
+        assert_eq!(contents(&batch), sent);
+        assert_eq!(
+            (pump.stats.coalesced, pump.stats.forwarded, pump.stats.rate_limited),
+            (2, 4, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_held_goes_when_its_time_is_up_and_when_it_is_asked_for() {
+        let (mut pump, mut batch) = (pump(1.0), Batch::default());
+        let mut pull = |messages: Vec<Vec<Vec<u8>>>, now| {
+            batch.clear();
+            let stop = pump.pull(&mut Script(messages.into()), &mut batch, MERGING, now, WIDE);
+            (stop, contents(&batch).iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(pull(vec![text("a"), text("b")], 0.0), (Ok(Stop::Holding), vec![joined("a")]));
+        assert_eq!(pull(vec![], 0.04), (Ok(Stop::Holding), vec![]));
+        assert_eq!(pull(vec![], 0.05), (Ok(Stop::Unusual(Unusual::LimitChange)), vec![]));
+    }
+
+    #[test]
+    fn other_output_is_withheld_as_by_stock_and_never_overtakes_what_is_held() {
+        let (mut pump, mut batch) = (pump(3.0), Batch::default());
+        let display = message("display_data", "1");
+        let messages =
+            [text("a"), text("b"), text("c"), text("d"), text("e"), display.clone(), display];
+        let mut source = Script(messages.into());
+        let stop = pump.pull(&mut source, &mut batch, MERGING, 0.0, WIDE);
+        assert_eq!(stop, Ok(Stop::Unusual(Unusual::LimitChange)));
+        // a counts as one message, b and c as its continuation, d and e as another, and one display.
+        assert_eq!(
+            contents(&batch),
+            [joined("a"), joined("b"), joined("c"), joined("de"), "1".into()]
+        );
+        assert_eq!(texts(batch.unusual()).last().map(Vec::as_slice), Some(&b"1"[..]));
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_gets_what_matters() {
+        let (mut pump, mut batch) = (pump(0.0), Batch::default());
+        let congested = Rules { congested: true, ..MERGING.1 };
+        let types = ["stream", "error", "comm_msg", "comm_open", "comm_close", "execute_input"];
+        let messages = types.map(|msg_type| message(msg_type, &format!("\"{msg_type}\"")));
+        let rules = Rules { hide_tracebacks: false, ..congested };
+        let mut source = Script(messages.into());
+        let stop = pump.pull(&mut source, &mut batch, (MERGING.0, rules), 0.0, WIDE);
+        assert_eq!(stop, Ok(Stop::Empty));
+        let kept = ["\"error\"", "\"comm_open\"", "\"comm_close\"", "\"execute_input\""];
+        assert_eq!(contents(&batch), kept);
+        assert_eq!(pump.stats.congested, 2);
+        let idle = message("status", r#"{"execution_state":"idle"}"#);
+        let mut source = Script([idle.clone(), idle].into());
+        for stop in [Stop::Unusual(Unusual::Untold), Stop::Empty] {
+            let stopped = pump.pull(&mut source, &mut batch, (MERGING.0, rules), 0.0, WIDE);
+            assert_eq!(stopped, Ok(stop));
+        }
+    }
+
+    #[test]
+    fn held_output_can_be_taken_out() {
+        let (mut pump, mut batch) = (pump(1.0), Batch::default());
+        let mut source = Script(["a", "b", "c"].map(text).into());
+        assert_eq!(pump.pull(&mut source, &mut batch, MERGING, 0.0, WIDE), Ok(Stop::Holding));
+        assert_eq!(pump.held(), 2);
+        let held: Vec<_> = pump.take_held().into_iter().map(|released| released.messages).collect();
+        assert_eq!((held, pump.held()), (vec![2], 0));
     }
 }

@@ -34,11 +34,23 @@ const EMPTY: u8 = 0;
 const MORE: u8 = 1;
 /// A message is left to the caller.
 const HANDED_OVER: u8 = 2;
+/// Nothing more is ready, and output is held back to be merged: flush it in time.
+const HOLDING: u8 = 3;
 
 struct State {
     core: Core,
-    batch: Batch<Message>,
+    /// What comes from a socket. A message may stay in it from one call to the next.
+    drained: Batch<Message>,
+    /// What comes from Python.
+    fed: Batch<PyBackedBytes>,
     limit: bool,
+    coalesce: bool,
+}
+
+impl State {
+    fn rules(&self, hide_tracebacks: bool, congested: bool) -> Rules {
+        Rules { limit: self.limit, coalesce: self.coalesce, hide_tracebacks, congested }
+    }
 }
 
 /// The rules, the rate limiter and the counters of one connection.
@@ -64,19 +76,34 @@ impl Pump {
     fn new(max_messages: usize, max_bytes: usize, max_seconds: f64) -> Self {
         let core = Core::new(Limits { messages: 0.0, bytes: 0.0, window: 1.0 });
         let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
-        let state = State { core, batch: Batch::default(), limit: false };
+        let state = State {
+            core,
+            drained: Batch::default(),
+            fed: Batch::default(),
+            limit: false,
+            coalesce: false,
+        };
         Self { state: Mutex::new(state), max_messages, max_bytes, slice }
     }
 
-    /// Sets whether `iopub` is limited, and to how much: messages per second, bytes of stream
-    /// output per second, and the seconds over which both are taken.
-    fn set_limits(&self, limit: bool, message_rate: f64, byte_rate: f64, window: f64) {
+    /// Sets whether `iopub` is limited, to how much (messages per second, bytes of stream output
+    /// per second, and the seconds over which both are taken), and whether output is merged
+    /// before any of it is withheld.
+    fn set_limits(
+        &self,
+        limit: bool,
+        message_rate: f64,
+        byte_rate: f64,
+        window: f64,
+        coalesce: bool,
+    ) {
         let mut state = self.lock();
-        state.limit = limit;
-        state.core.limiter.limits = Limits { messages: message_rate, bytes: byte_rate, window };
+        (state.limit, state.coalesce) = (limit, coalesce);
+        state.core.set_limits(Limits { messages: message_rate, bytes: byte_rate, window });
     }
 
     /// Takes what is ready on a pyzmq socket.
+    #[allow(clippy::too_many_arguments)] // One call a wake-up: an object for them would cost more.
     fn drain<'py>(
         &self,
         py: Python<'py>,
@@ -85,14 +112,15 @@ impl Pump {
         now: f64,
         hide_tracebacks: bool,
         block: bool,
+        congested: bool,
     ) -> PyResult<Pulled<'py>> {
         contained(|| {
             let mut source = open_socket(socket)?;
             let deadline = Instant::now().checked_add(self.slice);
             let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
             let state = &mut *self.lock();
-            let rules = (Lane::new(channel), Rules { limit: state.limit, hide_tracebacks });
-            let batch = &mut state.batch;
+            let rules = (Lane::new(channel), state.rules(hide_tracebacks, congested));
+            let batch = &mut state.drained;
             batch.clear();
             let stop = state.core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
             // What came before an error is delivered; the error comes again with the next call.
@@ -105,7 +133,8 @@ impl Pump {
 
     /// Does for one message that Python has received what `drain` does for those of a socket;
     /// without `limited`, no rate limit looks at it.
-    #[allow(clippy::too_many_arguments)] // `drain`'s, and one more.
+    // `drain`'s arguments, and one more.
+    #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     fn feed<'py>(
         &self,
         py: Python<'py>,
@@ -114,26 +143,72 @@ impl Pump {
         now: f64,
         hide_tracebacks: bool,
         block: bool,
+        congested: bool,
         limited: bool,
     ) -> PyResult<Pulled<'py>> {
         contained(|| {
-            let budget = Budget { messages: 1, bytes: usize::MAX, deadline: None };
-            let mut batch = Batch::default();
+            let budget = Budget { messages: usize::MAX, bytes: usize::MAX, deadline: None };
             let state = &mut *self.lock();
-            let rules =
-                (Lane::new(channel), Rules { limit: limited && state.limit, hide_tracebacks });
-            let Ok(stop) = state.core.pull(&mut Fed(Some(message)), &mut batch, rules, now, budget);
-            pulled(py, &batch, rules.0, stop, block)
+            let mut rules = state.rules(hide_tracebacks, congested);
+            rules.limit &= limited;
+            let (batch, rules) = (&mut state.fed, (Lane::new(channel), rules));
+            batch.clear();
+            let Ok(stop) = state.core.pull(&mut Fed(Some(message)), batch, rules, now, budget);
+            let pulled = pulled(py, batch, rules.0, stop, block);
+            batch.clear();
+            pulled
         })
+    }
+
+    /// Lets go what is held back.
+    fn flush<'py>(
+        &self,
+        py: Python<'py>,
+        channel: &[u8],
+        now: f64,
+        block: bool,
+        congested: bool,
+    ) -> PyResult<Pulled<'py>> {
+        contained(|| {
+            let state = &mut *self.lock();
+            let rules = state.rules(false, congested);
+            let mut batch: Batch<Message> = Batch::default();
+            let stop = state.core.flush(&mut batch, rules, now);
+            pulled(py, &batch, Lane::new(channel), stop, block)
+        })
+    }
+
+    /// Takes out what has been received and not yet decided on; held back output without its
+    /// signature.
+    fn take_held<'py>(&self, py: Python<'py>) -> Vec<Vec<Bound<'py, PyBytes>>> {
+        let state = &mut *self.lock();
+        let held = state.core.take_held();
+        let mut messages: Vec<_> = held.iter().map(|held| copied(py, &held.frames)).collect();
+        messages.extend(state.drained.take_incoming().map(|frames| copied(py, &frames)));
+        messages.extend(state.fed.take_incoming().map(|frames| copied(py, &frames)));
+        messages
+    }
+
+    /// The parent header, as JSON, of the message that was dropped last because the client does not
+    /// read.
+    fn congested_parent<'py>(&self, py: Python<'py>) -> Bound<'py, PyBytes> {
+        PyBytes::new(py, &self.lock().core.congested_parent)
     }
 
     /// The counters: how many messages and bytes took which way.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.lock().core.stats;
+        let (stats, held) = {
+            let state = self.lock();
+            (state.core.stats, state.core.held())
+        };
         let dict = PyDict::new(py);
         dict.set_item("received", stats.received)?;
         dict.set_item("forwarded", stats.forwarded)?;
+        dict.set_item("coalesced", stats.coalesced)?;
+        dict.set_item("held", held)?;
         dict.set_item("rate_limited", stats.rate_limited)?;
+        dict.set_item("congested", stats.congested)?;
+        dict.set_item("congested_bytes", stats.congested_bytes)?;
         dict.set_item("handed_over", stats.handed_over)?;
         dict.set_item("bytes", stats.bytes)?;
         dict.set_item("largest_batch", stats.largest_batch)?;
@@ -200,14 +275,14 @@ impl Pump {
     fn queue_set(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
         let mut state = self.lock();
         let place = state.core.limiter.queue.get_mut(index).ok_or_else(out_of_range)?;
-        *place = Counted { expires, bytes: size };
+        *place = Counted { expires, bytes: size, messages: 1 };
         Ok(())
     }
 
     /// Inserts an entry in front of the one at `index`; at the end where there is none.
     fn queue_insert(&self, index: usize, expires: f64, size: i64) {
         let queue = &mut self.lock().core.limiter.queue;
-        queue.insert(index.min(queue.len()), Counted { expires, bytes: size });
+        queue.insert(index.min(queue.len()), Counted { expires, bytes: size, messages: 1 });
     }
 
     /// Removes an entry of the window's queue.
@@ -239,6 +314,7 @@ fn pulled<'py, F: AsRef<[u8]>>(
     };
     Ok(match stop {
         Stop::Empty => (EMPTY, data, None, None),
+        Stop::Holding => (HOLDING, data, None, None),
         Stop::Budget => (MORE, data, None, None),
         Stop::Unusual(unusual) => {
             let left = batch.unusual().map(|message| copied(py, message));
@@ -251,7 +327,7 @@ fn pulled<'py, F: AsRef<[u8]>>(
 fn malformed(unusual: Unusual) -> Option<String> {
     match unusual {
         Unusual::Malformed(error) => Some(error.to_string()),
-        Unusual::Undecided | Unusual::LimitChange | Unusual::Traceback => None,
+        Unusual::Undecided | Unusual::LimitChange | Unusual::Traceback | Unusual::Untold => None,
     }
 }
 
