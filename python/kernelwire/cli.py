@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from jupyter_core.application import JupyterApp
 from traitlets import Dict, Unicode
+from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
 from kernelwire.extension import CHOICES, choose
@@ -43,11 +44,12 @@ class StatusApp(JupyterApp):
         """Print the report and exit."""
         app = configured_server(self.argv)
         enabled = bool(app.jpserver_extensions.get("kernelwire"))
-        on = [report_choice(app, trait, enabled=enabled) for trait in CHOICES]
-        report_receiving()
-        for package in PACKAGES:
-            print(f"{package:<18}{installed(package)}")  # noqa: T201 (this is what it is for)
-        print(f"{'libzmq':<18}{zmq.zmq_version()}")  # noqa: T201
+        trouble = loading_trouble()
+        lines: list[str] = []
+        on = [describe(app, trait, enabled, trouble, lines) for trait in CHOICES]
+        lines += [*receiving(trouble), *(f"{name:<18}{installed(name)}" for name in PACKAGES)]
+        lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
+        print("\n".join(lines))  # noqa: T201 (this is what it is for)
         sys.exit(0 if on[0] else 1)
 
 
@@ -64,30 +66,39 @@ def configured_server(argv: list[str]) -> ServerApp:
     return app
 
 
-def report_choice(app: ServerApp, trait: str, *, enabled: bool) -> bool:
-    """Print one class and why it is the one; ``True`` where it is kernelwire's."""
+def loading_trouble() -> str:
+    """Say why kernelwire's classes cannot be loaded; empty where they can."""
+    try:
+        for path in CHOICES.values():
+            import_item(path)
+    except Exception as error:  # whatever it is, the server goes on without
+        return f"kernelwire could not be loaded ({error})"
+    return ""
+
+
+def describe(app: ServerApp, trait: str, enabled: bool, trouble: str, lines: list[str]) -> bool:
+    """Add to ``lines`` one class and why it is the one; ``True`` where it is kernelwire's."""
     choice = choose(app, trait)
+    chosen, reason = choice.present, choice.reason
     if not enabled:
         reason = "the server extension kernelwire is not enabled"
-        chosen = choice.present
+    elif choice.replace and trouble:
+        reason = trouble
     elif choice.replace:
-        reason, chosen = "installed, and no other class was chosen", CHOICES[trait]
-    else:
-        reason, chosen = choice.reason, choice.present
-    print(f"{trait}\n    {chosen}\n    because {reason}")  # noqa: T201
+        chosen, reason = CHOICES[trait], "installed, and no other class was chosen"
+    lines += [trait, f"    {chosen}", f"    because {reason}"]
     return chosen.startswith("kernelwire.")
 
 
-def report_receiving() -> None:
-    """Print how messages are received and why."""
-    try:
-        from kernelwire._drain import drain  # noqa: PLC0415 (may fail, and is reported here)
-    except ImportError as error:
-        print(f"receiving\n    not at all\n    because {error}")  # noqa: T201
-        return
-    receiving = drain()
-    how = "natively" if receiving.native else "portably, through pyzmq"
-    print(f"receiving\n    {how}\n    because {receiving.reason}")  # noqa: T201
+def receiving(trouble: str) -> list[str]:
+    """Say how messages are received and why."""
+    if trouble:
+        return ["receiving", "    not at all", f"    because {trouble}"]
+    from kernelwire._drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
+
+    found = drain()
+    how = "natively" if found.native else "portably, through pyzmq"
+    return ["receiving", f"    {how}", f"    because {found.reason}"]
 
 
 def installed(package: str) -> str:

@@ -85,14 +85,14 @@ def choose(app: ServerApp, trait: str) -> Choice:
         chosen: Any = getattr(app, trait)
         name = f"{chosen.__module__}.{chosen.__qualname__}"
         return Choice(name, replace=False, reason="it was chosen by configuration")
-    url = _gateway_url(app)
-    default = _DEFAULTS[trait][bool(url)]
-    if url:
-        return Choice(default, replace=False, reason=f"kernels run on the gateway {url}")
+    gateway = _has_gateway(app)
+    default = _DEFAULTS[trait][gateway]
+    if gateway:
+        return Choice(default, replace=False, reason="kernels run on a gateway")
     return Choice(default, replace=True, reason="it is the server's default")
 
 
-def _gateway_url(app: ServerApp) -> str:
-    """Find the gateway's address where ``GatewayClient`` will look for it, which is made later."""
-    configured = app.config.GatewayClient.get("url") if "GatewayClient" in app.config else None
-    return str(configured or os.environ.get("JUPYTER_GATEWAY_URL") or "")
+def _has_gateway(app: ServerApp) -> bool:
+    """Whether ``GatewayClient``, which is made later, will find an address of a gateway."""
+    config = app.config.GatewayClient if "GatewayClient" in app.config else {}
+    return bool(config["url"] if "url" in config else os.environ.get("JUPYTER_GATEWAY_URL"))

@@ -1,0 +1,331 @@
+"""An installed wheel is on by itself, and steps aside wherever somebody has decided otherwise.
+
+The wheel is installed into an environment of its own, which borrows what kernelwire depends on
+from the one that runs the tests. There, ``jupyter kernelwire status`` is asked, and servers are
+started that tell which class they use and then stop.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
+TRAIT = "kernel_websocket_connection_class"
+OURS = "kernelwire.connection.KernelwireWebsocketConnection"
+MANAGER_TRAIT = "kernel_manager_class"
+OUR_MANAGER = "kernelwire.kernels.KernelwireMappingKernelManager"
+STOCK = "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
+GATEWAY = "jupyter_server.gateway.connections.GatewayWebSocketConnection"
+GATEWAY_URL = "http://127.0.0.1:9"
+"""Nobody is there, and nobody is asked: no kernel is started."""
+
+TIMEOUT_SECONDS = 30
+PROBE = """
+def _jupyter_server_extension_points():
+    return [{"module": "probe"}]
+
+def _load_jupyter_server_extension(app):
+    connection = app.web_app.settings["kernel_websocket_connection_class"]
+    manager = type(app.web_app.settings["kernel_manager"])
+    print("connection class:", f"{connection.__module__}.{connection.__qualname__}")
+    print("manager class:", f"{manager.__module__}.{manager.__qualname__}", flush=True)
+    app.io_loop.add_callback(app.stop)
+"""
+PASS_AS_ARGUMENT = f"""
+import sys
+from jupyter_server.serverapp import ServerApp
+from {STOCK.rpartition(".")[0]} import {STOCK.rpartition(".")[2]} as stock
+ServerApp.launch_instance(sys.argv[1:], {TRAIT}=stock)
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a program that has ended left behind."""
+
+    code: int
+    output: str
+    """What it printed."""
+    log: str
+    """What it logged."""
+
+    def reported(self, subject: str) -> tuple[str, str]:
+        """What ``status`` says of a subject, and why."""
+        found = re.search(rf"^{subject}\n    (.*)\n    because (.*)$", self.output, re.MULTILINE)
+        assert found, self.output + self.log
+        return found[1], found[2]
+
+    def used(self, what: str) -> str:
+        """The class that the server used."""
+        found = re.search(rf"^{what} class: (.*)$", self.output, re.MULTILINE)
+        assert found, self.output + self.log
+        return found[1]
+
+    @property
+    def connection_class(self) -> str:
+        """The connection class that the server used."""
+        return self.used("connection")
+
+    @property
+    def warnings(self) -> list[str]:
+        """The lines logged as warning or worse that name kernelwire."""
+        return re.findall(r"^\[[WEC] .*kernelwire.*$", self.log, re.MULTILINE)
+
+
+class Environment:
+    """A virtual environment with the wheel, and a configuration of its own."""
+
+    def __init__(self, prefix: Path, home: Path) -> None:
+        self.python = prefix / "bin" / "python"
+        self.home = home
+        self.config = home / "config"
+        (self.config / "jupyter_server_config.d").mkdir(parents=True)
+        self.modules = home / "modules"
+        self.modules.mkdir()
+        (self.modules / "probe.py").write_text(PROBE)
+        enabled = {"ServerApp": {"jpserver_extensions": {"probe": True}}}
+        (self.config / "jupyter_server_config.d" / "probe.json").write_text(json.dumps(enabled))
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("JUPYTER", "KERNELWIRE", "PYTHON"))
+        }
+        self.variables = inherited | {
+            "HOME": str(home),
+            "JUPYTER_CONFIG_DIR": str(self.config),
+            "JUPYTER_DATA_DIR": str(home / "data"),
+            "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+            "PATH": f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": str(self.modules),
+        }
+
+    def configure(self, config: dict[str, Any]) -> None:
+        """Write the user's configuration of the server."""
+        (self.config / "jupyter_server_config.json").write_text(json.dumps(config))
+
+    def run(self, *arguments: str) -> Run:
+        """Run Python to its end."""
+        done = subprocess.run(
+            [str(self.python), *arguments],
+            cwd=self.home,
+            env=self.variables,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
+        return Run(done.returncode, done.stdout, done.stderr)
+
+    def status(self, *arguments: str) -> Run:
+        """Ask ``jupyter kernelwire status``."""
+        return self.run("-m", "jupyter", "kernelwire", "status", *arguments)
+
+    def serve(self, *arguments: str, launcher: tuple[str, ...] = ("-m", "jupyter_server")) -> Run:
+        """Start a server, which stops once it runs."""
+        own = ("--ip=127.0.0.1", "--port=0", "--no-browser", "--allow-root")
+        run = self.run(*launcher, *own, *arguments)
+        assert run.code == 0, run.log
+        assert "is running at" in run.log
+        return run
+
+
+@pytest.fixture(scope="module")
+def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A virtual environment in which the wheel is installed; nothing is fetched for it."""
+    wheels, prefix = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("environment")
+    maturin = Path(sys.executable).parent / "maturin"
+    offline = os.environ | {"CARGO_NET_OFFLINE": "true"}
+    build = [str(maturin), "build", "--out", str(wheels)]
+    subprocess.run(build, cwd=ROOT, env=offline, check=True, capture_output=True)
+    (wheel,) = wheels.iterdir()
+
+    venv.create(prefix, symlinks=True)
+    (site,) = prefix.glob("lib/python*/site-packages")
+    # Behind its own packages come those of the environment that runs the tests. Path files in
+    # there are not followed, so that an editable installation of kernelwire is not seen.
+    (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    pip = [sys.executable, "-m", "pip", "--python", str(prefix / "bin" / "python")]
+    options = ["--quiet", "--disable-pip-version-check", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "install", *options, str(wheel)], check=True, capture_output=True)
+    return prefix
+
+
+@pytest.fixture
+def environment(prefix: Path, tmp_path: Path) -> Environment:
+    """The environment of a user who has configured nothing."""
+    return Environment(prefix, tmp_path)
+
+
+# on
+
+
+def test_status_when_just_installed_then_it_is_on(environment: Environment) -> None:
+    """Stops an installation that has to be switched on by hand."""
+    run = environment.status()
+    why = "installed, and no other class was chosen"
+    assert run.code == 0, run.output + run.log
+    assert run.reported(TRAIT) == (OURS, why)
+    assert run.reported(MANAGER_TRAIT) == (OUR_MANAGER, why)
+
+
+def test_server_when_just_installed_then_it_uses_kernelwire_and_says_so(
+    environment: Environment,
+) -> None:
+    """Stops a switch that is there and does nothing."""
+    run = environment.serve()
+    assert run.connection_class == OURS
+    assert run.used("manager") == OUR_MANAGER
+    assert "kernelwire is on, receiving " in run.log
+    assert run.warnings == []
+
+
+def test_status_when_native_receiving_is_off_then_it_says_why(environment: Environment) -> None:
+    """Stops a slower path that nobody can see."""
+    environment.variables["KERNELWIRE_DRAIN"] = "python"
+    run = environment.status()
+    assert run.code == 0
+    assert run.reported("receiving") == (
+        "portably, through pyzmq",
+        "KERNELWIRE_DRAIN=python is set",
+    )
+
+
+# off
+
+
+@pytest.fixture
+def disabled(environment: Environment, prefix: Path) -> Iterator[Environment]:
+    """The environment after ``jupyter server extension disable kernelwire``."""
+    switch = prefix / SWITCH
+    installed = switch.read_bytes()
+    run = environment.run("-m", "jupyter_server.extension.serverextension", "disable", "kernelwire")
+    assert run.code == 0, run.log
+    yield environment
+    switch.write_bytes(installed)
+
+
+def test_status_when_extension_is_disabled_then_it_says_off_and_why(disabled: Environment) -> None:
+    """Stops a user from not knowing whether it is gone."""
+    run = disabled.status()
+    assert run.reported(TRAIT) == (STOCK, "the server extension kernelwire is not enabled")
+    assert run.code == 1
+
+
+def test_server_when_extension_is_disabled_then_stock_serves(disabled: Environment) -> None:
+    """Stops the documented way to be rid of it from failing when it is needed."""
+    run = disabled.serve()
+    assert run.connection_class == STOCK
+    assert "kernelwire is on" not in run.log
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Something that a user has decided, and what kernelwire says about it."""
+
+    kept: str
+    reason: str
+    config: dict[str, Any] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+
+
+CHOSEN = "it was chosen by configuration"
+REMOTE = "kernels run on a gateway"
+DECISIONS = {
+    "class in a file": Decision(STOCK, CHOSEN, config={"ServerApp": {TRAIT: STOCK}}),
+    "class on the command line": Decision(
+        STOCK, CHOSEN, arguments=(f"--ServerApp.{TRAIT}={STOCK}",)
+    ),
+    "gateway in the environment": Decision(
+        GATEWAY, REMOTE, variables={"JUPYTER_GATEWAY_URL": GATEWAY_URL}
+    ),
+    "gateway in a file": Decision(GATEWAY, REMOTE, config={"GatewayClient": {"url": GATEWAY_URL}}),
+    "gateway on the command line": Decision(
+        GATEWAY, REMOTE, arguments=(f"--gateway-url={GATEWAY_URL}",)
+    ),
+}
+
+
+@pytest.fixture(params=DECISIONS)
+def decision(request: pytest.FixtureRequest, environment: Environment) -> Decision:
+    """Each decision in turn, put into the environment."""
+    decision = DECISIONS[request.param]
+    environment.configure(decision.config)
+    environment.variables |= decision.variables
+    return decision
+
+
+def test_status_when_user_has_decided_then_it_says_off_and_why(
+    environment: Environment, decision: Decision
+) -> None:
+    """Stops a report that promises what the server will not do."""
+    run = environment.status(*decision.arguments)
+    assert run.reported(TRAIT) == (decision.kept, decision.reason)
+    assert run.code == 1
+
+
+def test_server_when_user_has_decided_then_the_class_is_left_alone(
+    environment: Environment, decision: Decision
+) -> None:
+    """Stops an installation from overriding a user's choice, or from breaking a gateway."""
+    run = environment.serve(*decision.arguments)
+    assert run.connection_class == decision.kept
+    assert f"{decision.kept} is kept: {decision.reason}" in run.log
+
+
+def test_server_when_class_is_passed_by_its_program_then_it_is_left_alone(
+    environment: Environment,
+) -> None:
+    """Stops applications that start a server with a class of their own from losing it."""
+    run = environment.serve(launcher=("-c", PASS_AS_ARGUMENT))
+    assert run.connection_class == STOCK
+    assert f"{STOCK} is kept: {CHOSEN}" in run.log
+
+
+# broken
+
+
+@pytest.fixture
+def broken(environment: Environment, prefix: Path) -> Environment:
+    """An environment in which the native module cannot be loaded."""
+    (installed,) = prefix.glob("lib/python*/site-packages/kernelwire")
+    copy = environment.modules / "kernelwire"
+    shutil.copytree(installed, copy)
+    (copy / "_native.abi3.so").write_bytes(b"not for this machine")
+    return environment
+
+
+def test_server_when_native_module_is_broken_then_stock_serves_behind_one_warning(
+    broken: Environment,
+) -> None:
+    """Stops a bad installation from keeping a server from starting."""
+    run = broken.serve()
+    assert run.connection_class == STOCK
+    (warning,) = run.warnings
+    assert "kernelwire is off: it could not be loaded (" in warning
+    assert "Traceback" not in run.log
+
+
+def test_status_when_native_module_is_broken_then_it_says_off_and_why(broken: Environment) -> None:
+    """Stops a report that says on where every server will say off."""
+    run = broken.status()
+    assert run.reported("receiving")[0] == "not at all"
+    assert run.reported(TRAIT)[0] == STOCK
+    assert run.code == 1
