@@ -1,0 +1,95 @@
+"""The README's table, from committed result files, between its markers.
+
+Usage: ``python -m benches.readme benches/results/bridge.json benches/results/completeness.json``.
+With ``--check`` nothing is written, and the program ends with 1 where the README differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benches.report import conditions, number, render
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+README = Path(__file__).parent.parent / "README.md"
+
+ROWS = (
+    ("flood", "main_us_per_msg", "µs", "event loop per 100-byte message, one kernel at full speed"),
+    ("flood", "cpu_us_per_msg", "µs", "… whole server process"),
+    ("trickle", "main_us_per_msg", "µs", "event loop per message, one kernel at 800 messages/s"),
+    ("trickle50", "main_us_per_msg", "µs", "… 50 kernels at 100 messages/s each"),
+    ("noclient", "main_us_per_msg", "µs", "… one kernel at full speed, no client connected"),
+    ("rtt", "latency_p50_ms", "ms", "round trip of a `kernel_info_request`, median"),
+)
+"""Case, figure, unit, and what the reader is told it is."""
+
+
+def bridge_rows(result: dict[str, Any]) -> Iterator[str]:
+    """Write a row for each figure that the result has."""
+    for case, figure, unit, what in ROWS:
+        outcome = result["cases"].get(case)
+        if outcome is None:
+            continue
+        stock, ours = (outcome["contenders"][name]["summary"][figure] for name in CONTENDERS)
+        gain = outcome["gains"]["kernelwire"][figure]["median"]
+        cells = (f"{number(each['median'])} {unit}" for each in (stock, ours))
+        yield f"| {what} | {' | '.join(cells)} | {number(gain)} times |"
+
+
+CONTENDERS = ("stock", "kernelwire")
+
+
+def completeness_rows(result: dict[str, Any]) -> Iterator[str]:
+    """Write a row for each program of which it was counted what arrives."""
+    stall = result["settings"]["stall_s"]
+    limits = f"{result['settings']['limits']} limits"
+    pause = f", {number(stall)} s stall" if stall else ""
+    for program, by_name in result["cases"].items():
+        arrived = [min(each["arrived"] for each in by_name[name]) for name in CONTENDERS]
+        expected = by_name["kernelwire"][0]["expected"]
+        counts = " | ".join(f"{count:,}" for count in arrived)
+        yield f"| of {expected:,} `{program}` from ipykernel, arrived ({limits}{pause}) | {counts} | |"
+
+
+KINDS = {"bridge": bridge_rows, "completeness": completeness_rows}
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Put the rows of all results together, and the conditions below."""
+    lines = ["| | stock | kernelwire | |", "|---|---:|---:|---:|"]
+    for result in results:
+        if not render(result)[1]:
+            raise ValueError("a case whose answer was wrong cannot be quoted")
+        lines += KINDS[result["kind"]](result)
+    notes = "; ".join(conditions(result).removesuffix(".") for result in results[:1])
+    lines += ["", f"{notes}. Medians; the spread, and how to measure it yourself, is in"]
+    lines += ["[benches/README.md](benches/README.md) and `benches/results/`."]
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the table into the README, or compare it."""
+    parser = argparse.ArgumentParser(prog="python -m benches.readme", description=__doc__)
+    parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    options = parser.parse_args(arguments)
+    text = README.read_text()
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    results = [json.loads(path.read_text()) for path in options.results]
+    wanted = f"{before}{START}\n{table(results)}\n{END}{after}"
+    if options.check:
+        return int(text != wanted)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
