@@ -64,7 +64,7 @@ def receive_many(
     At most ``max_messages``, and not much more than ``max_bytes`` bytes.
     """
 
-def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, str] | None]:
+def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, bytes] | None]:
     """Return a message's type, and the name and the text of a plain ``stream`` message.
 
     The latter as they stand in its content between the quotes. ``None`` for what it does not
@@ -150,7 +150,8 @@ class Pump:
     ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
         """Do for one message that Python has received what ``drain`` does for a socket's.
 
-        Without ``limited``, no rate limit looks at it.
+        Without ``limited``, no rate limit looks at it. An empty message only goes on with what a
+        message that was left to the caller has kept waiting.
         """
 
     def flush(
@@ -172,6 +173,9 @@ class Pump:
 
     def stats(self) -> dict[str, int]:
         """Return how many messages and bytes took which way."""
+
+    def reset_window(self) -> None:
+        """Forget what the rate limiter has counted."""
 
     def queue_len(self) -> int:
         """Return how many entries the window's queue has."""

@@ -16,8 +16,15 @@ class MessageWriter:
     block = False
     """The pump makes messages, not websocket frames."""
 
+    behind = True
+    """Whether something may wait for the client: the handler does not say."""
+
     def __init__(self, handler: Any) -> None:
         self._handler = handler
+
+    def is_open(self) -> bool:
+        """Whether messages can be written."""
+        return is_open(self._handler)
 
     def __call__(self, messages: list[bytes]) -> list[bytes]:
         """Write ``messages``; returns those for which the websocket was closed."""
@@ -35,10 +42,24 @@ class BlockWriter:
     block = True
     """The pump makes websocket frames, back to back."""
 
-    def __init__(self, stream: IOStream) -> None:
-        self._stream = stream
+    def __init__(self, handler: Any, websocket: WebSocketProtocol13) -> None:
+        self._handler = handler
+        self._websocket = websocket
+        self._stream = websocket.stream
         # Under TLS the socket must be written by the stream, which knows the engine's state.
-        self._direct = type(stream) is IOStream
+        self._direct = type(self._stream) is IOStream
+        self.behind = not self._direct
+        """Whether something may wait for the client."""
+
+    def is_open(self) -> bool:
+        """Whether frames can be written; ``is_closing`` of tornado without its calls."""
+        websocket = self._websocket
+        return not (
+            self._handler.ws_connection is None
+            or websocket.client_terminated
+            or websocket.server_terminated
+            or self._stream._closed
+        )
 
     def __call__(self, block: bytes) -> list[bytes]:
         """Write ``block``; returns its messages where nothing of it was taken: the client is gone.
@@ -48,16 +69,18 @@ class BlockWriter:
         """
         stream = self._stream
         sent = 0
-        if self._direct and not stream.writing() and stream.socket is not None:
+        if self._direct and stream._total_write_index == stream._total_write_done_index:
             try:
                 sent = stream.socket.send(block)
             except BlockingIOError:
                 sent = 0
-            except OSError as error:
+            except (OSError, AttributeError) as error:  # the latter: closed, without a socket
                 stream.close(exc_info=error)  # what tornado does when a write fails
                 return payloads(block)
             if sent == len(block):
+                self.behind = False
                 return []
+        self.behind = True
         try:
             stream.write(memoryview(block)[sent:])
         except StreamClosedError:
@@ -91,7 +114,7 @@ def writer_for(handler: Any) -> BlockWriter | MessageWriter:
         and "write_message" not in vars(handler)
         and type(websocket.stream) in (IOStream, SSLIOStream)
     )
-    return BlockWriter(websocket.stream) if plain else MessageWriter(handler)
+    return BlockWriter(handler, websocket) if plain else MessageWriter(handler)
 
 
 def is_open(handler: Any) -> bool:

@@ -98,12 +98,18 @@ class ActivityReader:
         return bool(signature) and signature == self._session.sign(parts[:4])
 
     def _follow(self, msg_type: str, parent_type: str | None, state: str | None) -> None:
-        """Do what upstream does with a message of that type."""
+        """Do what upstream does with a message of that type; a subclass's rules may fail."""
+        try:
+            self._record(msg_type, parent_type, state)
+        except Exception:
+            self._failures.failure("rules", "Following kernel %s failed", self._kernel_id)
+
+    def _record(self, msg_type: str, parent_type: str | None, state: str | None) -> None:
         manager, kernel = self._manager, self._kernel
         track = manager.track_message_type
         if track(msg_type) or track(parent_type) or kernel.execution_state == "busy":
             manager.last_kernel_activity = kernel.last_activity = utcnow()
-        if state is not None:
+        if msg_type == "status":
             if track(parent_type):
                 kernel.execution_state = state
             elif kernel.execution_state == "starting" and state != "starting":
@@ -111,7 +117,7 @@ class ActivityReader:
                 # know that the status is in response to one of our tracked message types."
                 kernel.execution_state = "idle"
         if manager.log.isEnabledFor(logging.DEBUG):
-            shown = f" ({kernel.execution_state})" if state is not None else ""
+            shown = f" ({kernel.execution_state})" if msg_type == "status" else ""
             manager.log.debug("activity on %s: %s%s", self._kernel_id, msg_type, shown)
 
     def _follow_oddly(self, message: list[bytes]) -> None:

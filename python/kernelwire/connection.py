@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from inspect import getattr_static
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from weakref import finalize, ref
 
-import zmq
 from jupyter_client.session import json_unpacker, orjson_unpacker
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from tornado.iostream import StreamClosedError
-from traitlets import CaselessStrEnum, Integer, TraitError, observe, validate
-from zmq.eventloop.zmqstream import ZMQStream
+from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, validate
 
 from kernelwire import _native
 from kernelwire._logs import Throttle
 from kernelwire.congestion import Congestion, pending_bytes
+from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, pump_attribute
-from kernelwire.offline import Dropped, fill
 from kernelwire.pacing import IOPUB
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
-from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from kernelwire.offline import Dropped
 
 __all__ = ["KernelwireWebsocketConnection"]
 
@@ -59,7 +58,7 @@ def _overridden(cls: type) -> tuple[str, ...]:
     )
 
 
-class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
+class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     """A websocket connection to a kernel whose messages are moved natively.
 
     Everything that can be configured, called or overridden is
@@ -97,9 +96,11 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
             )
         return int(proposal["value"])
 
-    _replay: Replay | None = None
     _unsent: list[tuple[str, list[bytes]]]
     """Messages with their channels that could not be written, and wait for the offline buffer."""
+    hides_tracebacks: bool = False
+    """Whether ``error`` messages are rewritten before they are sent."""
+
     _unlimited: bool = False
     """Whether the rate limits are off, because what is sent was produced over time."""
 
@@ -158,66 +159,7 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
         """
         return self._pump.stats() | {"pending_bytes": pending_bytes(self.websocket_handler)}
 
-    # -- life cycle ------------------------------------------------------------------------------
-
-    def create_stream(self) -> None:
-        """Create the channels' streams, and keep libzmq from dropping what waits on iopub."""
-        super().create_stream()
-        for channel, stream in self.channels.items():
-            # Other kernel managers may give streams of their own kind: those stay as they are.
-            if type(stream) is ZMQStream:
-                self.channels[channel] = KernelwireStream.adopt(stream)
-        iopub = self.channels["iopub"]
-        if isinstance(iopub, KernelwireStream):
-            iopub.socket.setsockopt(zmq.RCVHWM, 0)
-
-    def connect(self) -> Any:
-        """Connect as stock does; what was said meanwhile is replayed, then the channels go live."""
-        manager = self.multi_kernel_manager
-        take_backlog = getattr(manager, "take_backlog", None)
-        backlog = take_backlog(self.kernel_id, self.session_key) if take_backlog else None
-        connected = super().connect()
-        self._set_nodelay()
-        if backlog is not None:
-            self._replay = Replay(self, backlog, self._go_live)
-        if connected is not None:
-            connected.add_done_callback(self._connected)
-        return connected
-
-    def _connected(self, _connected: Any = None) -> None:
-        """Replay what there is to replay; go live at once where there is nothing.
-
-        This runs in the loop's same turn as the inherited callback that has just subscribed to the
-        channels: no message has been handled in between.
-        """
-        replay = self._replay
-        if replay is None:
-            self._go_live()
-            return
-        if replay.backlog:
-            self.log.info("Replaying %s buffered messages", len(replay.backlog))
-        fill(
-            replay.backlog,
-            {name: stream for name, stream in self.channels.items() if not stream.closed()},
-        )
-        replay.start()
-
-    def disconnect(self) -> None:  # type: ignore[override]  # as the class that is subclassed
-        """Disconnect as stock does; what could not be replayed waits for the next connection."""
-        with self._keeping_backlog():
-            super().disconnect()
-
-    def _keeping_backlog(self) -> AbstractContextManager[None]:
-        """Have the offline buffer begin with what was received and did not reach the client."""
-        manager = self.multi_kernel_manager
-        replay, self._replay = self._replay, None
-        unsent, self._unsent = self._unsent, []
-        unsent += [("iopub", self._signed(message)) for message in self._pump.take_held()]
-        if not hasattr(manager, "make_buffer") or (replay is None and not unsent):
-            return nullcontext()
-        backlog = replay.backlog if replay is not None else manager.make_buffer(self.kernel_id)
-        backlog.prepend(unsent)
-        return manager.keeping_backlog(self.session_key, backlog)
+    # -- what cannot be sent ---------------------------------------------------------------------
 
     def _keep_unsent(self, messages: list[bytes]) -> None:
         """Keep v1 messages that the websocket was too closed to take."""
@@ -246,15 +188,7 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
             self._readable_header(parent),
         )
 
-    def _set_nodelay(self) -> None:
-        """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
-        handler = self.websocket_handler
-        if getattr(handler, "ws_connection", None) is None:
-            return
-        try:
-            handler.set_nodelay(True)
-        except (OSError, StreamClosedError) as error:
-            self.log.debug("TCP_NODELAY could not be set: %s", error)
+    # -- going live ------------------------------------------------------------------------------
 
     def _go_live(self) -> None:
         """Let the pump have the channels, unless somebody wants to see each message."""
@@ -264,14 +198,30 @@ class KernelwireWebsocketConnection(ZMQChannelsWebsocketConnection):
             self.log.debug("Messages to %s go one by one: %s", self.session_key, obstacle)
             for stream in self.channels.values():
                 if not stream.closed():
-                    stream.on_recv_stream(self.handle_outgoing_message)
+                    stream.on_recv_stream(self._one_by_one)
             return
+        self._follow_traceback_setting()
         congestion = Congestion(self)
-        one_by_one: Any = self.handle_outgoing_message
+        one_by_one: Any = self._one_by_one
         for channel, stream in self.channels.items():
             if isinstance(stream, KernelwireStream) and not stream.closed():
                 pacing = IOPUB if channel == "iopub" else None
                 stream.on_ready(ChannelReader(self, channel, congestion), one_by_one, pacing)
+
+    def _follow_traceback_setting(self) -> None:
+        """Keep at hand what ``allow_tracebacks`` says: a trait takes long to read."""
+        manager: Any = self.multi_kernel_manager
+        self.hides_tracebacks = not manager.allow_tracebacks
+        if not isinstance(manager, HasTraits):
+            return
+        connection = ref(self)
+
+        def changed(change: Any) -> None:
+            if (alive := connection()) is not None:
+                alive.hides_tracebacks = not change["new"]
+
+        manager.observe(changed, "allow_tracebacks")
+        finalize(self, manager.unobserve, changed, "allow_tracebacks").atexit = False
 
     def _obstacle(self) -> str | None:
         """Say why messages must go one by one; ``None`` where the pump may have them."""

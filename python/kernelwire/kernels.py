@@ -122,20 +122,6 @@ class KernelwireKernelsMixin(_Base):
         kernel: Any = self.get_kernel(kernel_id)
         return OfflineBuffer(self.max_offline_buffer_bytes, kernel.session.sign)
 
-    def take_backlog(self, kernel_id: str, session_key: str) -> OfflineBuffer | None:
-        """Hand a session's buffer over to its connection, which replays it at its own pace.
-
-        The buffer goes on being filled. What ``get_buffer`` returns afterwards is empty.
-        """
-        if kernel_id not in self._kernel_buffers:
-            return None
-        info = self._kernel_buffers[kernel_id]
-        buffer = info["buffer"]
-        if info["session_key"] != session_key or not isinstance(buffer, OfflineBuffer):
-            return None
-        info["buffer"] = []
-        return buffer
-
     @contextmanager
     def keeping_backlog(self, session_key: str, backlog: OfflineBuffer | None) -> Iterator[None]:
         """Have the buffering that may start meanwhile begin with what could not be replayed."""

@@ -68,8 +68,12 @@ class RateWindow(MutableSequence[Any]):
     def replace(self, entries: Iterable[tuple[float, int]]) -> None:
         """Put ``entries`` in the place of what is there."""
         entries = list(entries)
-        self.clear()
-        self.extend(entries)
+        if entries:
+            self.clear()
+            self.extend(entries)
+        else:
+            # What the inherited limiter does at `idle`: nothing that was counted counts any more.
+            self._pump.reset_window()
 
     def __eq__(self, other: object) -> bool:
         """Compare as the list it stands for."""

@@ -62,7 +62,7 @@ class _Entry:
         self.count = 1
         self.size = memory(frames)
         self.name: str | None = None
-        self.texts: list[str] = []
+        self.texts: list[bytes] = []
 
 
 def memory(frames: list[bytes]) -> int:
@@ -139,8 +139,8 @@ class OfflineBuffer(Sequence[Message]):
         msg_type, text = _native.describe(frames) if channel == "iopub" else (None, None)
         if text is None or not self._join(frames, *text):
             entry = _Entry(channel, frames)
-            if text is not None:
-                entry.name, entry.texts = text[0], [text[1]]
+            if text is not None and self._is_genuine(frames):
+                entry.name = text[0]
             self._put(entry, NEVER if channel != "iopub" else _WHEN.get(msg_type, EARLY))
         if self._limit and self.size > self._limit:
             self._shrink()
@@ -173,26 +173,37 @@ class OfflineBuffer(Sequence[Message]):
         if when != NEVER:
             self._droppable[when].append(number)
 
-    def _join(self, frames: list[bytes], name: str, text: str) -> bool:
+    def _join(self, frames: list[bytes], name: str, text: bytes) -> bool:
         """Join stream output with what came last; ``False`` where it does not belong to it."""
         last = self._last
         if last is None or last.name != name or last.size > MERGED_BYTES:
             return False
-        if _parent(frames) != _parent(last.frames):
+        if _parent(frames) != _parent(last.frames) or not self._is_genuine(frames):
             return False
+        if not last.texts:
+            # Its own text becomes the first of several, and is not kept twice.
+            own = _native.describe(last.frames)[1]
+            last.texts.append(own[1] if own else b"")
+            last.frames = [*last.frames[:-1], b""]
         last.texts.append(text)
         last.count += 1
-        added = len(text.encode()) + FRAME_OVERHEAD
+        added = len(text) + FRAME_OVERHEAD
         last.size += added
         self.size += added
         return True
+
+    def _is_genuine(self, frames: list[bytes]) -> bool:
+        """Whether the kernel has signed a message: what it has not said is not signed for it."""
+        at = frames.index(DELIMITER)
+        return frames[at + 1] == self._sign(frames[at + 2 : at + 6])
 
     def _finished(self, entry: _Entry) -> list[bytes]:
         """Return the frames of a message, those of a joined one with its text and a signature."""
         if entry.count == 1:
             return entry.frames
         at = entry.frames.index(DELIMITER)
-        content = f'{{"name":"{entry.name}","text":"{"".join(entry.texts)}"}}'.encode()
+        name, text = str(entry.name).encode(), b"".join(entry.texts)
+        content = b'{"name":"' + name + b'","text":"' + text + b'"}'
         parts = [*entry.frames[at + 2 : at + 5], content]
         return [*entry.frames[: at + 1], self._sign(parts), *parts]
 

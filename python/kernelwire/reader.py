@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import monotonic
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -32,6 +32,8 @@ HOLD_SECONDS = 0.05
 
 _EMPTY, _MORE, _HOLDING = 0, 1, 3
 
+_LOOP_TIME = IOLoop.time
+
 
 _Pulled = tuple[int, Any, "list[bytes] | None", "str | None"]
 """What the pump answers; see ``_native.Pump.drain``."""
@@ -51,40 +53,48 @@ class ChannelReader:
         self._connection = connection
         self._handle_one: Any = connection.handle_outgoing_message
         self._handler = connection.websocket_handler
-        self._kernels = connection.multi_kernel_manager
         self._pump = connection._pump
         self._channel = channel.encode()
         self._write: Any = writer_for(self._handler)
         self._block = self._write.block
         self._congestion = congestion
-        self._is_congested = congestion.check if channel == "iopub" else _never
+        self._may_be_congested = channel == "iopub"
         self._pull = self._pump.drain if drain().native else self._pull_portably
         loop = IOLoop.current()
-        self._clock = loop.time
+        # The loop's clock is `time.time`, which is called without a Python frame around it here.
+        self._clock = time if type(loop).time is _LOOP_TIME else loop.time
         self._call_later = loop.call_later
         self._holding = False
+        self._handed_over = False
 
     def __call__(self, stream: KernelwireStream) -> bool:
         """Move what is ready; ``True`` if there may be more."""
-        websocket = self._handler.ws_connection
-        if websocket is None or websocket.is_closing():
+        write = self._write
+        if not write.is_open():
             return self._leave(stream)
-        pulled = self._pull(
+        stop, data, message, malformed = self._pull(
             stream.socket,
             self._channel,
             self._clock(),
-            not self._kernels.allow_tracebacks,
+            self._connection.hides_tracebacks,
             self._block,
-            self._is_congested(),
+            write.behind and self._is_congested(),
         )
-        return self._deal(stream, pulled)
+        if data is not None:
+            stream.reads += 1
+            unsent = write(data)
+            if unsent:
+                self._connection._keep_unsent(unsent)
+        if message is None and stop != _HOLDING:
+            return stop == _MORE
+        return self._deal(stream, (stop, None, message, malformed))
+
+    def _is_congested(self) -> bool:
+        return self._may_be_congested and self._congestion.check()
 
     def finish(self, stream: KernelwireStream) -> None:
         """Let go what is held back, now."""
-        websocket = self._handler.ws_connection
-        if websocket is None or websocket.is_closing():
-            return
-        more = True
+        more = self._write.is_open()
         while more:
             more = self._deal(
                 stream,
@@ -135,6 +145,16 @@ class ChannelReader:
         taken = 0
         stop = _EMPTY
         until = monotonic() + MAX_SECONDS
+        if self._handed_over:
+            # The message that was left to Python may have kept the one behind it waiting.
+            self._handed_over = False
+            stop, one, message, malformed = self._pump.feed(
+                [], channel, now, hide, block, congested, True
+            )
+            data += [] if one is None else [one]
+            if message is not None:
+                self._handed_over = True
+                return stop, joined(data, block), message, malformed
         while len(data) < MAX_MESSAGES and taken < MAX_BYTES and monotonic() < until:
             try:
                 received = socket.recv_multipart(zmq.NOBLOCK)
@@ -147,6 +167,7 @@ class ChannelReader:
             if one is not None:
                 data.append(one)
             if message is not None:
+                self._handed_over = True
                 return stop, joined(data, block), message, malformed
         return _MORE, joined(data, block), None, None
 
@@ -166,10 +187,6 @@ class ChannelReader:
             self._handle_one(stream, message)
         except Exception:
             failures.failure("failed", "Dropped a message on %s", channel)
-
-
-def _never() -> bool:
-    return False
 
 
 def joined(data: list[Any], block: bool) -> Any:

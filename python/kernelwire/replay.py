@@ -6,7 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kernelwire._writers import is_open, writer_for
+from kernelwire._writers import writer_for
 from kernelwire.congestion import pending_bytes
 from kernelwire.offline import Dropped
 
@@ -20,6 +20,9 @@ __all__ = ["Replay"]
 
 SLICE_SECONDS = 0.002
 """Seconds that a replay takes at a time, before others have their turn."""
+
+SLICE_MESSAGES = 8
+"""Messages that a replay takes at a time at least."""
 
 BLOCK_BYTES = 1 << 16
 """Bytes of small messages that are written together."""
@@ -67,8 +70,8 @@ class Replay:
         connection = self._connection
         if connection._replay is not self:
             return  # disconnected: the rest waits for the next connection
-        if not is_open(connection.websocket_handler):
-            return
+        if connection._is_closing():
+            return  # what is left goes where the rest of the connection's messages go
         if self._write_some():
             self._loop.call_soon(self._slice)
         elif self.backlog:
@@ -80,16 +83,18 @@ class Replay:
     def _write_some(self) -> bool:
         """Write until the time is up (``True``), the client must catch up, or nothing is left."""
         until = monotonic() + SLICE_SECONDS
+        taken = 0
         try:
-            while self.backlog:
+            while self.backlog and not self._connection._is_closing():
                 if (
                     self._waiting_bytes + pending_bytes(self._connection.websocket_handler)
                     > self._pending_limit
                 ):
                     return False
                 self._replay_one(*self.backlog.popleft())
-                if monotonic() > until:
-                    return True
+                taken += 1
+                if taken >= SLICE_MESSAGES and monotonic() > until:
+                    return bool(self.backlog)
         finally:
             self._flush()
         return False

@@ -43,6 +43,7 @@ class KernelwireStream(ZMQStream):
     """How often the reader has found something; the reader counts."""
 
     _reader: Callable[[KernelwireStream], bool] | None = None
+    _otherwise: Callable[[Any, list[bytes]], Any] | None = None
     _pacer: Pacer | None = None
 
     def __init__(self, socket: zmq.Socket[Any], io_loop: IOLoop | None = None) -> None:
@@ -86,13 +87,17 @@ class KernelwireStream(ZMQStream):
     def on_recv(self, callback: Any, copy: bool = True) -> None:
         """Register a callback for each message, as upstream does; ``None`` for none."""
         self._stop_pacing()
-        self._reader = self._pacer = None
+        self._forget_reader()
         super().on_recv(callback, copy=copy)
+
+    def _forget_reader(self) -> None:
+        self._reader = self._pacer = self._otherwise = None
 
     def close(self, linger: int | None = None) -> None:
         """Close this stream."""
-        if self._pacer is not None and self._pacer.release(self):
-            self._pacer = None
+        if self._pacer is not None:
+            self._pacer.release(self)
+        self._forget_reader()
         super().close(linger)
 
     def hurry(self) -> None:
@@ -142,6 +147,7 @@ class KernelwireStream(ZMQStream):
         """Send a message: at once where nothing waits to be sent, else in its turn."""
         at_once = self._reader is not None and callback is None and not kwargs
         if not at_once or self.sending() or not self._send_now(msg, flags, copy, track):
+            self._stop_pacing()  # it waits for the socket, which must wake the loop for that
             super().send_multipart(
                 msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
             )
@@ -185,8 +191,14 @@ class KernelwireStream(ZMQStream):
 
     def read(self) -> None:
         """Let the reader read; call it again after others had their turn if it wants."""
-        if self.read_once():
-            self._call_soon(self.read)
+        reader = self._reader
+        if reader is None or self.socket is None:
+            return
+        try:
+            if reader(self):
+                self._call_soon(self.read)
+        except Exception:
+            self._give_up_reading()
 
     def read_once(self) -> bool:
         """Let the reader read; ``True`` if it wants to be called again."""
@@ -195,11 +207,15 @@ class KernelwireStream(ZMQStream):
         try:
             return self._reader(self)
         except Exception:
-            self.failures.warning(
-                "read", "Messages on %s go one by one from now on", self.channel, exc_info=True
-            )
-            self.on_recv_stream(self._otherwise)
+            self._give_up_reading()
             return False
+
+    def _give_up_reading(self) -> None:
+        """Log what the reader has raised, and do without it."""
+        self.failures.warning(
+            "read", "Messages on %s go one by one from now on", self.channel, exc_info=True
+        )
+        self.on_recv_stream(self._otherwise)
 
     def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
         """Run a callback, or start a coroutine; whatever it raises is logged and ends here."""

@@ -368,6 +368,12 @@ impl Pump {
         self.shadow.limits = limits;
     }
 
+    /// Forgets what has been counted, as a kernel's `idle` does.
+    pub fn reset(&mut self) {
+        self.limiter.reset();
+        self.shadow.reset();
+    }
+
     /// How many messages are held.
     #[must_use]
     pub fn held(&self) -> u64 {
@@ -386,7 +392,8 @@ impl Pump {
     ) -> Result<Stop, S::Error> {
         let (mut taken, mut bytes, before) = (0_usize, 0_usize, batch.len());
         let stop = loop {
-            if self.run.is_due(now, HOLD_SECONDS) && !self.let_go(batch, rules, now) {
+            let due = lane.iopub && self.run.is_due(now, HOLD_SECONDS);
+            if due && !self.let_go(batch, rules, now) {
                 break Stop::Unusual(Unusual::LimitChange);
             }
             if budget.exhausted(taken, bytes) {
@@ -455,7 +462,7 @@ impl Pump {
             Ok(parts) => (parts.bytes(), parts.all().len()),
             Err(error) => return self.leave(batch, Unusual::Malformed(error)),
         };
-        let decision = if lane.iopub && rules.any() {
+        let decision = if lane.iopub && (rules.any() || !self.run.is_empty()) {
             self.decide(batch, rules, size, now)
         } else {
             Ok(Decision::Send)
@@ -509,7 +516,7 @@ impl Pump {
             return self.after_held(batch, rules, now, Err(Unusual::Untold));
         }
         if !rules.limit {
-            return Ok(Decision::Send);
+            return self.after_held(batch, rules, now, Ok(Decision::Send));
         }
         let bytes = if class == Class::Stream { size } else { 0 };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -517,8 +524,7 @@ impl Pump {
             Class::Idle => {
                 let decision = self.after_held(batch, rules, now, Ok(Decision::Send))?;
                 if matches!(decision, Decision::Send) {
-                    self.limiter.reset();
-                    self.shadow.reset();
+                    self.reset();
                 }
                 Ok(decision)
             }

@@ -39,12 +39,25 @@ const HOLDING: u8 = 3;
 
 struct State {
     core: Core,
-    /// What comes from a socket. A message may stay in it from one call to the next.
-    drained: Batch<Message>,
+    /// What comes from sockets.
+    drained: Lanes<Message>,
     /// What comes from Python.
-    fed: Batch<PyBackedBytes>,
+    fed: Lanes<PyBackedBytes>,
     limit: bool,
     coalesce: bool,
+}
+
+/// A message may stay in its batch from one call to the next, so no two channels may share one;
+/// those that no rule looks at never leave any.
+struct Lanes<F> {
+    iopub: Batch<F>,
+    others: Batch<F>,
+}
+
+impl<F: AsRef<[u8]>> Lanes<F> {
+    fn of(&mut self, lane: Lane<'_>) -> &mut Batch<F> {
+        if lane.iopub { &mut self.iopub } else { &mut self.others }
+    }
 }
 
 impl State {
@@ -78,8 +91,8 @@ impl Pump {
         let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
         let state = State {
             core,
-            drained: Batch::default(),
-            fed: Batch::default(),
+            drained: Lanes { iopub: Batch::default(), others: Batch::default() },
+            fed: Lanes { iopub: Batch::default(), others: Batch::default() },
             limit: false,
             coalesce: false,
         };
@@ -120,7 +133,7 @@ impl Pump {
             let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
             let state = &mut *self.lock();
             let rules = (Lane::new(channel), state.rules(hide_tracebacks, congested));
-            let batch = &mut state.drained;
+            let batch = state.drained.of(rules.0);
             batch.clear();
             let stop = state.core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
             // What came before an error is delivered; the error comes again with the next call.
@@ -132,7 +145,8 @@ impl Pump {
     }
 
     /// Does for one message that Python has received what `drain` does for those of a socket;
-    /// without `limited`, no rate limit looks at it.
+    /// without `limited`, no rate limit looks at it. An empty message only goes on with what a
+    /// message that was left to the caller has kept waiting.
     // `drain`'s arguments, and one more.
     #[allow(clippy::too_many_arguments, clippy::fn_params_excessive_bools)]
     fn feed<'py>(
@@ -151,9 +165,11 @@ impl Pump {
             let state = &mut *self.lock();
             let mut rules = state.rules(hide_tracebacks, congested);
             rules.limit &= limited;
-            let (batch, rules) = (&mut state.fed, (Lane::new(channel), rules));
+            let rules = (Lane::new(channel), rules);
+            let batch = state.fed.of(rules.0);
             batch.clear();
-            let Ok(stop) = state.core.pull(&mut Fed(Some(message)), batch, rules, now, budget);
+            let mut source = Fed(Some(message).filter(|frames| !frames.is_empty()));
+            let Ok(stop) = state.core.pull(&mut source, batch, rules, now, budget);
             let pulled = pulled(py, batch, rules.0, stop, block);
             batch.clear();
             pulled
@@ -184,8 +200,8 @@ impl Pump {
         let state = &mut *self.lock();
         let held = state.core.take_held();
         let mut messages: Vec<_> = held.iter().map(|held| copied(py, &held.frames)).collect();
-        messages.extend(state.drained.take_incoming().map(|frames| copied(py, &frames)));
-        messages.extend(state.fed.take_incoming().map(|frames| copied(py, &frames)));
+        messages.extend(state.drained.iopub.take_incoming().map(|frames| copied(py, &frames)));
+        messages.extend(state.fed.iopub.take_incoming().map(|frames| copied(py, &frames)));
         messages
     }
 
@@ -257,6 +273,11 @@ impl Pump {
     #[setter]
     fn set_bytes_exceeded(&self, value: bool) {
         self.lock().core.limiter.bytes_exceeded = value;
+    }
+
+    /// Forgets what the rate limiter has counted.
+    fn reset_window(&self) {
+        self.lock().core.reset();
     }
 
     /// How many entries the window's queue has.

@@ -1,0 +1,512 @@
+"""The life of a connection: how it begins, what it leaves behind, and that both happen once."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
+from enum import Enum, auto
+from logging import ERROR
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import zmq
+from tornado.httputil import HTTPServerRequest
+from tornado.iostream import StreamClosedError
+from tornado.web import Finish, HTTPError
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire._writers import is_open
+from kernelwire.nudge import Nudge, current_state
+from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.replay import Replay
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from jupyter_server.services.kernels.connection.channels import (
+        ZMQChannelsWebsocketConnection as _Base,
+    )
+
+    from kernelwire._logs import Throttle
+    from kernelwire._native import Pump
+else:
+    _Base = object
+
+__all__ = ["LifeCycle", "Phase"]
+
+DELIMITER = b"<IDS|MSG>"
+
+MAX_SESSION_BYTES = 255
+"""Length of a ZeroMQ routing id, as which the session id serves, in bytes."""
+
+
+class Phase(Enum):
+    """How far a connection has got."""
+
+    NEW = auto()
+    CONNECTING = auto()
+    """Counted and registered; the kernel has not answered yet."""
+    LIVE = auto()
+    ENDED = auto()
+
+
+class Estate(NamedTuple):
+    """What a connection leaves to the one that takes its session over."""
+
+    streams: dict[str, Any]
+    backlog: OfflineBuffer | None
+    moved: bool
+    """Whether the kernel has left the ports that the streams are connected to."""
+
+
+class LifeCycle(_Base):
+    """Part of ``KernelwireWebsocketConnection``: connecting, and disconnecting exactly once.
+
+    A connection is registered, and replaces another one of its session, when its websocket is
+    open, not before: a handshake that is refused has no effect.
+    """
+
+    _phase = Phase.NEW
+    _counted = False
+    _failed = False
+    _restored = False
+    """Whether the streams are an earlier connection's."""
+    _was_open = False
+    """Whether there was a websocket when the connection went live; embedders may have none."""
+    _selected_subprotocol: str | None = None
+    _replay: Replay | None = None
+    """Holds what was received and not yet sent; ``None`` where messages pass right through."""
+    _nudge: Nudge | None = None
+    _ports: tuple[Any, ...] = ()
+
+    if TYPE_CHECKING:
+        _failures: Throttle
+        _pump: Pump
+        _unsent: list[tuple[str, list[bytes]]]
+        channels: dict[str, Any]
+
+        def _go_live(self) -> None: ...
+        def _signed(self, frames: list[bytes]) -> list[bytes]: ...
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make a connection, if the session id that the client has asked for can be had."""
+        super().__init__(**kwargs)
+        handler = kwargs.get("websocket_handler")
+        if isinstance(getattr(handler, "request", None), HTTPServerRequest):
+            # The caller is about to use it, and fails on some of what a client can ask for.
+            self._check_session(cast("Any", handler).get_argument("session_id", None) or "")
+
+    @property
+    def subprotocol(self) -> str | None:  # type: ignore[override]  # unannotated upstream
+        """The subprotocol; also after the websocket, which knows it, has gone."""
+        # Embedders' handlers may have no websocket at all.
+        if getattr(self.websocket_handler, "ws_connection", self) is not None:
+            self._selected_subprotocol = super().subprotocol
+        return self._selected_subprotocol
+
+    # -- before the websocket is open ------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Prepare as upstream does, but with no effect on others: the handshake may be refused."""
+        self._check_origin()
+        self._check_session(self.session.session)
+        self._phase = Phase.NEW
+        try:
+            await super().prepare()
+        except BaseException:
+            self.disconnect()
+            raise
+        if self._phase is Phase.ENDED:
+            raise Finish  # the client is gone, and with it everything that would come next
+
+    def _check_session(self, session_id: str) -> None:
+        """Refuse a session id that cannot be a routing id."""
+        encoded = session_id.encode(errors="surrogateescape")
+        if len(encoded) > MAX_SESSION_BYTES:
+            self._refuse(
+                400, f"session_id has {len(encoded)} bytes, at most {MAX_SESSION_BYTES} are allowed"
+            )
+        if not encoded.isascii():
+            self._refuse(400, "session_id must be ASCII")
+        if encoded == DELIMITER:
+            self._refuse(400, "session_id must not be the delimiter of messages")
+
+    def _check_origin(self) -> None:
+        """Refuse what the websocket would refuse as well, before the kernel is asked anything."""
+        handler: Any = self.websocket_handler
+        if not isinstance(handler.request, HTTPServerRequest):
+            return
+        if hasattr(handler, "_check_cross_origin"):  # tornado 6.6
+            allowed = handler._check_cross_origin(handler.check_origin) is None
+        else:
+            origin = handler.request.headers.get("Origin")
+            allowed = origin is None or handler.check_origin(origin)
+        if not allowed:
+            self._refuse(403, "Cross origin websockets not allowed")
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """End the handshake. The exception has no log message: tornado would add the address."""
+        self.log.warning("Refused a connection to kernel %s: %s", self.kernel_id, reason)
+        raise HTTPError(status, reason=reason)
+
+    async def _register_session(self) -> None:
+        """Name the session; it is registered once the websocket is open, see ``connect``."""
+        self.session_key = f"{self.kernel_id}:{self.session.session}"
+
+    def request_kernel_info(self) -> Any:
+        """Ask the kernel for its protocol version, as upstream does.
+
+        The future is one that may be given a result by who gives up waiting; with upstream's, the
+        answer or the end of the connection then fails to set it again.
+        """
+        answer = super().request_kernel_info()
+        if not asyncio.isfuture(answer):
+            return answer
+        waiting: asyncio.Future[Any] = answer.get_loop().create_future()
+
+        def pass_on(answer: asyncio.Future[Any]) -> None:
+            if not waiting.done() and not answer.cancelled():
+                waiting.set_result(answer.result())
+
+        answer.add_done_callback(pass_on)
+        return waiting
+
+    def _finish_kernel_info(self, info: Any) -> None:
+        """Adapt to the kernel's protocol version, as upstream does, if it makes sense."""
+        try:
+            super()._finish_kernel_info(info)
+        except Exception:
+            self._failures.failure(
+                "kernel_info", "Kernel %s tells no usable protocol version", self.kernel_id
+            )
+            if not self._kernel_info_future.done():
+                self._kernel_info_future.set_result(info)
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    def create_stream(self) -> None:
+        """Create the channels' streams, and keep libzmq from dropping what waits on iopub."""
+        try:
+            super().create_stream()
+            for channel, stream in self.channels.items():
+                # Other kernel managers may give streams of their own kind: those stay as they are.
+                if type(stream) is ZMQStream:
+                    self.channels[channel] = KernelwireStream.adopt(stream)
+        except BaseException:
+            self._close_channels()
+            raise
+        iopub = self.channels["iopub"]
+        if isinstance(iopub, KernelwireStream):
+            iopub.socket.setsockopt(zmq.RCVHWM, 0)
+
+    def connect(self) -> asyncio.Future[None]:  # type: ignore[override]  # as upstream's class
+        """Connect; what was said meanwhile is replayed, then the channels go live.
+
+        The future is done when the kernel is responsive. Where it fails, or this does, the
+        connection has been disconnected.
+        """
+        manager = self.multi_kernel_manager
+        self._phase, self._failed, self._restored = Phase.CONNECTING, False, False
+        if self._close_future.done():
+            self._close_future = Future()
+        try:
+            manager.notify_connect(self.kernel_id)
+            self._counted = True
+            self._open_channels(self._replace_stale())
+            connected = self.nudge()
+            manager.add_restart_callback(self.kernel_id, self.on_kernel_restarted)
+            manager.add_restart_callback(self.kernel_id, self.on_restart_failed, "dead")
+            self._open_sockets.add(self)
+            self._set_nodelay()
+            connected.add_done_callback(self._connected)
+        except Exception as error:
+            self._fail()
+            if self.kernel_id in manager:
+                expected = isinstance(error, HTTPError)
+                self.log.log(ERROR, "Error opening stream: %s", error, exc_info=not expected)
+            # Without a log message, to which tornado would add the request's address.
+            raise HTTPError(getattr(error, "status_code", 500)) from error
+        return connected
+
+    def _replace_stale(self) -> Estate | None:
+        """Register the session; what an open connection of the same one has becomes ours.
+
+        The kernel knows its peers by the session id: while the old sockets are open, it may refuse
+        to talk to new ones.
+        """
+        if not self.session_key:
+            return None
+        estate = None
+        stale = self._open_sessions.get(self.session_key)
+        if stale is not None and stale is not self.websocket_handler:
+            self.log.warning("Replacing stale connection: %s", self.session_key)
+            connection = getattr(stale, "connection", None)
+            stale.close()
+            if isinstance(connection, LifeCycle):
+                estate = connection._bequeath()
+        if self.kernel_id in self.multi_kernel_manager:
+            self._open_sessions[self.session_key] = self.websocket_handler
+        return estate
+
+    def _bequeath(self) -> Estate:
+        """End at once, and leave what is open, and what was not sent, to the next connection."""
+        estate = Estate(self.channels, self._take_backlog(), self._ports != self._kernel_ports())
+        self.channels = {}
+        self._end()
+        return estate
+
+    def _open_channels(self, estate: Estate | None) -> None:
+        """Take the session's streams over, or make new ones."""
+        manager = self.multi_kernel_manager
+        info: Any = manager.get_buffer(self.kernel_id, self.session_key)
+        if estate is None and info and info["session_key"] == self.session_key:
+            self.log.info("Restoring connection for %s", self.session_key)
+            estate = Estate(info["channels"], self._as_backlog(info["buffer"]), moved=False)
+            # From here on a failure puts it all back.
+            self._inherit(estate)
+            estate = estate._replace(moved=manager.ports_changed(self.kernel_id))
+        elif estate is not None:
+            self._inherit(estate)
+        else:
+            self._hold(self._make_backlog())
+        streams = list(self.channels.values())
+        if not streams or (estate and estate.moved) or any(s.closed() for s in streams):
+            self._close_channels()
+            self.create_stream()
+        self._ports = self._kernel_ports()
+
+    def _inherit(self, estate: Estate) -> None:
+        self._restored = True
+        self.channels = estate.streams
+        backlog = self._make_backlog() if estate.backlog is None else estate.backlog
+        self._hold(backlog)
+        fill(backlog, self._open_streams())
+
+    def _hold(self, backlog: OfflineBuffer) -> None:
+        """Have ``backlog`` replayed before anything that is yet to come."""
+        self._replay = Replay(cast("Any", self), backlog, self._go_live)
+
+    def nudge(self) -> asyncio.Future[None]:
+        """Return a future that is done when the kernel is known to answer, see ``Nudge``."""
+        if current_state(self) == "busy":
+            self.log.debug("Nudge: not nudging busy kernel %s", self.kernel_id)
+            done: asyncio.Future[None] = asyncio.Future()
+            done.set_result(None)
+            return done
+        # Two at a time would take each other's messages.
+        if self._nudge is None or self._nudge.future.done():
+            self._nudge = Nudge(self, self._replay.backlog if self._replay else None)
+        return self._nudge.future
+
+    def _connected(self, connected: asyncio.Future[None]) -> None:
+        """Go live, or give up; see ``connect``."""
+        if self._phase is not Phase.CONNECTING:
+            return  # disconnected meanwhile
+        error = asyncio.CancelledError() if connected.cancelled() else connected.exception()
+        if error is not None:
+            self.log.error("Kernel %s does not answer: %s", self.kernel_id, type(error).__name__)
+            self._fail()
+            return
+        self._phase = Phase.LIVE
+        self._was_open = is_open(self.websocket_handler)
+        try:
+            self._catch_up()
+        except Exception:
+            self._failures.failure("live", "Serving %s failed", self.session_key)
+            self._fail()
+            self.websocket_handler.close()
+
+    def _catch_up(self) -> None:
+        """Replay what there is to replay, then go live; at once where there is nothing."""
+        replay = self._replay
+        if replay is None or not (replay.backlog or replay.backlog.dropped.messages):
+            self._go_live()
+            return
+        if self._restored:
+            self.log.info("Replaying %s buffered messages", len(replay.backlog))
+        fill(replay.backlog, self._open_streams())
+        replay.start()
+
+    def _set_nodelay(self) -> None:
+        """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
+        handler = self.websocket_handler
+        if getattr(handler, "ws_connection", None) is None:
+            return
+        try:
+            handler.set_nodelay(True)
+        except (OSError, StreamClosedError) as error:
+            self.log.debug("TCP_NODELAY could not be set: %s", error)
+
+    # -- while the websocket is closing ----------------------------------------------------------
+
+    def _is_closing(self) -> bool:
+        """Whether there was a websocket and nothing can be written to it any more."""
+        return self._was_open and not is_open(self.websocket_handler)
+
+    def _one_by_one(self, stream: Any, message: list[bytes]) -> Any:
+        """Handle one message, or keep it and those that follow it for the next connection."""
+        if not self._is_closing():
+            return self.handle_outgoing_message(stream, message)
+        self._hold_back().append((stream.channel, message))
+        return None
+
+    def _hold_back(self) -> OfflineBuffer:
+        """Have everything that comes from now on kept."""
+        if self._replay is not None:
+            return self._replay.backlog
+        backlog = self._take_backlog()
+        if backlog is None:
+            backlog = self._make_backlog()
+        self._hold(backlog)
+        fill(backlog, self._open_streams())
+        return backlog
+
+    def _send_status_message(self, status: str) -> None:
+        """Send a notice about the kernel, behind everything that the kernel has said itself."""
+        if self._replay is None and not self._is_closing():
+            super()._send_status_message(status)
+            return
+        backlog = self._hold_back()
+        iopub = self.channels.get("iopub")
+        if iopub is not None and not iopub.closed():
+            iopub.flush()
+        notice = self.session.msg("status", {"execution_state": status})
+        backlog.append(("iopub", self.session.serialize(notice)))
+
+    # -- disconnecting ---------------------------------------------------------------------------
+
+    def disconnect(self) -> None:  # type: ignore[override]  # as the class that is subclassed
+        """End the connection, once; what did not reach the client waits for the next connection.
+
+        Where it was the kernel's last, its streams stay open and fill the offline buffer. Those of
+        a connection that never came to life are closed, unless it had them from an earlier one.
+        """
+        if self._phase is Phase.ENDED:
+            return
+        backlog = self._take_backlog()
+        last = self._end()
+        keep = last and self._is_managed() and (self._restored or not self._failed)
+        if not keep or not self._start_buffering(backlog):
+            self._close_channels()
+
+    def _fail(self) -> None:
+        """Disconnect because connecting has failed."""
+        self._failed = True
+        self.disconnect()
+
+    def _end(self) -> bool:
+        """Undo everything but the streams; ``True`` if this was the kernel's last connection."""
+        counted = self._counted
+        self._phase = Phase.ENDED
+        self.log.debug("Websocket closed %s", self.session_key)
+        for step in (
+            self._uncount,
+            self._unregister,
+            self._cancel_nudge,
+            self._release_kernel_info,
+            self._forget_restarts,
+        ):
+            try:
+                step()
+            except Exception:  # noqa: PERF203 (one failure must not keep the rest from being done)
+                self._failures.failure(step.__name__, "Disconnecting failed in %s", step.__name__)
+        counts = getattr(self.multi_kernel_manager, "_kernel_connections", {})
+        return counted and counts.get(self.kernel_id) == 0
+
+    def _uncount(self) -> None:
+        counted, self._counted = self._counted, False
+        if counted:
+            self.multi_kernel_manager.notify_disconnect(self.kernel_id)
+
+    def _unregister(self) -> None:
+        if self._open_sessions.get(self.session_key) is self.websocket_handler:
+            self._open_sessions.pop(self.session_key)
+        self._open_sockets.discard(self)
+        if not self._close_future.done():
+            self._close_future.set_result(None)
+
+    def _cancel_nudge(self) -> None:
+        nudge, self._nudge = self._nudge, None
+        if nudge is not None:
+            nudge.cancel()
+
+    def _release_kernel_info(self) -> None:
+        """Give up a request for the kernel's protocol version; the next connection asks anew."""
+        channel, self.kernel_info_channel = self.kernel_info_channel, None
+        if channel is None or channel.closed():
+            return
+        channel.close()
+        future = self._kernel_info_future
+        if not future.done():
+            future.set_result({})  # others may be waiting for it
+        if getattr(self.kernel_manager, "_kernel_info_future", None) is future:
+            del self.kernel_manager._kernel_info_future
+
+    def _forget_restarts(self) -> None:
+        if self._is_managed():
+            forget = self.multi_kernel_manager.remove_restart_callback
+            forget(self.kernel_id, self.on_kernel_restarted)
+            forget(self.kernel_id, self.on_restart_failed, "dead")
+
+    def _start_buffering(self, backlog: OfflineBuffer | None) -> bool:
+        """Leave the streams to the offline buffer; ``False`` where it cannot have them."""
+        if len(self._open_streams()) < len(self.channels):
+            self._close_channels()  # there is nothing to listen to, but something to keep
+        try:
+            with self._keeping(backlog):
+                self.multi_kernel_manager.start_buffering(
+                    self.kernel_id, self.session_key, self.channels
+                )
+        except Exception:
+            self._failures.failure("buffering", "Buffering for %s failed", self.session_key)
+            return False
+        return True
+
+    def _keeping(self, backlog: OfflineBuffer | None) -> AbstractContextManager[None]:
+        manager: Any = self.multi_kernel_manager
+        if not hasattr(manager, "keeping_backlog"):
+            return nullcontext()
+        return manager.keeping_backlog(self.session_key, backlog)
+
+    def _close_channels(self) -> None:
+        for stream in self._open_streams().values():
+            stream.on_recv(None)
+            stream.close()
+        self.channels = {}
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    def _is_managed(self) -> bool:
+        return self.kernel_id in self.multi_kernel_manager
+
+    def _kernel_ports(self) -> tuple[Any, ...]:
+        return tuple(getattr(self.kernel_manager, "ports", ()))
+
+    def _open_streams(self) -> dict[str, Any]:
+        return {
+            name: stream
+            for name, stream in self.channels.items()
+            if stream is not None and not stream.closed()
+        }
+
+    def _take_backlog(self) -> OfflineBuffer | None:
+        """Take out what was received and has not been sent."""
+        replay, self._replay = self._replay, None
+        unsent, self._unsent = self._unsent, []
+        unsent += [("iopub", self._signed(message)) for message in self._pump.take_held()]
+        if replay is None and not unsent:
+            return None
+        backlog = self._make_backlog() if replay is None else replay.backlog
+        backlog.prepend(unsent)
+        return backlog
+
+    def _make_backlog(self) -> OfflineBuffer:
+        limit = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)
+        return OfflineBuffer(limit, self.kernel_manager.session.sign)
+
+    def _as_backlog(self, messages: Any) -> OfflineBuffer:
+        """Return a buffer as ours: the kernels' manager may be another's."""
+        if isinstance(messages, OfflineBuffer):
+            return messages
+        backlog = self._make_backlog()
+        backlog.extend(messages)
+        return backlog

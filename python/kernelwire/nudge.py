@@ -1,0 +1,208 @@
+"""Waiting until a kernel answers, and until the client's own channels are known to work."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Flag, auto
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tornado.web import HTTPError
+
+from kernelwire.offline import fill
+
+if TYPE_CHECKING:
+    from kernelwire.lifecycle import LifeCycle
+    from kernelwire.offline import OfflineBuffer
+
+__all__ = ["Awaited", "Nudge", "NudgeTimeoutError", "current_state"]
+
+ASK_SECONDS = 0.5
+"""Seconds between two requests."""
+
+LOOK_SECONDS = 0.05
+"""Seconds between two looks at whether the kernel is still starting."""
+
+WARN_EVERY = 10
+"""Attempts of which one is worth a warning."""
+
+
+class NudgeTimeoutError(HTTPError, asyncio.TimeoutError):
+    """A kernel that has not answered in time.
+
+    Of both types because tornado logs an ``HTTPError`` without a message not at all, and any other
+    exception with the request's address, which may hold a token.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(504)
+
+
+class Awaited(Flag):
+    """What a nudge waits for; it is done when nothing is left."""
+
+    REPLY = auto()
+    """An answer on shell or control."""
+    OUTPUT = auto()
+    """Any message on the client's iopub: its subscription works."""
+    STARTED = auto()
+    """A kernel state other than "starting"."""
+    NOTHING = 0
+
+
+class Nudge:
+    """Asks a kernel for signs of life, on sockets of its own, until it has given all of them.
+
+    What the client's iopub hears meanwhile goes to ``backlog``, where there is one, but for the
+    kernel's status in answer to these requests. :attr:`future` is done when the kernel is ready,
+    or when there is no point in waiting any more: it was stopped, or has moved to other ports. It
+    fails with :class:`NudgeTimeoutError` after the connection's ``kernel_info_timeout``.
+    """
+
+    def __init__(self, connection: LifeCycle, backlog: OfflineBuffer | None) -> None:
+        self._connection = connection
+        self._backlog = backlog
+        self._kernel: Any = connection.kernel_manager
+        self._kernel_id = connection.kernel_id
+        self._log = connection.log
+        self._iopub: Any = connection.channels["iopub"]
+        self._ports = list(self._kernel.ports)
+        self._awaited = Awaited.REPLY | Awaited.OUTPUT | Awaited.STARTED
+        self._attempts = 0
+        self._asked: set[str] = set()
+        self._probes: dict[str, Any] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        try:
+            self._open_probes()
+        except BaseException:
+            self._release()
+            raise
+        self._iopub.on_recv(self._on_output)
+        self._again("look", 0, self._look)
+        self._again("ask", 0, self._ask)
+        self.future = asyncio.ensure_future(self._wait(connection.kernel_info_timeout))
+        # A task that is cancelled before its first step never gets to a `finally`.
+        self.future.add_done_callback(self._release)
+
+    def cancel(self) -> None:
+        """Stop waiting; :attr:`future` ends without a failure."""
+        self._release()
+        if not self._ended.done():
+            self._ended.cancel()
+
+    def _open_probes(self) -> None:
+        """Open the sockets whose replies the client must not see."""
+        for channel in ("shell", "control"):
+            probe = self._probes[channel] = getattr(self._kernel, f"connect_{channel}")()
+            probe.on_recv(partial(self._on_reply, channel))
+
+    async def _wait(self, timeout: float) -> None:
+        try:
+            await asyncio.wait_for(self._ended, timeout)
+        except asyncio.CancelledError:
+            pass
+        except asyncio.TimeoutError:
+            raise NudgeTimeoutError from None
+
+    def _release(self, _future: Any = None) -> None:
+        """Let go of everything; again and again, if need be."""
+        for timer in self._timers.values():
+            timer.cancel()
+        for probe in self._probes.values():
+            if not probe.closed():
+                probe.close()
+        if Awaited.OUTPUT in self._awaited:
+            self._stop_listening()
+
+    def _again(self, what: str, seconds: float, callback: Any) -> None:
+        self._timers[what] = self._loop.call_later(seconds, callback)
+
+    # -- asking ----------------------------------------------------------------------------------
+
+    def _ask(self) -> None:
+        """Send the requests, if there is still somebody to send them to."""
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            self._log.debug("Nudge: cancelling on %s: %s", obstacle, self._kernel_id)
+            self.cancel()
+            return
+        self._attempts += 1
+        log = self._log.debug if self._attempts % WARN_EVERY else self._log.warning
+        log("Nudge: attempt %d on kernel %s", self._attempts, self._kernel_id)
+        for probe in self._probes.values():
+            request: Any = self._connection.session.send(probe, "kernel_info_request")
+            self._asked.add(request["header"]["msg_id"])
+        self._again("ask", ASK_SECONDS, self._ask)
+
+    def _obstacle(self) -> str | None:
+        """Say why no answer will ever come; ``None`` where one may."""
+        if self._kernel_id not in self._connection.multi_kernel_manager:
+            return "stopped kernel"
+        if list(self._kernel.ports) != self._ports:
+            return "port change"
+        if any(stream.closed() for stream in (*self._probes.values(), self._iopub)):
+            return "closed zmq socket"
+        return None
+
+    # -- signs of life ---------------------------------------------------------------------------
+
+    def _seen(self, sign: Awaited) -> None:
+        """Cross a sign off; come to an end with the last one."""
+        self._awaited &= ~sign
+        if self._awaited is Awaited.NOTHING:
+            self._release()
+            if not self._ended.done():
+                self._ended.set_result(None)
+
+    def _look(self) -> None:
+        """See whether the kernel is still starting."""
+        state = current_state(self._connection)
+        if state == "starting":
+            self._again("look", LOOK_SECONDS, self._look)
+            return
+        self._log.debug("Nudge: %s execution_state=%s", self._kernel_id, state)
+        self._seen(Awaited.STARTED)
+
+    def _on_reply(self, channel: str, _frames: Any) -> None:
+        self._log.debug("Nudge: %s info reply received: %s", channel, self._kernel_id)
+        if Awaited.REPLY in self._awaited:
+            self._log.debug("Nudge: resolving %s future: %s", channel, self._kernel_id)
+            self._seen(Awaited.REPLY)
+
+    def _on_output(self, frames: list[bytes]) -> None:
+        self._log.debug("Nudge: IOPub received: %s", self._kernel_id)
+        if self._backlog is not None and not self._is_answer(frames):
+            self._backlog.append(("iopub", frames))
+        if Awaited.OUTPUT in self._awaited:
+            self._stop_listening()
+            self._log.debug("Nudge: resolving iopub future: %s", self._kernel_id)
+            self._seen(Awaited.OUTPUT)
+
+    def _stop_listening(self) -> None:
+        """Let what comes next on iopub go to the backlog, or wait where there is none."""
+        if self._iopub.closed():
+            return
+        if self._backlog is None:
+            self._iopub.stop_on_recv()
+        else:
+            fill(self._backlog, {"iopub": self._iopub})
+
+    def _is_answer(self, frames: list[bytes]) -> bool:
+        """Whether a message tells of these very requests: of no use to the client."""
+        session = self._connection.session
+        try:
+            _, parts = session.feed_identities(frames)
+            header, parent = session.unpack(parts[1]), session.unpack(parts[2])
+            return header["msg_type"] == "status" and parent["msg_id"] in self._asked
+        except Exception:
+            return False  # whatever it is, the client's path knows how to deal with it
+
+
+def current_state(connection: LifeCycle) -> str | None:
+    """Return the kernel's state as of now: the watcher may have messages that it has not read."""
+    settle = getattr(connection.multi_kernel_manager, "settle_activity", None)
+    if settle is not None:
+        settle(connection.kernel_id)
+    return getattr(connection.kernel_manager, "execution_state", None)

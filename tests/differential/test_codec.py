@@ -1,0 +1,143 @@
+"""The four codec functions: equal to stock's on all valid input, clear errors on the rest."""
+
+from __future__ import annotations
+
+import struct
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jupyter_client.session import json_packer
+from jupyter_server.services.kernels.connection import base
+
+from kernelwire import wire
+
+PARTS = st.lists(st.one_of(st.binary(max_size=300), st.just(b"x" * 70_000)), max_size=10)
+CHANNELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+DOCUMENTS = st.dictionaries(st.text(), JSON, max_size=4)
+MESSAGES = st.fixed_dictionaries(
+    {
+        "header": st.one_of(DOCUMENTS, st.just({"date": "2026-01-01T10:00:00.5Z"})),
+        "parent_header": DOCUMENTS,
+        "metadata": DOCUMENTS,
+        "content": DOCUMENTS,
+        "channel": CHANNELS,
+        "buffers": st.lists(st.binary(max_size=200), min_size=0, max_size=5),
+    }
+)
+
+
+@given(parts=PARTS, channel=CHANNELS)
+def test_v1_encode_when_given_parts_then_equals_stock(parts: list[bytes], channel: str) -> None:
+    """Stops a frame that differs from stock's in any byte."""
+    frame = wire.serialize_msg_to_ws_v1(parts, channel)
+    assert frame == base.serialize_msg_to_ws_v1(parts, channel)
+    assert type(frame) is bytes
+
+
+@given(message=MESSAGES, channel=CHANNELS)
+def test_v1_encode_when_given_a_message_and_pack_then_equals_stock(
+    message: dict[str, Any], channel: str
+) -> None:
+    """Stops synthetic messages (status, stderr) that differ from stock's."""
+    frame = wire.serialize_msg_to_ws_v1(message, channel, json_packer)
+    assert frame == base.serialize_msg_to_ws_v1(message, channel, json_packer)
+
+
+@given(parts=PARTS, channel=CHANNELS, tail=st.binary(max_size=5))
+def test_v1_decode_when_frame_is_valid_then_equals_stock(
+    parts: list[bytes], channel: str, tail: bytes
+) -> None:
+    """Stops requests whose parts differ from what stock would sign and send."""
+    frame = base.serialize_msg_to_ws_v1(parts, channel) + tail
+    assert wire.deserialize_msg_from_ws_v1(frame) == base.deserialize_msg_from_ws_v1(frame)
+
+
+@given(message=MESSAGES)
+def test_legacy_encode_when_given_a_message_then_equals_stock(message: dict[str, Any]) -> None:
+    """Stops a binary message that differs from stock's, or a caller's message being changed."""
+    before = dict(message)
+    assert wire.serialize_binary_message(message) == base.serialize_binary_message(message)
+    assert message == before
+
+
+def test_legacy_encode_when_message_has_dates_then_equals_stock() -> None:
+    """Stops a message that was parsed, and so has dates in it, from being refused."""
+    date = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    message = {"header": {"date": date}, "buffers": [memoryview(b"abc"), bytearray(b"d")]}
+    assert wire.serialize_binary_message(message) == base.serialize_binary_message(message)
+
+
+@given(message=MESSAGES)
+def test_legacy_decode_when_frame_is_valid_then_equals_stock(message: dict[str, Any]) -> None:
+    """Stops requests that differ from stock's, dates in their headers included."""
+    frame = base.serialize_binary_message(message)
+    assert wire.deserialize_binary_message(frame) == base.deserialize_binary_message(frame)
+
+
+def test_v1_encode_when_parts_are_not_bytes_then_equals_stock() -> None:
+    """Stops widgets' buffers, which are memoryviews, from being refused."""
+    parts = [b"{}", bytearray(b"{}"), memoryview(b"{}"), b"{}"]
+    assert wire.serialize_msg_to_ws_v1(parts, "shell") == base.serialize_msg_to_ws_v1(
+        parts, "shell"
+    )
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"", "offset count needs 8 bytes, the frame has 0"),
+        (struct.pack("<Q", 2**63), r"offset count\[0\] is 9223372036854775808, allowed is 2 to 0"),
+        (struct.pack("<QQQ", 2, 24, 99), r"offset\[1\] is 99, allowed is 24 to 24"),
+        (struct.pack("<QQQ", 2, 23, 24), r"offset\[0\] is 23, allowed is 24 to 24"),
+        (struct.pack("<QQQ", 2, 24, 25) + b"\xff", "channel name is not UTF-8 at its byte 0"),
+    ],
+)
+def test_v1_decode_when_frame_lies_then_error_names_field_value_and_limit(
+    frame: bytes, says: str
+) -> None:
+    """Stops a count of 2**63 from freezing the server (H13)."""
+    with pytest.raises(ValueError, match=says):
+        wire.deserialize_msg_from_ws_v1(frame)
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"\0\0", "part count needs 4 bytes, the frame has 2"),
+        (struct.pack("!I", 10_000_000), r"part count\[0\] is 10000000, allowed is 1 to 0"),
+        (struct.pack("!II", 1, 7), r"offset\[0\] is 7, allowed is 8 to 8"),
+        (struct.pack("!I", 65_537) + b"\0" * 300_000, r"65537, allowed is 1 to 65536"),
+    ],
+)
+def test_legacy_decode_when_frame_lies_then_error_names_field_value_and_limit(
+    frame: bytes, says: str
+) -> None:
+    """Stops 4 bytes from costing 300 MB that are never given back (H14)."""
+    with pytest.raises(ValueError, match=says):
+        wire.deserialize_binary_message(frame)
+
+
+@given(frame=st.binary(max_size=200))
+def test_decode_when_given_any_bytes_then_raises_nothing_undocumented(frame: bytes) -> None:
+    """Stops exceptions that a caller does not expect."""
+    for decode in (wire.deserialize_msg_from_ws_v1, wire.deserialize_binary_message):
+        try:
+            decode(frame)
+        except (ValueError, KeyError, TypeError):
+            continue

@@ -1,0 +1,1 @@
+"""Whole-bridge tests: a kernel, a server and a websocket, one body for every implementation."""

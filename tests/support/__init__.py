@@ -1,0 +1,1 @@
+"""What the tests stand on: real servers, a raw client, a scripted kernel."""

@@ -1,0 +1,95 @@
+"""A kernel on a desk: real managers and sockets in this process, and a mock websocket."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from unittest.mock import MagicMock
+
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+from traitlets.utils.importstring import import_item
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+
+@dataclass(frozen=True)
+class Desk:
+    """A kernel, its managers, and what it takes to connect to it."""
+
+    connection_class: type[Any]
+    multi_kernel_manager: Any
+    kernel_id: str
+
+    @property
+    def kernel(self) -> Any:
+        """The kernel's manager."""
+        return self.multi_kernel_manager.get_kernel(self.kernel_id)
+
+    @property
+    def count(self) -> int:
+        """How many connections the manager counts."""
+        return self.multi_kernel_manager.kernel_model(self.kernel_id)["connections"]
+
+    def connection(self) -> Any:
+        """A connection whose websocket is a mock."""
+        return self.connection_class(parent=self.kernel, websocket_handler=mock_handler())
+
+    async def connected(self) -> Any:
+        """A connection that is live."""
+        connection = self.connection()
+        await connection.prepare()
+        await connection.connect()
+        return connection
+
+
+def mock_handler() -> Any:
+    """A websocket handler without a websocket: what is written is recorded."""
+    handler = KernelWebsocketHandler(MagicMock(), MagicMock())
+    handler.ws_connection = MagicMock()
+    handler.ws_connection.is_closing.return_value = False
+    return handler
+
+
+def written(connection: Any) -> list[dict[str, Any]]:
+    """The text messages a connection wrote to its mock websocket."""
+    calls = connection.websocket_handler.ws_connection.write_message.call_args_list
+    return [json.loads(call.args[0]) for call in calls]
+
+
+@asynccontextmanager
+async def kernel_on_a_desk(classes: Mapping[str, str]) -> AsyncIterator[Desk]:
+    """A manager with one running kernel."""
+    manager = import_item(classes["kernel_manager_class"])()
+    connection_class = import_item(classes["kernel_websocket_connection_class"])
+    kernel_id = await manager.start_kernel(kernel_name="fake")
+    try:
+        yield Desk(connection_class, manager, kernel_id)
+    finally:
+        await manager.shutdown_kernel(kernel_id, now=True)
+        manager.context.destroy(linger=0)
+
+
+def open_files() -> int:
+    """The file descriptors of this process."""
+    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
+
+
+def close_streams(connection: Any) -> None:
+    """Close what `disconnect` keeps for the next connection."""
+    for stream in connection.channels.values():
+        stream.close()
+
+
+def finish(the_desk: Desk, connection: Any) -> None:
+    """Disconnect for good."""
+    the_desk.multi_kernel_manager.buffer_offline_messages = False
+    connection.disconnect()
+
+
+RunOnDesk = Callable[[Callable[[Desk], Coroutine[Any, Any, None]]], None]

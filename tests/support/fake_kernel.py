@@ -1,0 +1,265 @@
+"""A kernel that does what it is told, and nothing else: `python fake_kernel.py CONNECTION_FILE`.
+
+An execute request's code is a JSON list of steps (`Kernel.steps` names them), run in order:
+
+    {"do": "emit", "type": "stream", "count": 3, "size": 100, "buffers": [5, 0]}
+    {"do": "odd", "kind": "no_delimiter", "count": 2}
+    {"do": "wait_for", "path": "/a/file/the/test/will/make"}
+    {"do": "status", "state": "idle"}
+    {"do": "tick", "count": 500}        numbered messages while serving requests
+    {"do": "exit"}
+
+The n-th emitted message of a kernel has n in its metadata as "number", so that loss, doubling and
+disorder show; what is published is never dropped on this side. Comm messages are sent back on iopub
+as they came. Environment: FAKE_KERNEL_MUTE=1
+answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER from giving an identity to a new peer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DELIMITER = b"<IDS|MSG>"
+VARIANTS = {
+    "fake": {},
+    "fake-mute": {"FAKE_KERNEL_MUTE": "1"},
+    "fake-no-handover": {"FAKE_KERNEL_HANDOVER": "0"},
+}
+Header = dict[str, Any]
+
+
+def script(*steps: dict[str, Any]) -> str:
+    """Steps as the code of an execute request."""
+    return json.dumps(steps)
+
+
+def install(data_dir: Path) -> None:
+    """Write the kernel specs of all variants into a Jupyter data folder."""
+    for name, environment in VARIANTS.items():
+        folder = data_dir / "kernels" / name
+        folder.mkdir(parents=True)
+        spec = {
+            "argv": [sys.executable, str(Path(__file__).resolve()), "{connection_file}"],
+            "display_name": name,
+            "language": "json",
+            "interrupt_mode": "message",
+            "env": environment,
+        }
+        (folder / "kernel.json").write_text(json.dumps(spec))
+
+
+def buffer_bytes(size: int) -> bytes:
+    """The bytes of an emitted buffer: every value occurs, the pattern tells positions apart."""
+    pattern = bytes((i * 7 + i // 256) % 256 for i in range(65536))
+    return (pattern * (size // len(pattern) + 1))[:size]
+
+
+class Kernel:
+    """Sockets, signing, and the steps of a script."""
+
+    def __init__(self, connection: dict[str, Any]) -> None:
+        self._key = connection["key"].encode()
+        self._session = uuid.uuid4().hex
+        self._number = 0
+        self._ticks_left = 0
+        self._running = True
+        self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
+        context = zmq.Context.instance()
+        self._sockets: dict[str, zmq.Socket[bytes]] = {}
+        for channel, kind in (
+            ("shell", zmq.ROUTER),
+            ("control", zmq.ROUTER),
+            ("stdin", zmq.ROUTER),
+            ("iopub", zmq.PUB),
+            ("hb", zmq.REP),
+        ):
+            socket = self._sockets[channel] = context.socket(kind)
+            socket.linger = 1000
+            socket.sndhwm = 0
+            if kind == zmq.ROUTER and os.environ.get("FAKE_KERNEL_HANDOVER") != "0":
+                socket.router_handover = 1
+            socket.bind(f"tcp://{connection['ip']}:{connection[f'{channel}_port']}")
+        self.steps: dict[str, Callable[..., None]] = {
+            "emit": self._emit,
+            "odd": self._odd,
+            "wait_for": self._wait_for,
+            "status": self._status,
+            "tick": self._tick,
+            "exit": self._exit,
+        }
+
+    def serve(self) -> None:
+        """Answer requests until told to stop."""
+        poller = zmq.Poller()
+        for channel in ("control", "shell", "hb"):
+            poller.register(self._sockets[channel], zmq.POLLIN)
+        while self._running:
+            ready = dict(poller.poll(2 if self._ticks_left else None))
+            if self._sockets["hb"] in ready:
+                self._sockets["hb"].send(self._sockets["hb"].recv())
+            for channel in ("control", "shell"):
+                if self._sockets[channel] in ready:
+                    self._serve_one(channel)
+            if self._ticks_left:
+                self._ticks_left -= 1
+                self._emit({}, {"type": "display_data"})
+        zmq.Context.instance().destroy()
+
+    # requests
+
+    def _serve_one(self, channel: str) -> None:
+        frames = self._sockets[channel].recv_multipart()
+        if self._mute:
+            return
+        split = frames.index(DELIMITER)
+        try:
+            header: Header = json.loads(frames[split + 2])
+            content = json.loads(frames[split + 5])
+            msg_type = header["msg_type"]
+        except (ValueError, KeyError, IndexError, TypeError):
+            return
+        self._status(header, {"state": "busy"})
+        if msg_type.startswith("comm_"):
+            self._send("iopub", msg_type, header, content, buffers=frames[split + 6 :])
+        else:
+            self._answer(channel, frames[:split], header, msg_type, content)
+        self._status(header, {"state": "idle"})
+
+    def _answer(
+        self, channel: str, idents: list[bytes], header: Header, msg_type: str, content: Header
+    ) -> None:
+        reply: dict[str, Any] = {"status": "ok"}
+        if msg_type == "execute_request":
+            reply["execution_count"] = 1
+            for step in json.loads(content["code"]):
+                self.steps[step["do"]](header, step)
+        elif msg_type == "kernel_info_request":
+            reply |= {"protocol_version": "5.4", "implementation": "fake", "banner": ""}
+            reply["language_info"] = {"name": "json", "version": "1", "file_extension": ".json"}
+        elif msg_type == "shutdown_request":
+            reply["restart"] = content.get("restart", False)
+            self._running = False
+        self._send(channel, msg_type.replace("_request", "_reply"), header, reply, idents=idents)
+
+    # steps
+
+    def _emit(self, parent: Header, step: dict[str, Any]) -> None:
+        buffers = [buffer_bytes(size) for size in step.get("buffers", ())]
+        for _ in range(step.get("count", 1)):
+            msg_type = step.get("type", "display_data")
+            content = _content(msg_type, self._number, "x" * step.get("size", 0))
+            metadata = {"number": self._number}
+            self._number += 1
+            self._send(
+                step.get("channel", "iopub"), msg_type, parent, content, metadata, buffers=buffers
+            )
+
+    def _odd(self, parent: Header, step: dict[str, Any]) -> None:
+        for _ in range(step.get("count", 1)):
+            self._sockets["iopub"].send_multipart(self._odd_frames(step["kind"], parent))
+
+    def _wait_for(self, _parent: Header, step: dict[str, Any]) -> None:
+        while not Path(step["path"]).exists():
+            time.sleep(0.005)
+
+    def _status(self, parent: Header, step: dict[str, Any]) -> None:
+        self._send("iopub", "status", parent, {"execution_state": step["state"]})
+
+    def _tick(self, _parent: Header, step: dict[str, Any]) -> None:
+        self._ticks_left = step["count"]
+
+    def _exit(self, _parent: Header, _step: dict[str, Any]) -> None:
+        # Everything published is written out before the process is gone.
+        zmq.Context.instance().destroy(linger=1000)
+        os._exit(1)
+
+    # the wire
+
+    def _odd_frames(self, kind: str, parent: Header) -> list[bytes]:
+        good = self._parts("display_data", parent, _content("display_data", -1, ""), {})
+        if kind == "no_delimiter":
+            return [b"topic", b"neither", b"here"]
+        if kind.startswith("parts_"):
+            return self._signed(good[: int(kind.removeprefix("parts_"))])
+        if kind == "bad_signature":
+            return [b"topic", DELIMITER, b"0" * 64, *good]
+        if kind == "status_bad_content":
+            status = self._parts("status", parent, {"execution_state": "idle"}, {})
+            return self._signed([*status[:3], b"[]"])
+        header = json.loads(good[0])
+        if kind == "no_msg_type":
+            del header["msg_type"]
+        elif kind == "unhashable_msg_type":
+            header["msg_type"] = ["display_data"]
+        replaced = {"header_not_json": b"{nonsense", "header_not_dict": b"[1, 2]"}
+        return self._signed([replaced.get(kind, json.dumps(header).encode()), *good[1:]])
+
+    def _parts(
+        self, msg_type: str, parent: Header, content: dict[str, Any], metadata: dict[str, Any]
+    ) -> list[bytes]:
+        header = {
+            "msg_id": uuid.uuid4().hex,
+            "msg_type": msg_type,
+            "username": "kernel",
+            "session": self._session,
+            "date": datetime.now(timezone.utc).isoformat(),
+            "version": "5.4",
+        }
+        return [json.dumps(part).encode() for part in (header, parent, metadata, content)]
+
+    def _signed(self, parts: Sequence[bytes]) -> list[bytes]:
+        digest = hmac.new(self._key, digestmod=hashlib.sha256)
+        for part in parts:
+            digest.update(part)
+        return [b"topic", DELIMITER, digest.hexdigest().encode(), *parts]
+
+    def _send(
+        self,
+        channel: str,
+        msg_type: str,
+        parent: Header,
+        content: dict[str, Any],
+        metadata: dict[str, Any] | None = None,
+        *,
+        idents: Sequence[bytes] = (b"topic",),
+        buffers: Sequence[bytes] = (),
+    ) -> None:
+        signed = self._signed(self._parts(msg_type, parent, content, metadata or {}))
+        self._sockets[channel].send_multipart([*idents, *signed[1:], *buffers])
+
+
+def _content(msg_type: str, number: int, padding: str) -> dict[str, Any]:
+    text = f"{number}:{padding}\n"
+    if msg_type == "stream":
+        return {"name": "stdout", "text": text}
+    if msg_type == "error":
+        return {"ename": "Fake", "evalue": text, "traceback": [text]}
+    if msg_type in ("comm_open", "comm_msg", "comm_close"):
+        return {"comm_id": "fake-comm", "target_name": "fake", "data": {"text": text}}
+    return {"data": {"text/plain": text}, "metadata": {}, "transient": {}, "execution_count": 1}
+
+
+def main() -> None:
+    """Serve the connection file named on the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    connection = json.loads(Path(sys.argv[1]).read_text())
+    Kernel(connection).serve()
+
+
+if __name__ == "__main__":
+    main()

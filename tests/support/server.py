@@ -1,0 +1,335 @@
+"""A real jupyter_server in its own process, on the loopback or a unix socket."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from support import fake_kernel
+from support.waiting import wait_until
+
+JsonConfig = dict[str, dict[str, Any]]
+
+STOCK = {
+    "kernel_websocket_connection_class": (
+        "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
+    ),
+    "kernel_manager_class": (
+        "jupyter_server.services.kernels.kernelmanager.AsyncMappingKernelManager"
+    ),
+}
+KERNELWIRE = {
+    "kernel_websocket_connection_class": "kernelwire.KernelwireWebsocketConnection",
+    "kernel_manager_class": "kernelwire.KernelwireMappingKernelManager",
+}
+
+
+@dataclass(frozen=True)
+class Implementation:
+    """Which bridge a server runs."""
+
+    name: str
+    classes: Mapping[str, str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+IMPLEMENTATIONS = {
+    implementation.name: implementation
+    for implementation in (
+        Implementation("stock", STOCK),
+        Implementation("kernelwire", KERNELWIRE),
+        Implementation("kernelwire-portable", KERNELWIRE, {"KERNELWIRE_DRAIN": "python"}),
+    )
+}
+
+
+class RestError(Exception):
+    """The server refused a REST request."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status}: {body}")
+        self.status = status
+
+
+class Server:
+    """A running server; `stop()` ends it as an operator would, with SIGTERM."""
+
+    def __init__(
+        self,
+        home: Path,
+        implementation: Implementation,
+        config: JsonConfig | None = None,
+        *,
+        transport: str = "tcp",
+    ) -> None:
+        self.home = home
+        self.token = secrets.token_hex(16)
+        # The server's own words; its kernels write to the same standard output as it does.
+        self.log_path = home / "server.log"
+        self.output_path = home / "output.txt"
+        self.transport = transport
+        fake_kernel.install(home / "data")
+        command = [sys.executable, "-m", "jupyter_server", f"--config={home / 'config.json'}"]
+        settings = _settings(home, implementation, self.token, transport, config or {})
+        (home / "config.json").write_text(json.dumps(settings))
+        with self.output_path.open("wb") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=home,
+                env=_environment(home, implementation),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        try:
+            self._info: dict[str, Any] = wait_until(self._read_info, what="the info file")
+            wait_until(self._answers, what="the server's first answer")
+        except BaseException:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    @property
+    def auth_headers(self) -> dict[str, str]:
+        """The headers that let a request in."""
+        return {"Authorization": f"token {self.token}"}
+
+    def open_socket(self) -> socket.socket:
+        """A fresh connection to the server, encrypted where it wants that."""
+        if self.transport == "unix":
+            connection = socket.socket(socket.AF_UNIX)
+            try:
+                connection.connect(self._info["sock"])
+            except OSError:
+                connection.close()
+                raise
+            return connection
+        connection = socket.create_connection(("127.0.0.1", self._info["port"]), timeout=15)
+        if self.transport == "tls":
+            return self._tls.wrap_socket(connection, server_hostname="localhost")
+        return connection
+
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=str(self.home / "cert.pem"))
+
+    # REST
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = 30.0,
+    ) -> Any:
+        """Ask the REST interface; the decoded answer, None where it has no body."""
+        connection = http.client.HTTPConnection("localhost", timeout=timeout)
+        connection.sock = self.open_socket()
+        connection.sock.settimeout(timeout)
+        try:
+            payload = None if body is None else json.dumps(body)
+            connection.request(method, path, payload, dict(headers or self.auth_headers))
+            response = connection.getresponse()
+            text = response.read().decode()
+        finally:
+            connection.close()
+        if response.status >= 400:
+            raise RestError(response.status, text)
+        return json.loads(text) if text else None
+
+    def login_cookie(self) -> str:
+        """The cookie a browser gets from the login page, for requests without a token."""
+        connection = http.client.HTTPConnection("localhost", timeout=15)
+        connection.sock = self.open_socket()
+        try:
+            connection.request("GET", f"/login?token={self.token}")
+            response = connection.getresponse()
+            response.read()
+        finally:
+            connection.close()
+        cookies = response.headers.get_all("Set-Cookie", [])
+        return "; ".join(cookie.split(";")[0] for cookie in cookies)
+
+    def start_kernel(self, name: str = "python3") -> str:
+        """Start a kernel and return its id."""
+        return self.request("POST", "/api/kernels", {"name": name})["id"]
+
+    def delete_kernel(self, kernel_id: str) -> None:
+        """Shut a kernel down."""
+        self.request("DELETE", f"/api/kernels/{kernel_id}")
+
+    def restart_kernel(self, kernel_id: str) -> None:
+        """Restart a kernel; returns when the new one answers."""
+        self.request("POST", f"/api/kernels/{kernel_id}/restart")
+
+    def interrupt_kernel(self, kernel_id: str) -> None:
+        """Interrupt a kernel."""
+        self.request("POST", f"/api/kernels/{kernel_id}/interrupt")
+
+    def kernel(self, kernel_id: str) -> dict[str, Any]:
+        """What the server says of a kernel."""
+        return self.request("GET", f"/api/kernels/{kernel_id}")
+
+    def kernels(self) -> list[dict[str, Any]]:
+        """What the server says of all kernels."""
+        return self.request("GET", "/api/kernels")
+
+    def status(self) -> dict[str, Any]:
+        """The server's own status."""
+        return self.request("GET", "/api/status", timeout=5)
+
+    def wait_for_connections(self, kernel_id: str, count: int) -> None:
+        """Wait until the server counts `count` clients on a kernel."""
+        wait_until(
+            lambda: self.kernel(kernel_id)["connections"] == count,
+            what=f"{count} connections on {kernel_id}",
+        )
+
+    def wait_for_state(self, kernel_id: str, state: str) -> None:
+        """Wait until the activity watcher has seen a kernel become `state`."""
+        wait_until(
+            lambda: self.kernel(kernel_id)["execution_state"] == state,
+            what=f"state {state} of {kernel_id}",
+        )
+
+    # the process
+
+    def stop(self, timeout: float = 15.0) -> int:
+        """End the server with SIGTERM and return its exit code; one that hangs is killed."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+    def log(self, start: int = 0) -> str:
+        """The server's log from a position on (see `log_end`)."""
+        with self.log_path.open("rb") as log:
+            log.seek(start)
+            return log.read().decode(errors="replace")
+
+    def log_end(self) -> int:
+        """The position after the last line so far."""
+        return self.log_path.stat().st_size
+
+    def log_lines(self, start: int = 0, levels: str = "WEC") -> list[str]:
+        """The first lines of the log's entries of these levels, from a position on."""
+        return re.findall(rf"^\[[{levels}] .*$", self.log(start), re.MULTILINE)
+
+    def resident_bytes(self) -> int:
+        """The memory the server holds."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def open_files(self) -> int:
+        """The file descriptors the server holds."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def open_connections(self) -> int:
+        """The TCP connections the server has and has not closed, from whomever."""
+        established, close_wait = "01", "08"
+        port = f":{self._info['port']:04X}"
+        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        states = [row[3] for row in rows if row[1].endswith(port)]
+        return states.count(established) + states.count(close_wait)
+
+    def _read_info(self) -> dict[str, Any] | None:
+        if self.process.poll() is not None:
+            raise RuntimeError(f"the server did not start:\n{self.log()}")
+        path = self.home / "runtime" / f"jpserver-{self.process.pid}.json"
+        try:
+            return json.loads(path.read_text())
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+
+    def _answers(self) -> bool:
+        try:
+            return "started" in self.status()
+        except OSError:
+            return False
+
+
+StartServer = Callable[..., Server]
+StartKernel = Callable[..., str]
+
+
+def _settings(
+    home: Path, implementation: Implementation, token: str, transport: str, config: JsonConfig
+) -> JsonConfig:
+    app: dict[str, Any] = {
+        **implementation.classes,
+        "open_browser": False,
+        "allow_root": True,
+        "root_dir": str(home),
+        "logging_config": _logging(home / "server.log"),
+    }
+    if transport == "unix":
+        app["sock"] = str(home / "server.sock")
+    else:
+        app |= {"ip": "127.0.0.1", "port": 0}
+    if transport == "tls":
+        app |= {"certfile": str(home / "cert.pem"), "keyfile": str(home / "key.pem")}
+        make_certificate(home / "cert.pem", home / "key.pem")
+    settings: JsonConfig = {
+        "ServerApp": app,
+        "IdentityProvider": {"token": token},
+        # How often a server looks whether its kernels live; 3 s unless told otherwise.
+        "KernelRestarter": {"time_to_dead": 0.5},
+    }
+    for section, values in config.items():
+        settings.setdefault(section, {}).update(values)
+    return settings
+
+
+def _logging(path: Path) -> dict[str, Any]:
+    handler = {"class": "logging.FileHandler", "filename": str(path), "formatter": "console"}
+    return {
+        "handlers": {"file": handler},
+        "loggers": {"ServerApp": {"level": "INFO", "handlers": ["file"], "propagate": False}},
+        # asyncio's complaints about lost exceptions go here.
+        "root": {"level": "WARNING", "handlers": ["file"]},
+    }
+
+
+def _environment(home: Path, implementation: Implementation) -> dict[str, str]:
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "KERNELWIRE"))}
+    return inherited | {
+        # Keeps the configuration of the machine out, an installed kernelwire.json included.
+        "JUPYTER_NO_CONFIG": "1",
+        "JUPYTER_DATA_DIR": str(home / "data"),
+        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
+        "IPYTHONDIR": str(home / "ipython"),
+        "PYTHONUNBUFFERED": "1",
+        **implementation.environment,
+    }
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Write a self-signed certificate for localhost."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        raise RuntimeError("the TLS tests need the openssl command")
+    names = "subjectAltName=DNS:localhost,IP:127.0.0.1"
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", names]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)

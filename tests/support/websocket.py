@@ -1,0 +1,187 @@
+"""A websocket client without a library: what is on the wire is what the tests see.
+
+Blocking, because a test reads best from top to bottom, and able to misbehave: a connection can be
+reset, left unread, or sent bytes no decent client would send.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import socket
+import struct
+import time
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+COMPRESSED = 0x40
+# Legal, and it spares a Python loop over megabytes.
+ZERO_MASK = b"\0\0\0\0"
+
+
+class HandshakeRefusedError(Exception):
+    """The server answered the upgrade with something else than 101."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the server answered {status}")
+        self.status = status
+
+
+class ConnectionClosedError(Exception):
+    """The server ended the connection; `code` is its close code (1006: it sent none)."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"closed with {code}")
+        self.code = code
+
+
+class WebSocket:
+    """One client connection, from the upgrade to the last byte."""
+
+    def __init__(
+        self,
+        open_socket: Callable[[], socket.socket],
+        path: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        compression: bool = False,
+        timeout: float = 15.0,
+    ) -> None:
+        self._socket = open_socket()
+        self._buffer = bytearray()
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._close_sent = False
+        self.compressed_frames = 0
+        try:
+            self.response_headers = self._shake_hands(path, headers or {}, compression, timeout)
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def send(self, payload: bytes | str) -> None:
+        """Send one whole message."""
+        data = payload.encode() if isinstance(payload, str) else payload
+        self._send_frame(TEXT if isinstance(payload, str) else BINARY, data)
+
+    def receive(self, deadline: float) -> bytes | str:
+        """The next message; pings are answered on the way."""
+        while True:
+            first, payload = self._read_frame(deadline)
+            opcode = first & 0x0F
+            if opcode == PING:
+                self._send_frame(PONG, payload)
+            elif opcode == CLOSE:
+                self._answer_close(payload)
+            elif opcode in (TEXT, BINARY):
+                data = self._inflate(payload) if first & COMPRESSED else payload
+                return data.decode() if opcode == TEXT else data
+
+    def start_close(self) -> None:
+        """Ask for a clean close and keep reading."""
+        self._close_sent = True
+        self._send_frame(CLOSE, struct.pack("!H", 1000))
+
+    def close(self, timeout: float = 10.0) -> None:
+        """Close cleanly: handshake, then the socket."""
+        if self.closed:
+            return
+        deadline = time.monotonic() + timeout
+        try:
+            if not self._close_sent:
+                self.start_close()
+            while True:
+                self.receive(deadline)
+        except (ConnectionClosedError, ConnectionError):
+            pass
+        finally:
+            self._socket.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this side has let go of its socket."""
+        return self._socket.fileno() < 0
+
+    def reset(self) -> None:
+        """Drop the connection as a dying machine does: no close frame, a TCP reset."""
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._socket.close()
+
+    def _shake_hands(
+        self, path: str, headers: Mapping[str, str], compression: bool, timeout: float
+    ) -> dict[str, str]:
+        lines = [
+            f"GET {path} HTTP/1.1",
+            "Host: localhost",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+            "Sec-WebSocket-Version: 13",
+            f"Sec-WebSocket-Key: {base64.b64encode(secrets.token_bytes(16)).decode()}",
+            *(f"{name}: {value}" for name, value in headers.items()),
+        ]
+        if compression:
+            lines.append("Sec-WebSocket-Extensions: permessage-deflate")
+        self._socket.sendall("\r\n".join([*lines, "", ""]).encode())
+        deadline = time.monotonic() + timeout
+        while (end := self._buffer.find(b"\r\n\r\n")) < 0:
+            self._fill(deadline)
+        head = self._buffer[:end].decode("latin-1").split("\r\n")
+        del self._buffer[: end + 4]
+        status = int(head[0].split(" ")[1])
+        if status != 101:
+            raise HandshakeRefusedError(status)
+        return {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:])}
+
+    def _send_frame(self, opcode: int, payload: bytes) -> None:
+        size = len(payload)
+        if size < 126:
+            head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+        elif size <= 0xFFFF:
+            head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+        else:
+            head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
+        self._socket.settimeout(30)
+        self._socket.sendall(head + ZERO_MASK + payload)
+
+    def _read_frame(self, deadline: float) -> tuple[int, bytes]:
+        # Nothing is taken before all is there: a timeout must not lose half a frame.
+        self._need(2, deadline)
+        first, second = self._buffer[:2]
+        if not first & 0x80 or second & 0x80:
+            raise ValueError("the server sent a fragmented or a masked frame")
+        start, size = 2, second & 0x7F
+        if size >= 126:
+            start = 4 if size == 126 else 10
+            self._need(start, deadline)
+            size = int.from_bytes(self._buffer[2:start], "big")
+        self._need(start + size, deadline)
+        payload = bytes(self._buffer[start : start + size])
+        del self._buffer[: start + size]
+        return first, payload
+
+    def _need(self, count: int, deadline: float) -> None:
+        while len(self._buffer) < count:
+            self._fill(deadline)
+
+    def _fill(self, deadline: float) -> None:
+        self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+        try:
+            data = self._socket.recv(1 << 20)
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            raise ConnectionClosedError(1006)
+        self._buffer += data
+
+    def _inflate(self, payload: bytes) -> bytes:
+        self.compressed_frames += 1
+        return self._inflater.decompress(payload + b"\0\0\xff\xff")
+
+    def _answer_close(self, payload: bytes) -> None:
+        if not self._close_sent:
+            self._close_sent = True
+            self._send_frame(CLOSE, payload[:2])
+        raise ConnectionClosedError(struct.unpack("!H", payload[:2])[0] if payload else 1005)

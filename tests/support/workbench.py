@@ -1,0 +1,182 @@
+"""One connection on a workbench: real streams, a real websocket, a scripted clock, no server.
+
+A test puts kernel messages in at one end and compares, byte by byte, what comes out at the other:
+of the stock class, and of kernelwire's on each of its ways.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import zmq
+from jupyter_client.session import Session
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
+from tornado.ioloop import IOLoop
+from tornado.iostream import IOStream
+from tornado.websocket import WebSocketProtocol13, _WebSocketParams
+from traitlets import Any as AnyTrait
+from traitlets import Bool, Float, List, Unicode
+from traitlets.config import LoggingConfigurable
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire import KernelwireWebsocketConnection
+from kernelwire._drain import Drain, drain
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+V1 = "v1.kernel.websocket.jupyter.org"
+STOCK, NATIVE, PORTABLE, ONE_BY_ONE = "stock", "native", "portable", "one by one"
+WAYS = (STOCK, NATIVE, PORTABLE, ONE_BY_ONE)
+
+
+class Kernels(LoggingConfigurable):
+    """What a connection asks of the manager of all kernels."""
+
+    allow_tracebacks = Bool(True)
+    traceback_replacement_message = Unicode(
+        MappingKernelManager.traceback_replacement_message.default_value
+    )
+    allowed_message_types = List()
+    kernel_info_timeout = Float(60)
+
+
+class Kernel(LoggingConfigurable):
+    """What a connection asks of the manager of one kernel."""
+
+    kernel_id = "kernel"
+    # Stock looks for it here, where it is not (H2): with it, the differential test can hide
+    # tracebacks on both sides.
+    traceback_replacement_message = Unicode(
+        MappingKernelManager.traceback_replacement_message.default_value
+    )
+    session = AnyTrait()
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line."""
+        self.lines.append(record.getMessage())
+
+
+def websocket_handler(stream: IOStream, subprotocol: str | None = V1) -> KernelWebsocketHandler:
+    """Make a handler with an open, plain websocket over ``stream``, without a server around it."""
+    handler = KernelWebsocketHandler.__new__(KernelWebsocketHandler)
+    websocket = WebSocketProtocol13(handler, False, _WebSocketParams())
+    websocket.stream = stream
+    websocket.selected_subprotocol = subprotocol
+    handler.ws_connection = websocket
+    return handler
+
+
+class Workbench:
+    """One connection with an iopub and a shell channel."""
+
+    def __init__(self, way: str, subprotocol: str | None = V1, **traits: Any) -> None:
+        self.way = way
+        self.context = zmq.Context()
+        ours, self.theirs = socket.socketpair()
+        self.theirs.setblocking(False)
+        self.iostream = IOStream(ours)
+        self.received = bytearray()
+        self.log = Lines()
+        logger = logging.Logger("workbench")  # noqa: LOG001 (one of its own for each)
+        logger.addHandler(self.log)
+        self.kernels = Kernels(allow_tracebacks=traits.pop("allow_tracebacks", True), log=logger)
+        cls = ZMQChannelsWebsocketConnection if way == STOCK else KernelwireWebsocketConnection
+        self.handler = websocket_handler(self.iostream, subprotocol)
+        self.connection = cls(
+            parent=Kernel(parent=self.kernels),
+            websocket_handler=self.handler,
+            session=Session(session="session", key=b"key"),
+            log=logger,
+            **traits,
+        )
+        self.kernel_ends: dict[str, zmq.Socket[bytes]] = {}
+        self.connection.channels = {name: self._channel(name) for name in ("iopub", "shell")}
+        if way in (NATIVE, PORTABLE):
+            assert drain().native, drain().reason
+            with patch(
+                "kernelwire.reader.drain", lambda: Drain(way == NATIVE, "the test's choice")
+            ):
+                self.connection._go_live()
+
+    def _channel(self, name: str) -> ZMQStream:
+        end = self.kernel_ends[name] = self.context.socket(zmq.PAIR)
+        near = self.context.socket(zmq.PAIR)
+        for each in (end, near):
+            each.set_hwm(0)
+        end.bind(f"inproc://{name}")
+        near.connect(f"inproc://{name}")
+        stream = ZMQStream(near)
+        stream.channel = name
+        return stream if self.way == STOCK else KernelwireStream.adopt(stream)
+
+    def deliver(self, messages: list[tuple[str, list[bytes]]]) -> list[str]:
+        """Let messages arrive, all that are in ``messages`` at the same time.
+
+        Returns the exceptions that the one-message path raised, as text.
+        """
+        raised: list[str] = []
+        for channel, frames in messages:
+            if self.way in (NATIVE, PORTABLE):
+                self.kernel_ends[channel].send_multipart(frames)
+                continue
+            try:
+                self.connection.handle_outgoing_message(
+                    self.connection.channels[channel], list(frames)
+                )
+            except Exception as error:
+                raised.append(repr(error))
+        if self.way in (NATIVE, PORTABLE):
+            for stream in self.connection.channels.values():
+                stream.flush()
+        return raised
+
+    async def sent(self) -> bytes:
+        """Return everything that was sent to the client so far."""
+        while True:
+            try:
+                data = self.theirs.recv(1 << 20)
+            except BlockingIOError:
+                if not self.iostream.closed() and self.iostream.writing():
+                    await asyncio.sleep(0)
+                    continue
+                return bytes(self.received)
+            if not data:
+                return bytes(self.received)
+            self.received += data
+
+    def close(self) -> None:
+        """Close everything."""
+        for stream in self.connection.channels.values():
+            if not stream.closed():
+                stream.close()
+        self.iostream.close()
+        self.theirs.close()
+        self.context.destroy(linger=0)
+
+
+@contextmanager
+def clock(now: list[float], date: datetime) -> Iterator[None]:
+    """Let the loop's clock show ``now[0]``, and every message be made at ``date``."""
+    with (
+        patch.object(IOLoop, "time", lambda _: now[0]),
+        patch("jupyter_client.session.utcnow", lambda: date),
+    ):
+        yield

@@ -1,0 +1,309 @@
+"""Fewer wake-ups where much comes: streams go into pacing and out of it, and nothing is left."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import weakref
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from kernelwire.pacing import FEW, Pacing
+from support.streams import Bench, Reader, bench, turns
+from support.waiting import run_to_end, wait_until_async
+
+
+def eager(**options: float) -> Pacing:
+    """Pacing that begins with the second wake-up, and looks every 5 ms."""
+    defaults = {"interval": 0.005, "wakeups": 2, "window": 60.0, "patience": 3, "grace": -1.0}
+    return Pacing(**{**defaults, **options})  # type: ignore[arg-type]
+
+
+async def until_paced(on: Bench, pacing: Pacing, among: int = 1) -> None:
+    """Wake the loop until the stream is paced."""
+    pacer = pacing.pacer(on.loop)
+
+    def is_paced() -> bool:
+        if len(pacer) < among:
+            on.send(0)
+        return len(pacer) >= among
+
+    await wait_until_async(is_paced, what="pacing")
+
+
+def test_burst_when_it_comes_then_the_stream_is_paced_and_everything_is_read() -> None:
+    """Stops a flood from costing a wake-up a message, and pacing from leaving messages."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(), Reader()
+            on.read_with(reader, pacing)
+            await until_paced(on, pacing)
+            assert not on.is_watched()
+            reader.messages.clear()
+            calls = reader.calls
+            on.send(*range(1000))
+            await wait_until_async(lambda: len(reader.messages) >= 1000, what="the burst")
+            assert reader.numbers[-1000:] == list(range(1000))
+            assert reader.calls - calls < 100
+
+    run_to_end(body)
+
+
+def test_single_messages_when_they_are_rare_then_the_stream_is_never_paced() -> None:
+    """Stops the answer to a keystroke from waiting for the next look."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(window=-1.0), Reader()
+            on.read_with(reader, pacing)
+            for number in range(50):
+                on.send(number)
+                await wait_until_async(
+                    lambda number=number: len(reader.messages) > number, what=str(number)
+                )
+                assert len(pacing.pacer(on.loop)) == 0
+            assert on.is_watched()
+
+    run_to_end(body)
+
+
+def test_hurry_when_a_stream_is_paced_then_it_is_read_at_once_and_watched_again() -> None:
+    """Stops a user who has pressed a key from waiting for a look of the pacer's."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(interval=30.0, grace=3600.0), Reader()
+            on.read_with(reader, pacing)
+            on.stream.hurried = -1e9
+            await until_paced(on, pacing)
+            on.send(7)
+            await turns()
+            assert 7 not in reader.numbers
+            on.stream.hurry()
+            assert reader.numbers[-1] == 7
+            assert on.is_watched()
+            for number in range(8, 30):
+                on.send(number)
+                await wait_until_async(
+                    lambda number=number: reader.numbers[-1] == number, what="the next at once"
+                )
+            assert len(pacing.pacer(on.loop)) == 0
+
+    run_to_end(body)
+
+
+def test_hurry_when_a_stream_is_not_paced_then_nothing_is_read_twice() -> None:
+    """Stops a request from making the server read when there is nothing to read."""
+
+    async def body() -> None:
+        with bench() as on:
+            reader = Reader()
+            on.read_with(reader, eager(wakeups=1000))
+            await turns()
+            calls = reader.calls
+            on.stream.hurry()
+            assert reader.calls == calls
+
+    run_to_end(body)
+
+
+def test_stream_when_it_falls_quiet_then_it_wakes_the_loop_itself_again() -> None:
+    """Stops an idle server from looking at idle kernels for ever, hundreds of times a second."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(), Reader()
+            pacer = pacing.pacer(on.loop)
+            on.read_with(reader, pacing)
+            await until_paced(on, pacing)
+            await wait_until_async(lambda: len(pacer) == 0, what="the end of pacing")
+            await wait_until_async(lambda: not pacer._waiting, what="the last look")
+            assert on.is_watched()
+            on.send(5)
+            await wait_until_async(lambda: reader.numbers[-1] == 5, what="the next message")
+
+    run_to_end(body)
+
+
+def test_stream_when_it_is_released_while_a_message_comes_then_it_is_read() -> None:
+    """Stops a message that came between the last look and watching from staying for ever."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(), Reader()
+            pacer = pacing.pacer(on.loop)
+            on.read_with(reader, pacing)
+            watch = on.stream.watch
+
+            def late_watch() -> None:
+                on.send(99)
+                watch()
+
+            on.stream.watch = late_watch
+            await until_paced(on, pacing)
+            await wait_until_async(lambda: 99 in reader.numbers, what="the late message")
+            assert len(pacer) <= 1
+
+    run_to_end(body)
+
+
+@pytest.mark.parametrize("streams", [1, FEW, FEW + 1, 4 * FEW])
+def test_streams_when_many_are_paced_then_each_gets_all_of_its_own_in_order(streams: int) -> None:
+    """Stops one kernel's flood from hiding another's output."""
+
+    async def body() -> None:
+        with ExitStack() as stack:
+            pacing = eager()
+            benches = [stack.enter_context(bench()) for _ in range(streams)]
+            readers = [Reader(at_most=7) for _ in benches]
+            for on, reader in zip(benches, readers, strict=True):
+                on.read_with(reader, pacing)
+            for first in range(0, 600, 3):
+                for on in benches:
+                    on.send(*range(first, first + 3))
+                await asyncio.sleep(0.001 if first % 30 == 0 else 0)
+            await wait_until_async(
+                lambda: all(len(reader.messages) == 600 for reader in readers), what="all of it"
+            )
+            assert all(reader.numbers == list(range(600)) for reader in readers)
+
+    run_to_end(body)
+
+
+def descriptors() -> int:
+    """The file descriptors that this process holds."""
+    return len(os.listdir(Path("/proc/self/fd")))  # noqa: PTH208 (counted, not walked)
+
+
+def test_close_when_a_stream_is_paced_then_nothing_is_left_of_it() -> None:
+    """Stops closed tabs from leaving descriptors and streams with the pacer."""
+
+    async def body() -> None:
+        pacing = eager()
+        pacer = pacing.pacer(asyncio.get_running_loop())
+        counts = []
+        for _ in range(8):
+            with bench() as on:
+                on.read_with(Reader(), pacing)
+                await until_paced(on, pacing)
+                closed = weakref.ref(on.stream)
+                on.stream.close()
+                assert len(pacer) == 0
+                assert dict(pacer._selector.get_map()) == {}
+            del on
+            await wait_until_async(lambda: not pacer._waiting, what="the last look")
+            counts.append(descriptors())
+            gc.collect()
+            assert closed() is None
+        assert counts[-1] == counts[1]
+
+    run_to_end(body)
+
+
+def test_close_when_another_stream_is_being_read_then_the_look_goes_on() -> None:
+    """Stops one tab's end, in the middle of a look, from losing the other tabs' turn."""
+
+    async def body() -> None:
+        with bench() as first, bench() as second:
+            pacing = eager(wakeups=1, patience=10**6)
+            reader = Reader()
+
+            def closing(stream: object) -> bool:
+                del stream
+                if len(pacing.pacer(first.loop)) == 2 and not second.stream.closed():
+                    second.stream.close()
+                return reader(first.stream)
+
+            first.stream.on_ready(closing, reader.one, pacing)
+            second.read_with(Reader(), pacing)
+
+            def is_closed() -> bool:
+                if second.stream.closed():
+                    return True
+                first.send(0)
+                second.send(0)
+                return False
+
+            await wait_until_async(is_closed, what="the end of the second")
+            first.send(1, 2, 3)
+            await wait_until_async(lambda: reader.numbers[-3:] == [1, 2, 3], what="the rest")
+
+    run_to_end(body)
+
+
+def test_on_recv_when_a_stream_is_paced_then_it_is_watched_again_and_nothing_is_lost() -> None:
+    """Stops buffering, which takes a stream over, from starting deaf."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(interval=30.0), Reader()
+            on.read_with(reader, pacing)
+            await until_paced(on, pacing)
+            on.send(1, 2, 3)
+            got: list[bytes] = []
+            on.stream.on_recv(got.extend)
+            await wait_until_async(lambda: got[-3:] == [b"1", b"2", b"3"], what="what waited")
+            assert len(pacing.pacer(on.loop)) == 0
+
+    run_to_end(body)
+
+
+def test_reader_when_it_raises_while_paced_then_the_others_are_still_looked_after() -> None:
+    """Stops one broken connection from making all other tabs on the server deaf."""
+
+    async def body() -> None:
+        with bench() as broken, bench() as sound:
+            pacing = eager(patience=10**6)
+            bad, good = Reader(), Reader()
+            broken.read_with(bad, pacing)
+            sound.read_with(good, pacing)
+            await until_paced(broken, pacing)
+            await until_paced(sound, pacing, among=2)
+            bad.error = RuntimeError("broken")
+            broken.send(1)
+            sound.send(2)
+            await wait_until_async(lambda: bad.one_by_one == [b"1"], what="the broken one's")
+            await wait_until_async(lambda: good.numbers[-1] == 2, what="the sound one's")
+            assert len(broken.log.lines) == 1
+
+    run_to_end(body)
+
+
+def test_pacer_when_loops_differ_then_each_has_its_own() -> None:
+    """Stops streams of one event loop from being looked after by another, which may be closed."""
+    pacing = eager()
+
+    async def its_pacer() -> int:
+        with bench() as on:
+            on.read_with(Reader(), pacing)
+            await until_paced(on, pacing)
+            return id(pacing.pacer(on.loop))
+
+    assert run_to_end(its_pacer) != 0
+    assert run_to_end(its_pacer) != 0
+
+
+def test_message_when_a_paced_stream_sends_more_than_fits_then_the_rest_goes_too() -> None:
+    """Stops what waits to be sent from waiting for a wake-up that pacing has switched off."""
+
+    async def body() -> None:
+        with bench(hwm=5) as on:
+            pacing, reader = eager(patience=10**6), Reader()
+            on.read_with(reader, pacing)
+            await until_paced(on, pacing)
+            for number in range(50):
+                on.stream.send_multipart([str(number).encode()])
+            got: list[int] = []
+
+            def is_all_there() -> bool:
+                got.extend(on.received())
+                return len(got) == 50
+
+            await wait_until_async(is_all_there, what="everything", timeout=5)
+            assert got == list(range(50))
+
+    run_to_end(body)
