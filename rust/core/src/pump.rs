@@ -392,14 +392,16 @@ impl Pump {
     ) -> Result<Stop, S::Error> {
         let (mut taken, mut bytes, before) = (0_usize, 0_usize, batch.len());
         let stop = loop {
+            if budget.exhausted(taken, bytes) {
+                break Stop::Budget;
+            }
+            // Received first: a source that has but one message to give must be rid of it.
+            let ready = self.next(source, batch)?;
             let due = lane.iopub && self.run.is_due(now, HOLD_SECONDS);
             if due && !self.let_go(batch, rules, now) {
                 break Stop::Unusual(Unusual::LimitChange);
             }
-            if budget.exhausted(taken, bytes) {
-                break Stop::Budget;
-            }
-            match self.next(source, batch)? {
+            match ready {
                 true => taken = taken.saturating_add(1),
                 false if self.run.is_empty() || !lane.iopub => break Stop::Empty,
                 false => break Stop::Holding,
