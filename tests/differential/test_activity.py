@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
 from support.kernel_messages import spelled
-from support.watching import STOCK, WAYS, Watching, date_of, header, status
+from support.watching import STOCK, WAYS, Watching, date_of, header, parts, status
 
 START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -93,8 +93,24 @@ def messages(draw: st.DrawFn) -> list[bytes]:
     return [head, draw(parents()), metadata, content, *buffers]
 
 
+@st.composite
+def quiet_messages(draw: st.DrawFn) -> list[bytes]:
+    """The parts of a message that counts as activity only while the kernel is busy."""
+    msg_type = draw(st.sampled_from(UNTRACKED))
+    parent_type = draw(st.sampled_from(UNTRACKED))
+    return parts(msg_type, parent_type, {"execution_state": draw(STATES)})
+
+
 BATCHES = st.lists(
-    st.tuples(st.sampled_from((0.0, 0.5, 60.0)), st.lists(messages(), max_size=8)), max_size=8
+    st.tuples(
+        st.sampled_from((0.0, 0.5, 60.0)),
+        st.one_of(
+            st.lists(messages(), max_size=8),
+            st.lists(messages(), max_size=1),
+            st.lists(quiet_messages(), max_size=3),
+        ),
+    ),
+    max_size=8,
 )
 SETTINGS = st.fixed_dictionaries(
     {

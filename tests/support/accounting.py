@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.ws_client import Client
 
 NOTICE = re.compile(r"^([0-9]+) messages \(([0-9]+) bytes\) of output were dropped")
-LINE = re.compile(r"^([0-9]+):", re.MULTILINE)
+LINE = re.compile(r"^([0-9]+)(?::|$)", re.MULTILINE)
 
 
 class Loss(NamedTuple):

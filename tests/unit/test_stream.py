@@ -304,6 +304,28 @@ def test_send_when_the_peer_does_not_read_then_order_is_kept_and_nothing_lost() 
     run_to_end(body)
 
 
+def test_message_when_a_send_takes_its_signal_then_it_is_read_all_the_same() -> None:
+    """Stops a reply from waiting for the next one: the socket signals changes only, and once."""
+
+    async def body() -> None:
+        with bench() as on:
+            reader = Reader()
+            on.read_with(reader)
+            await turns()
+            for number in range(20):
+                # libzmq looks at its signals when it sends, if it has not for a millisecond.
+                await asyncio.sleep(0.005)
+                on.send(number)
+                on.stream.send_multipart([b"0"])
+                await wait_until_async(
+                    lambda number=number: reader.numbers == list(range(number + 1)),
+                    what=f"message {number}",
+                    timeout=5,
+                )
+
+    run_to_end(body)
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_messages_when_both_sides_talk_at_random_then_none_is_left_unread(seed: int) -> None:
     """Stops a message that waits for the next one: sending takes the socket's signal away."""
