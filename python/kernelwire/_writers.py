@@ -2,12 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from asyncio import isfuture
+from collections import deque
+from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
-__all__ = ["BlockWriter", "MessageWriter", "is_open", "payloads", "writer_for"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["BlockWriter", "InFlight", "MessageWriter", "is_open", "payloads", "writer_for"]
+
+
+class InFlight:
+    """What was written to a websocket, as long as the operating system has not taken all of it.
+
+    Where the client is gone, it cannot have received that. The indexes are tornado's, which has no
+    public names for them: bytes written to the stream, and bytes that its socket has taken.
+    """
+
+    def __init__(self, websocket: Any) -> None:
+        stream = getattr(websocket, "stream", None)
+        self._stream: Any = stream if type(stream) in (IOStream, SSLIOStream) else None
+        self._items: deque[tuple[int, Any]] = deque()
+
+    @property
+    def position(self) -> int:
+        """How many bytes were ever written."""
+        return self._stream._total_write_index if self._stream is not None else 0
+
+    def add(self, item: Any) -> None:
+        """Note that ``item`` has just been written."""
+        if self._stream is not None:
+            self._items.append((self._stream._total_write_index, item))
+
+    def forget(self, _written: Any = None) -> None:
+        """Forget what the socket has taken."""
+        items = self._items
+        while items and items[0][0] <= self._stream._total_write_done_index:
+            items.popleft()
+
+    def left(self) -> Iterator[tuple[Any, int]]:
+        """Give each item that is left, and how many bytes up to its end were not taken."""
+        for end, item in self._items:
+            missing = end - self._stream._total_write_done_index
+            if missing > 0:
+                yield item, missing
+
+    def seal(self) -> None:
+        """Make sure that what is left stays so: it is about to be sent on another connection."""
+        self.forget()
+        if self._items:
+            self._stream.close()
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the socket takes no more."""
+        return self._stream is not None and self._stream.closed()
 
 
 class MessageWriter:
@@ -21,6 +73,7 @@ class MessageWriter:
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
+        self.in_flight = InFlight(handler.ws_connection)
 
     def is_open(self) -> bool:
         """Whether messages can be written."""
@@ -30,9 +83,11 @@ class MessageWriter:
         """Write ``messages``; returns those for which the websocket was closed."""
         for index, message in enumerate(messages):
             try:
-                self._handler.write_message(message, binary=True)
-            except WebSocketClosedError:  # noqa: PERF203 (what follows is kept)
+                written = self._handler.write_message(message, binary=True)
+            except WebSocketClosedError:
                 return messages[index:]
+            self.in_flight.add([message])
+            when_written(written, self.in_flight)
         return []
 
 
@@ -46,6 +101,7 @@ class BlockWriter:
         self._handler = handler
         self._websocket = websocket
         self._stream = websocket.stream
+        self.in_flight = InFlight(websocket)
         # Under TLS the socket must be written by the stream, which knows the engine's state.
         self._direct = type(self._stream) is IOStream
         self.behind = not self._direct
@@ -82,14 +138,29 @@ class BlockWriter:
                 return []
         self.behind = True
         try:
-            stream.write(memoryview(block)[sent:])
+            written = stream.write(memoryview(block)[sent:])
         except StreamClosedError:
             return payloads(block)
+        self.in_flight.add(block)
+        written.add_done_callback(self.in_flight.forget)
         return []
 
 
-def payloads(block: bytes) -> list[bytes]:
-    """Take the messages out of a block of websocket frames, as a server sends them (RFC 6455)."""
+def when_written(written: Any, in_flight: InFlight) -> None:
+    """Take note of it when a message that a handler writes is written, or never will be.
+
+    Nobody else asks: without this, each message that is left when a client goes is logged.
+    """
+    if isfuture(written):
+        written.add_done_callback(lambda done: done.cancelled() or done.exception())
+        written.add_done_callback(in_flight.forget)
+
+
+def payloads(block: bytes, taken: int = 0) -> list[bytes]:
+    """Take the messages out of a block of websocket frames, as a server sends them (RFC 6455).
+
+    Those that end within the first ``taken`` bytes are left out.
+    """
     messages = []
     at = 0
     while at < len(block):
@@ -98,14 +169,25 @@ def payloads(block: bytes) -> list[bytes]:
             if length == mark:
                 length, at = int.from_bytes(block[at : at + size], "big"), at + size
                 break
-        messages.append(block[at : at + length])
+        if at + length > taken:
+            messages.append(block[at : at + length])
         at += length
     return messages
 
 
 def writer_for(handler: Any) -> BlockWriter | MessageWriter:
-    """Choose the writer for the handler's websocket."""
+    """Choose the writer for the handler's websocket: the same for all that write to it."""
     websocket = handler.ws_connection
+    if not isinstance(websocket, WebSocketProtocol13):
+        return MessageWriter(handler)
+    writer: BlockWriter | MessageWriter | None = vars(websocket).get("kernelwire_writer")
+    if writer is None:
+        writer = _new_writer(handler, websocket)
+        vars(websocket)["kernelwire_writer"] = writer
+    return writer
+
+
+def _new_writer(handler: Any, websocket: WebSocketProtocol13) -> BlockWriter | MessageWriter:
     plain = (
         type(websocket) is WebSocketProtocol13
         and not websocket.mask_outgoing

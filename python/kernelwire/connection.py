@@ -252,10 +252,14 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """
         try:
             if self.channels:
-                self._check_incoming(incoming_msg)
                 iopub = self.channels.get("iopub")
                 if isinstance(iopub, KernelwireStream):
                     iopub.hurry()
+                if self.subprotocol == V1:
+                    self._forward_request(incoming_msg)
+                    return
+                if isinstance(incoming_msg, bytes):
+                    _native.decode_legacy(incoming_msg)  # raises for what stock would trust
             super().handle_incoming_message(incoming_msg)
         except Exception:
             kind = type(incoming_msg).__name__
@@ -263,22 +267,28 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 "incoming", "Ignored a malformed message of %d %s", len(incoming_msg), kind
             )
 
-    def _check_incoming(self, message: Any) -> None:
-        """Raise for what stock would trust: counts, offsets, and requests no kernel can read."""
-        if self.subprotocol != V1:
-            if isinstance(message, bytes):
-                _native.decode_legacy(message)
-            return
+    def _forward_request(self, message: Any) -> None:
+        """Sign a v1 message and send it to the kernel, as stock does with those that are whole."""
         if not isinstance(message, bytes):
             raise TypeError("a text frame, where this protocol has binary ones only")
         channel, parts = _native.decode_v1(message)
         if len(parts) < MIN_PARTS:
             raise ValueError(f"{len(parts)} parts, at least {MIN_PARTS} are required")
-        header = self.session.unpack(parts[0])
+        header = self.get_part("header", None, parts)
         if not isinstance(header, dict) or "msg_type" not in header:
             raise ValueError("the header is not an object with a msg_type")
         if channel == "iopub":
             raise ValueError("iopub is for messages from the kernel")
+        if channel not in self.channels:
+            self.log.warning("No such channel: %r", channel)
+            return
+        allowed = self.multi_kernel_manager.allowed_message_types
+        if allowed and header["msg_type"] not in allowed:
+            self.log.warning(
+                'Received message of type "%s", which is not allowed. Ignoring.', header["msg_type"]
+            )
+            return
+        self.session.send_raw(self.channels[channel], parts)
 
     def _limit_rate(self, channel: Any, msg: Any, msg_list: Any) -> bool | None:
         """Limit the rate as stock does, but not of what is replayed.

@@ -15,7 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire._writers import is_open
+from kernelwire._writers import InFlight, is_open, payloads, when_written, writer_for
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill
 from kernelwire.replay import Replay
@@ -75,6 +75,8 @@ class LifeCycle(_Base):
     _selected_subprotocol: str | None = None
     _replay: Replay | None = None
     """Holds what was received and not yet sent; ``None`` where messages pass right through."""
+    _in_flight: InFlight = InFlight(None)
+    """What was written and may not reach the client; set when there is a websocket."""
     _nudge: Nudge | None = None
     _ports: tuple[Any, ...] = ()
 
@@ -85,6 +87,7 @@ class LifeCycle(_Base):
         channels: dict[str, Any]
 
         def _go_live(self) -> None: ...
+        def _keep_unsent(self, messages: list[bytes]) -> None: ...
         def _signed(self, frames: list[bytes]) -> list[bytes]: ...
 
     def __init__(self, **kwargs: Any) -> None:
@@ -249,6 +252,7 @@ class LifeCycle(_Base):
 
     def _bequeath(self) -> Estate:
         """End at once, and leave what is open, and what was not sent, to the next connection."""
+        self._in_flight.seal()
         estate = Estate(self.channels, self._take_backlog(), self._ports != self._kernel_ports())
         self.channels = {}
         self._end()
@@ -308,6 +312,7 @@ class LifeCycle(_Base):
             return
         self._phase = Phase.LIVE
         self._was_open = is_open(self.websocket_handler)
+        self._in_flight = writer_for(self.websocket_handler).in_flight
         try:
             self._catch_up()
         except Exception:
@@ -345,9 +350,27 @@ class LifeCycle(_Base):
     def _one_by_one(self, stream: Any, message: list[bytes]) -> Any:
         """Handle one message, or keep it and those that follow it for the next connection."""
         if not self._is_closing():
-            return self.handle_outgoing_message(stream, message)
+            return self._handle_one(stream, message)
         self._hold_back().append((stream.channel, message))
         return None
+
+    def _handle_one(self, stream: Any, message: list[bytes]) -> Any:
+        """Handle one message, and remember it until the client's socket has taken it."""
+        before = self._in_flight.position
+        result = cast("Any", self).handle_outgoing_message(stream, message)
+        if self._in_flight.position != before:
+            self._in_flight.add((stream.channel, message))
+        return result
+
+    @property
+    def write_message(self) -> Any:
+        """The way to write a message through the websocket's handler."""
+        return self._write_message
+
+    def _write_message(self, *args: Any, **kwargs: Any) -> Any:
+        written = self.websocket_handler.write_message(*args, **kwargs)
+        when_written(written, self._in_flight)
+        return written
 
     def _hold_back(self) -> OfflineBuffer:
         """Have everything that comes from now on kept."""
@@ -491,13 +514,28 @@ class LifeCycle(_Base):
     def _take_backlog(self) -> OfflineBuffer | None:
         """Take out what was received and has not been sent."""
         replay, self._replay = self._replay, None
-        unsent, self._unsent = self._unsent, []
+        unsent = self._take_unsent()
         unsent += [("iopub", self._signed(message)) for message in self._pump.take_held()]
         if replay is None and not unsent:
             return None
         backlog = self._make_backlog() if replay is None else replay.backlog
         backlog.prepend(unsent)
         return backlog
+
+    def _take_unsent(self) -> list[tuple[str, list[bytes]]]:
+        """Take out the messages that were written, or would have been, and are lost otherwise."""
+        later, self._unsent = self._unsent, []
+        if self._in_flight.sealed:
+            in_flight, self._in_flight = self._in_flight, InFlight(None)
+            for item, missing in in_flight.left():
+                if isinstance(item, bytes):
+                    self._keep_unsent(payloads(item, len(item) - missing))
+                elif isinstance(item, list):
+                    self._keep_unsent(item)
+                else:
+                    self._unsent.append(item)
+        unsent, self._unsent = self._unsent, []
+        return unsent + later
 
     def _make_backlog(self) -> OfflineBuffer:
         limit = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)

@@ -124,7 +124,7 @@ class Replay:
         connection: Any = self._connection
         connection._unlimited = True
         try:
-            connection.handle_outgoing_message(connection.channels[channel], frames)
+            connection._handle_one(connection.channels[channel], frames)
         except Exception:
             connection._failures.failure("failed", "Dropped a message on %s", channel)
         finally:
