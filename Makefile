@@ -10,7 +10,7 @@ LAB ?=
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format bench bench-fast wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -40,6 +40,9 @@ run: $(VENV)/.installed $(if $(LAB),$(VENV)/.lab) ## Start a server with kernelw
 test: $(VENV)/.installed ## Run the tests of the core and of the package
 	$(CARGO) test --locked --quiet --package kernelwire-core
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.installed ## Run the tests that flood, stall and break servers for minutes
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 check: $(VENV)/.installed ## Run formatting, lints and types
 	$(CARGO) fmt --check

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 MARKERS = (
+    "slow: minutes of floods, faults and stalls; left out unless asked for with `-m slow`",
     "kernelwire_only(*weaknesses): stock has these weaknesses and is left out",
     "dirty_log: what the test does to the server may show up as tracebacks on stock",
 )

@@ -319,7 +319,8 @@ def test_websocket_when_it_closes_between_messages_then_the_rest_is_kept(way: st
 
 
 def reopen(bench: Workbench) -> None:
-    """Have the readers made anew, for what the handler is like now."""
+    """Have the readers and the writer made anew, for what the handler is like now."""
+    vars(bench.handler.ws_connection).pop("kernelwire_writer", None)
     with patch("kernelwire.reader.drain", lambda: Drain(bench.way == NATIVE, "the test's choice")):
         bench.connection._go_live()
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from support.server import Server, StartKernel, StartServer
     from support.ws_client import Client, Connect
 
+pytestmark = pytest.mark.slow
+
 MANY = 100_000
 CULLING = {"cull_idle_timeout": 2, "cull_interval": 1, "cull_connected": True}
 UNLIMITED = {"iopub_msg_rate_limit": 0, "iopub_data_rate_limit": 0}

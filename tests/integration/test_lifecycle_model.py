@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from support.messages import Message
     from support.server import Server, StartServer
 
+pytestmark = pytest.mark.slow
+
 SECONDS = float(os.environ.get("KERNELWIRE_MODEL_SECONDS", "15"))
 SEED = int(os.environ.get("KERNELWIRE_MODEL_SEED", "0")) or random.SystemRandom().getrandbits(32)
 # What ends a run must come to an end, too.

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from support.messages import Message
     from support.server import Server, StartKernel, StartServer
 
+pytestmark = pytest.mark.slow
+
 MEBIBYTE = 1 << 20
 BOUND = 20_000_000
 SLACK = 32 * MEBIBYTE
