@@ -69,6 +69,11 @@ def table(results: list[dict[str, Any]]) -> str:
             raise ValueError("a case whose answer was wrong cannot be quoted")
         lines += KINDS[result["kind"]](result)
     notes = "; ".join(conditions(result).removesuffix(".") for result in results[:1])
+    if any(result["settings"].get("watcher") == "off" for result in results):
+        lines += [
+            "",
+            "The kernel manager's activity watcher was switched off in both for the times.",
+        ]
     lines += ["", f"{notes}. Medians; the spread, and how to measure it yourself, is in"]
     lines += ["[benches/README.md](benches/README.md) and `benches/results/`."]
     return "\n".join(lines)

@@ -45,7 +45,7 @@ MESSAGE_BYTES = 1500
 RECEIVE_BUFFER = 8192
 """Bytes of the buffer that libzmq keeps, at the worst, for each message that waits in a socket."""
 
-pytestmark = pytest.mark.kernelwire_only("H1", "H10", "H15")
+pytestmark = [pytest.mark.slow, pytest.mark.kernelwire_only("H1", "H10", "H15")]
 
 
 @pytest.fixture(scope="module", params=["tcp", "tls"])
