@@ -51,7 +51,6 @@ class Replay:
         self._connection = connection
         self._done = done
         self._loop = asyncio.get_running_loop()
-        self._told = Dropped(0, 0)
         self._one_by_one = connection._obstacle() is not None
         self._write: Any = writer_for(connection.websocket_handler)
         self._hidden = not connection.multi_kernel_manager.allow_tracebacks
@@ -144,15 +143,14 @@ class Replay:
     def _tell_dropped(self) -> None:
         """Tell the client how much is missing, if that has not been told."""
         dropped = self.backlog.dropped
-        messages, size = dropped.messages - self._told.messages, dropped.size - self._told.size
-        if not messages:
+        if not dropped.messages:
             return
-        self._told = dropped
-        connection = self._connection
-        connection.tell_dropped(
-            Dropped(messages, size),
+        # The buffer may come back, if the client goes in the middle: this has been told then.
+        self.backlog.dropped = Dropped(0, 0)
+        self._connection.tell_dropped(
+            dropped,
             "while no client was connected",
-            connection.multi_kernel_manager,
+            self._connection.multi_kernel_manager,
             "max_offline_buffer_bytes",
             self.backlog.dropped_parent,
         )
