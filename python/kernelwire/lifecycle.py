@@ -17,7 +17,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._writers import InFlight, is_open, payloads, when_written, writer_for
 from kernelwire.nudge import Nudge, current_state
-from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.offline import OfflineBuffer, fill, lacks_parts
 from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream
 
@@ -348,7 +348,15 @@ class LifeCycle(_Base):
         return self._was_open and not is_open(self.websocket_handler)
 
     def _one_by_one(self, stream: Any, message: list[bytes]) -> Any:
-        """Handle one message, or keep it and those that follow it for the next connection."""
+        """Handle one message, or keep it and those that follow it for the next connection.
+
+        One that lacks parts is dropped, as on the way in batches: no client can read it.
+        """
+        if lacks_parts(message):
+            self._failures.warning(
+                "malformed", "Dropped a malformed message on %s: parts are missing", stream.channel
+            )
+            return None
         if not self._is_closing():
             return self._handle_one(stream, message)
         self._hold_back().append((stream.channel, message))

@@ -23,6 +23,9 @@ Message = tuple[str, list[bytes]]
 
 DELIMITER = b"<IDS|MSG>"
 
+MIN_PARTS = 4
+"""Header, parent header, metadata and content."""
+
 MERGED_BYTES = 1 << 16
 """Bytes up to which stream output is joined, so that what must be dropped is dropped in pieces."""
 
@@ -225,6 +228,11 @@ class OfflineBuffer(Sequence[Message]):
                 if entry is self._last:
                     self._last = None
         self.dropped = Dropped(messages, size)
+
+
+def lacks_parts(frames: list[bytes]) -> bool:
+    """Whether fewer than four parts follow the signature; without a delimiter, there are none."""
+    return DELIMITER not in frames or len(frames) - frames.index(DELIMITER) - 2 < MIN_PARTS
 
 
 def _part(frames: list[bytes], index: int) -> bytes:

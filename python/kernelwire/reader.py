@@ -182,6 +182,11 @@ class ChannelReader:
                 "malformed", "Dropped a malformed message on %s: %s", channel, malformed
             )
             return
+        connection = self._connection
+        if not self._write.is_open():
+            # What came before it was not taken either, and is kept for the next connection.
+            connection._unsent.append((str(channel), connection._signed(message)))
+            return
         try:
             self._congestion.tell()
             self._handle_one(stream, message)

@@ -215,6 +215,10 @@ class KernelwireStream(ZMQStream):
         self.failures.warning(
             "read", "Messages on %s go one by one from now on", self.channel, exc_info=True
         )
+        # What the reader holds back comes before all that comes from now on.
+        finish = getattr(self._reader, "finish", None)
+        if finish is not None:
+            self._run_callback(finish, self)
         self.on_recv_stream(self._otherwise)
 
     def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
