@@ -107,13 +107,14 @@ class Nudge:
             raise NudgeTimeoutError from None
 
     def _release(self, _future: Any = None) -> None:
-        """Let go of everything; again and again, if need be."""
+        """Let go of everything; the client's iopub only once, as another nudge may have it next."""
         for timer in self._timers.values():
             timer.cancel()
         for probe in self._probes.values():
             if not probe.closed():
                 probe.close()
         if Awaited.OUTPUT in self._awaited:
+            self._awaited &= ~Awaited.OUTPUT
             self._stop_listening()
 
     def _again(self, what: str, seconds: float, callback: Any) -> None:

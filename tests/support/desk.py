@@ -53,12 +53,13 @@ def mock_handler() -> Any:
     handler = KernelWebsocketHandler(MagicMock(), MagicMock())
     handler.ws_connection = MagicMock()
     handler.ws_connection.is_closing.return_value = False
+    handler.mock_connection = handler.ws_connection  # a handler that is closed forgets its own
     return handler
 
 
 def written(connection: Any) -> list[dict[str, Any]]:
     """The text messages a connection wrote to its mock websocket."""
-    calls = connection.websocket_handler.ws_connection.write_message.call_args_list
+    calls = connection.websocket_handler.mock_connection.write_message.call_args_list
     return [json.loads(call.args[0]) for call in calls]
 
 
