@@ -36,7 +36,10 @@ _LOOP_TIME = IOLoop.time
 
 
 _Pulled = tuple[int, Any, "list[bytes] | None", "str | None"]
-"""What the pump answers; see ``_native.Pump.drain``."""
+"""What the pump answers; see ``_native.Pump.flush``."""
+
+_Drained = bool | tuple[int, Any, "list[bytes] | None", "str | None", int]
+"""What it answers when it is to send as well; see ``_native.Pump.drain``."""
 
 
 class ChannelReader:
@@ -59,7 +62,7 @@ class ChannelReader:
         self._block = self._write.block
         self._congestion = congestion
         self._may_be_congested = channel == "iopub"
-        self._pull = self._pump.drain if drain().native else self._pull_portably
+        self._drain: Any = self._pump.drain if drain().native else self._drain_portably
         loop = IOLoop.current()
         # The loop's clock is `time.time`, which is called without a Python frame around it here.
         self._clock = time if type(loop).time is _LOOP_TIME else loop.time
@@ -70,24 +73,26 @@ class ChannelReader:
     def __call__(self, stream: KernelwireStream) -> bool:
         """Move what is ready; ``True`` if there may be more."""
         write = self._write
-        if not write.is_open():
+        descriptor = write.descriptor()
+        if descriptor is None:
             return self._leave(stream)
-        stop, data, message, malformed = self._pull(
+        drained = self._drain(
             stream.socket,
             self._channel,
             self._clock(),
             self._connection.hides_tracebacks,
             self._block,
             write.behind and self._is_congested(),
+            descriptor,
         )
-        if data is not None:
+        if drained is False:
+            return False
+        if drained is True:
             stream.reads += 1
-            unsent = write(data)
-            if unsent:
-                self._connection._keep_unsent(unsent)
-        if message is None and stop != _HOLDING:
-            return stop == _MORE
-        return self._deal(stream, (stop, None, message, malformed))
+            write.behind = False
+            return False
+        stop, data, message, malformed, sent = drained
+        return self._deal(stream, (stop, data, message, malformed), sent)
 
     def _is_congested(self) -> bool:
         return self._may_be_congested and self._congestion.check()
@@ -101,12 +106,12 @@ class ChannelReader:
                 self._pump.flush(self._channel, self._clock(), self._block, self._is_congested()),
             )
 
-    def _deal(self, stream: KernelwireStream, pulled: _Pulled) -> bool:
-        """Write what the pump gives; ``True`` if it may have more."""
+    def _deal(self, stream: KernelwireStream, pulled: _Pulled, sent: int = 0) -> bool:
+        """Write what the pump gives, of which some bytes are sent; ``True`` if it may have more."""
         stop, data, message, malformed = pulled
         if data is not None:
             stream.reads += 1
-            unsent = self._write(data)
+            unsent = self._write(data, sent)
             if unsent:
                 self._connection._keep_unsent(unsent)
         if message is not None:
@@ -131,6 +136,23 @@ class ChannelReader:
         stream.socket.EVENTS  # noqa: B018
         return False
 
+    def _drain_portably(  # noqa: PLR0917 (as `Pump.drain`)
+        self,
+        socket: zmq.Socket[bytes],
+        channel: bytes,
+        now: float,
+        hide: bool,
+        block: bool,
+        congested: bool,
+        descriptor: int,
+    ) -> _Drained:
+        """Do what ``Pump.drain`` does, with pyzmq receiving."""
+        stop, data, message, malformed = self._pull_portably(
+            socket, channel, now, hide, block, congested
+        )
+        sent = 0 if data is None else self._write.send(data, descriptor)
+        return stop, data, message, malformed, sent
+
     def _pull_portably(  # noqa: PLR0917 (as `Pump.drain`)
         self,
         socket: zmq.Socket[bytes],
@@ -140,7 +162,6 @@ class ChannelReader:
         block: bool,
         congested: bool,
     ) -> _Pulled:
-        """Do what ``Pump.drain`` does, with pyzmq receiving."""
         data: list[Any] = []
         taken = 0
         stop = _EMPTY

@@ -13,7 +13,8 @@ use pyo3::types::{PyBytes, PyDict};
 use crate::codec::copied;
 use crate::errors::{contained, wire_error, zmq_error};
 use crate::source::{Fed, open_socket};
-use crate::zmq::Message;
+use crate::sys::tcp::{self, Sent};
+use crate::sys::zmq::Message;
 
 /// What to write.
 #[derive(IntoPyObject)]
@@ -26,7 +27,22 @@ enum Data<'py> {
 
 /// What a pull gives back to Python: how it stopped, what to write, the frames of a message that
 /// is left to the caller, and what is wrong with that message if it is malformed.
-type Pulled<'py> = (u8, Option<Data<'py>>, Option<Vec<Bound<'py, PyBytes>>>, Option<String>);
+type Pulled<'py> = (u8, Option<Data<'py>>, Option<Frames<'py>>, Option<String>);
+
+/// The frames of one message.
+type Frames<'py> = Vec<Bound<'py, PyBytes>>;
+
+/// A [`Pulled`] with how many bytes of its block were sent, or minus the error's number.
+type Left<'py> = (u8, Option<Data<'py>>, Option<Frames<'py>>, Option<String>, i64);
+
+/// What a drain gives back to Python. In the usual cases there is nothing for it to do.
+#[derive(IntoPyObject)]
+enum Drained<'py> {
+    /// `False` where nothing was ready, `True` where all that was ready has been sent.
+    Done(bool),
+    /// Something is left to the caller.
+    Left(Left<'py>),
+}
 
 /// Nothing more is ready: the socket will wake the event loop.
 const EMPTY: u8 = 0;
@@ -115,7 +131,8 @@ impl Pump {
         state.core.set_limits(Limits { messages: message_rate, bytes: byte_rate, window });
     }
 
-    /// Takes what is ready on a pyzmq socket.
+    /// Takes what is ready on a pyzmq socket, and sends a block of it to the socket `descriptor`;
+    /// -1 for none.
     #[allow(clippy::too_many_arguments)] // One call a wake-up: an object for them would cost more.
     fn drain<'py>(
         &self,
@@ -126,7 +143,8 @@ impl Pump {
         hide_tracebacks: bool,
         block: bool,
         congested: bool,
-    ) -> PyResult<Pulled<'py>> {
+        descriptor: i32,
+    ) -> PyResult<Drained<'py>> {
         contained(|| {
             let mut source = open_socket(socket)?;
             let deadline = Instant::now().checked_add(self.slice);
@@ -140,7 +158,7 @@ impl Pump {
             let stop = if batch.is_empty() { stop? } else { stop.unwrap_or(Stop::Budget) };
             let pulled = pulled(py, batch, rules.0, stop, block);
             batch.clear();
-            pulled
+            pulled.map(|pulled| sent(pulled, descriptor))
         })
     }
 
@@ -342,6 +360,24 @@ fn pulled<'py, F: AsRef<[u8]>>(
             (HANDED_OVER, data, left, malformed(unusual))
         }
     })
+}
+
+/// Sends the block, if any, where there is somebody to send it to.
+fn sent(pulled: Pulled<'_>, descriptor: i32) -> Drained<'_> {
+    let (stop, data, message, malformed) = pulled;
+    let (all, taken) = match &data {
+        Some(Data::Block(block)) => match tcp::send(descriptor, block.as_bytes()) {
+            Sent::Taken(taken) => {
+                (taken == block.as_bytes().len(), i64::try_from(taken).unwrap_or(i64::MAX))
+            }
+            Sent::Broken(error) => (false, -i64::from(error)),
+        },
+        None | Some(Data::Messages(_)) => (data.is_none(), 0),
+    };
+    if stop == EMPTY && all && message.is_none() {
+        return Drained::Done(data.is_some());
+    }
+    Drained::Left((stop, data, message, malformed, taken))
 }
 
 /// What is wrong with a message that no method can make sense of.
