@@ -71,7 +71,7 @@ def test_shows_debug_when_no_handler_takes_it_then_is_false(
     level: int, handler_level: int | None, parents_level: int | None, shown: bool
 ) -> None:
     """Stops a log record per message from being made for nobody."""
-    log, parent = logging.Logger("child", level), logging.Logger("parent")
+    log, parent = logging.Logger("child", level), logging.Logger("parent")  # noqa: LOG001 (left to themselves)
     for logger, its_level in ((log, handler_level), (parent, parents_level)):
         if its_level is not None:
             logger.addHandler(logging.NullHandler(its_level))
