@@ -85,15 +85,15 @@ class MessageWriter:
         """Return ``None`` where nothing can be written, else -1: there is no direct way."""
         return -1 if is_open(self._handler) else None
 
-    def send(self, _messages: list[bytes], _descriptor: int) -> int:
+    def send(self, _messages: list[str | bytes], _descriptor: int) -> int:
         """Send nothing: there is no direct way."""
         return 0
 
-    def __call__(self, messages: list[bytes], _sent: int = 0) -> list[bytes]:
+    def __call__(self, messages: list[str | bytes], _sent: int = 0) -> list[str | bytes]:
         """Write ``messages``; returns those for which the websocket was closed."""
         for index, message in enumerate(messages):
             try:
-                written = self._handler.write_message(message, binary=True)
+                written = self._handler.write_message(message, isinstance(message, bytes))
             except WebSocketClosedError:
                 return messages[index:]
             self.in_flight.add([message])

@@ -30,7 +30,7 @@ MAX_SECONDS = 0.002
 HOLD_SECONDS = 0.05
 """Seconds for which output is held back at most, to be merged with what follows."""
 
-_EMPTY, _MORE, _HOLDING = 0, 1, 3
+_EMPTY, _MORE, _HOLDING, _MADE = 0, 1, 3, 4
 
 _LOOP_TIME = IOLoop.time
 
@@ -57,6 +57,7 @@ class ChannelReader:
         self._handle_one: Any = connection.handle_outgoing_message
         self._handler = connection.websocket_handler
         self._pump = connection._pump
+        self._signatures = connection.signatures()
         self._channel = channel.encode()
         self._write: Any = writer_for(self._handler)
         self._block = self._write.block
@@ -84,9 +85,12 @@ class ChannelReader:
             self._block,
             write.behind and self._is_congested(),
             descriptor,
+            None if self._signatures is None else self._signatures.known(),
         )
         if drained is False:
             return False
+        if self._signatures is not None:
+            self._signatures.cull()
         if drained is True:
             stream.reads += 1
             write.behind = False
@@ -115,7 +119,7 @@ class ChannelReader:
             if unsent:
                 self._connection._keep_unsent(unsent)
         if message is not None:
-            self._hand_over(stream, message, malformed)
+            self._hand_over(stream, self._signed(message) if stop == _MADE else message, malformed)
             return True
         if stop == _HOLDING and not self._holding:
             self._holding = True
@@ -145,10 +149,11 @@ class ChannelReader:
         block: bool,
         congested: bool,
         descriptor: int,
+        history: set[bytes] | None,
     ) -> _Drained:
         """Do what ``Pump.drain`` does, with pyzmq receiving."""
         stop, data, message, malformed = self._pull_portably(
-            socket, channel, now, hide, block, congested
+            socket, channel, now, hide, block, congested, history
         )
         sent = 0 if data is None else self._write.send(data, descriptor)
         return stop, data, message, malformed, sent
@@ -161,6 +166,7 @@ class ChannelReader:
         hide: bool,
         block: bool,
         congested: bool,
+        history: set[bytes] | None,
     ) -> _Pulled:
         data: list[Any] = []
         taken = 0
@@ -170,7 +176,7 @@ class ChannelReader:
             # The message that was left to Python may have kept the one behind it waiting.
             self._handed_over = False
             stop, one, message, malformed = self._pump.feed(
-                [], channel, now, hide, block, congested, True
+                [], channel, now, hide, block, congested, True, history
             )
             data += [] if one is None else [one]
             if message is not None:
@@ -183,7 +189,7 @@ class ChannelReader:
                 return stop, joined(data, block), None, None
             taken += sum(map(len, received))
             stop, one, message, malformed = self._pump.feed(
-                received, channel, now, hide, block, congested, True
+                received, channel, now, hide, block, congested, True, history
             )
             if one is not None:
                 data.append(one)
@@ -191,6 +197,14 @@ class ChannelReader:
                 self._handed_over = True
                 return stop, joined(data, block), message, malformed
         return _MORE, joined(data, block), None, None
+
+    def _signed(self, message: list[bytes]) -> list[bytes]:
+        """Sign a message that was merged, or held to be."""
+        message = self._connection._signed(message)
+        if self._signatures is not None:
+            # Where it was not merged with any other, its signature is known already.
+            self._signatures.forget(message)
+        return message
 
     def _hand_over(
         self, stream: KernelwireStream, message: list[bytes], malformed: str | None
@@ -206,7 +220,7 @@ class ChannelReader:
         connection = self._connection
         if not self._write.is_open():
             # What came before it was not taken either, and is kept for the next connection.
-            connection._unsent.append((str(channel), connection._signed(message)))
+            connection._unsent.append((str(channel), message))
             return
         try:
             self._congestion.tell()
