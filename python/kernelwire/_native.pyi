@@ -9,6 +9,7 @@ import zmq
 __all__ = [
     "Pump",
     "PumpError",
+    "Signer",
     "Watch",
     "__version__",
     "decode_legacy",
@@ -19,6 +20,7 @@ __all__ = [
     "load_libzmq",
     "receive",
     "receive_many",
+    "send",
 ]
 
 __version__: str
@@ -55,6 +57,13 @@ def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> Non
 
 def receive(socket: zmq.Socket[Any]) -> list[bytes] | None:
     """Receive the next message of ``socket`` without waiting; ``None`` where none is ready."""
+
+def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
+    """Send a message without waiting.
+
+    Returns what the socket is ready for then, as ``zmq.POLLIN`` and ``zmq.POLLOUT``; ``None`` where
+    libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
+    """
 
 def receive_many(
     socket: zmq.Socket[Any], max_messages: int, max_bytes: int
@@ -95,6 +104,30 @@ class Watch:
         self, message: Sequence[bytes]
     ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
         """Do for one message that Python has received what ``drain`` does for a socket's."""
+
+@final
+class Signer:
+    """Takes messages from a client apart and signs them with HMAC-SHA256.
+
+    Each method returns the channel, the message type if the header tells it plainly, and what to
+    send: the delimiter, the signature and the parts. A part of 64 KiB or more is where it begins
+    and ends in the message (of ``text``, in its UTF-8) instead of a copy.
+    """
+
+    def __new__(cls, key: bytes) -> Signer:
+        """Sign with ``key``; an empty one signs nothing."""
+
+    def v1(self, frame: bytes) -> tuple[str, str | None, list[bytes | tuple[int, int]]]:
+        """Sign a v1 message; ``ValueError`` names what is wrong with it."""
+
+    def text(self, document: str) -> tuple[str, str | None, list[bytes | tuple[int, int]]] | None:
+        """Sign a text message of the default protocol; ``None`` where it is left to Python."""
+
+    def binary(self, frame: bytes) -> tuple[str, str | None, list[bytes | tuple[int, int]]] | None:
+        """Sign a binary message of the default protocol; ``None`` where it is left to Python.
+
+        ``ValueError`` names what is wrong with it.
+        """
 
 @final
 class Pump:

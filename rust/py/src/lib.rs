@@ -7,6 +7,7 @@
 mod codec;
 mod errors;
 mod pump;
+mod request;
 mod source;
 #[allow(unsafe_code)] // The only place that talks to C: see its documentation.
 mod sys;
@@ -24,7 +25,9 @@ mod _native {
     #[pymodule_export]
     use super::pump::Pump;
     #[pymodule_export]
-    use super::source::{load_libzmq, receive, receive_many};
+    use super::request::Signer;
+    #[pymodule_export]
+    use super::source::{load_libzmq, receive, receive_many, send};
     #[pymodule_export]
     use super::watch::Watch;
     use pyo3::prelude::*;

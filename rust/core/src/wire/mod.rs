@@ -4,6 +4,7 @@
 mod error;
 mod fill;
 pub mod legacy;
+pub mod request;
 pub mod rfc6455;
 pub mod splice;
 pub mod v1;
