@@ -105,6 +105,7 @@ def test_v1_encode_when_parts_are_not_bytes_then_equals_stock() -> None:
         (struct.pack("<Q", 2**63), r"offset count\[0\] is 9223372036854775808, allowed is 2 to 0"),
         (struct.pack("<QQQ", 2, 24, 99), r"offset\[1\] is 99, allowed is 24 to 24"),
         (struct.pack("<QQQ", 2, 23, 24), r"offset\[0\] is 23, allowed is 24 to 24"),
+        (struct.pack("<Q", 65_539) + bytes(600_000), r"65539, allowed is 2 to 65538"),
         (struct.pack("<QQQ", 2, 24, 25) + b"\xff", "channel name is not UTF-8 at its byte 0"),
     ],
 )

@@ -19,6 +19,12 @@ use super::fill::Fill;
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 8;
 
+/// The most parts a message from a client may have; no client comes near it.
+///
+/// Each part is a frame of its own on its way to the kernel, even an empty one, which costs a client
+/// 8 bytes and the server many times as much.
+pub const MAX_PARTS: usize = 65_536;
+
 /// Offsets beyond one per part: the channel's start and the message's end.
 const EXTRA_OFFSETS: usize = 2;
 
@@ -110,7 +116,7 @@ fn offsets(frame: &[u8]) -> Result<Vec<usize>, WireError> {
 
 /// At least a channel's start and end, and no more than the frame has room for.
 fn checked_count(value: u64, room: usize) -> Result<usize, WireError> {
-    let (low, high) = (EXTRA_OFFSETS as u64, room as u64);
+    let (low, high) = (EXTRA_OFFSETS as u64, room.min(MAX_PARTS + EXTRA_OFFSETS) as u64);
     match usize::try_from(value) {
         Ok(count) if (low..=high).contains(&value) => Ok(count),
         _ => Err(WireError::OutOfRange { field: "offset count", index: 0, value, low, high }),
@@ -178,6 +184,16 @@ mod tests {
             };
             assert_eq!(decode(&frame), Err(wanted));
         }
+    }
+
+    #[test]
+    fn parts_beyond_the_limit_are_refused() {
+        let parts = vec![&b""[..]; MAX_PARTS + 1];
+        let most = encode("shell", parts.get(1..).unwrap_or_default());
+        assert_eq!(decode(&most).map(|decoded| decoded.parts.len()), Ok(MAX_PARTS));
+        let one_more = encode("shell", &parts);
+        let error = decode(&one_more).map_err(|error| error.to_string());
+        assert_eq!(error, Err("offset count[0] is 65539, allowed is 2 to 65538".to_owned()));
     }
 
     #[test]
