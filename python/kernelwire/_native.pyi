@@ -7,6 +7,7 @@ from typing import Any, final
 import zmq
 
 __all__ = [
+    "MAX_PARTS",
     "Pump",
     "PumpError",
     "Watch",
@@ -20,6 +21,9 @@ __all__ = [
     "receive",
     "receive_many",
 ]
+
+MAX_PARTS: int
+"""The most parts that ``decode_v1`` and ``decode_legacy`` take apart."""
 
 __version__: str
 

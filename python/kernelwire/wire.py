@@ -19,11 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 __all__ = [
+    "MAX_PARTS",
     "deserialize_binary_message",
     "deserialize_msg_from_ws_v1",
     "serialize_binary_message",
     "serialize_msg_to_ws_v1",
 ]
+
+MAX_PARTS = _native.MAX_PARTS
+"""The most parts a message may have that is to be deserialized, its buffers included."""
 
 _DICT_PARTS = ("header", "parent_header", "metadata", "content")
 
@@ -64,7 +68,7 @@ def deserialize_msg_from_ws_v1(ws_msg: bytes) -> tuple[str, list[bytes]]:
         A count or an offset is out of range (the message says which, and the range), or the
         channel is not UTF-8.
     """
-    return _native.decode_v1(ws_msg)
+    return _native.decode_v1(*_as_bytes([ws_msg]))
 
 
 def serialize_binary_message(msg: dict[str, Any]) -> bytes:
@@ -86,14 +90,39 @@ def deserialize_binary_message(bmsg: bytes) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        A count or an offset is out of range (the message says which, and the range), or the
-        document is not JSON.
-    KeyError
-        The document has no ``header`` or no ``parent_header``.
+        A count or an offset is out of range (the message says which, and the range), the document
+        is not a JSON object, or its ``header`` or ``parent_header`` is missing, of another type
+        than an object, or has a date that is none. A ``parent_header`` may be null.
     """
-    document, *buffers = _native.decode_legacy(bmsg)
-    msg = json.loads(document.decode())
-    msg["header"] = extract_dates(msg["header"])
-    msg["parent_header"] = extract_dates(msg["parent_header"])
+    document, *buffers = _native.decode_legacy(*_as_bytes([bmsg]))
+    msg = _parsed(document)
+    msg["header"] = _with_dates(msg, "header", dict)
+    msg["parent_header"] = _with_dates(msg, "parent_header", (dict, type(None)))
     msg["buffers"] = buffers
     return msg
+
+
+def _parsed(document: bytes) -> dict[str, Any]:
+    """Parse the JSON document of a message."""
+    try:
+        msg = json.loads(document.decode())
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the document is not UTF-8 at its byte {error.start}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"the document is not JSON that can be read: {error}") from error
+    if not isinstance(msg, dict):
+        raise ValueError(f"the document is of type {type(msg).__name__}, an object is required")  # noqa: TRY004 (it is the message's fault, not the caller's)
+    return msg
+
+
+def _with_dates(msg: dict[str, Any], field: str, types: Any) -> Any:
+    """Return a header with its dates parsed."""
+    if field not in msg:
+        raise ValueError(f"the document has no {field}, an object is required")
+    header = msg[field]
+    if not isinstance(header, types):
+        raise ValueError(f"{field} is of type {type(header).__name__}, an object is required")  # noqa: TRY004 (it is the message's fault, not the caller's)
+    try:
+        return extract_dates(header)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"{field} has a date that cannot be read: {error}") from error

@@ -27,10 +27,12 @@ mod _native {
     use super::source::{load_libzmq, receive, receive_many};
     #[pymodule_export]
     use super::watch::Watch;
+    use kernelwire_core::wire::MAX_PARTS;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_PARTS", MAX_PARTS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

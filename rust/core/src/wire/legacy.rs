@@ -9,17 +9,11 @@
 //!
 //! Source: `jupyter_server.services.kernels.connection.base.serialize_binary_message`.
 
-use super::WireError;
 use super::fill::Fill;
+use super::{MAX_PARTS, WireError};
 
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 4;
-
-/// The most parts a message from a client may have.
-///
-/// The reference unpacks the table with one `struct` format of this many items, which CPython
-/// then caches; the limit keeps that, too, to a size nobody minds. No client comes near it.
-pub const MAX_PARTS: usize = 65_536;
 
 /// Bytes of the count and the offset table for `parts` parts.
 fn head_len(parts: usize) -> usize {

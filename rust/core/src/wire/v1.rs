@@ -13,17 +13,11 @@
 
 use std::str;
 
-use super::WireError;
 use super::fill::Fill;
+use super::{MAX_PARTS, WireError};
 
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 8;
-
-/// The most parts a message from a client may have; no client comes near it.
-///
-/// Each part is a frame of its own on its way to the kernel, even an empty one, which costs a client
-/// 8 bytes and the server many times as much.
-pub const MAX_PARTS: usize = 65_536;
 
 /// Offsets beyond one per part: the channel's start and the message's end.
 const EXTRA_OFFSETS: usize = 2;

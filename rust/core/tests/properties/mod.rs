@@ -9,7 +9,7 @@ use kernelwire_core::coalesce::StreamText;
 use kernelwire_core::parts::{DELIMITER, Parts, PartsError};
 use kernelwire_core::peek::{self, Value};
 use kernelwire_core::sign::Verifier;
-use kernelwire_core::wire::{WireError, legacy, v1};
+use kernelwire_core::wire::{MAX_PARTS, WireError, legacy, v1};
 use serde_json::value::RawValue;
 
 /// A frame of a multipart message, of the bytes that [`multipart_split`] is given.
@@ -53,7 +53,7 @@ fn v1_is_valid(frame: &[u8]) -> bool {
     let [start, end, ..] = *offsets else { return false };
     let bytes = |offset: u64| usize::try_from(offset).ok();
     let channel = || frame.get(bytes(start)?..bytes(end)?);
-    offsets.len() - 2 <= v1::MAX_PARTS
+    offsets.len() - 2 <= MAX_PARTS
         && start == 8 * (count + 1)
         && offsets.is_sorted()
         && offsets.last().is_some_and(|end| *end <= frame.len() as u64)
@@ -84,7 +84,7 @@ fn legacy_is_valid(frame: &[u8]) -> bool {
     let Some(offsets) = usize::try_from(count).ok().and_then(|count| rest.get(..count)) else {
         return false;
     };
-    (1..=legacy::MAX_PARTS).contains(&offsets.len())
+    (1..=MAX_PARTS).contains(&offsets.len())
         && offsets.first() == Some(&(4 * (count + 1)))
         && offsets.is_sorted()
         && offsets.last().is_some_and(|start| *start <= frame.len() as u64)
