@@ -13,7 +13,7 @@ FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast fuzz wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast bench-codec fuzz wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -65,6 +65,10 @@ bench: $(VENV)/.installed ## Measure against stock, end to end
 
 bench-fast: $(VENV)/.installed ## See that the benchmarks work, in a minute
 	$(BIN)/python -m benches.bridge --fast $(ARGS)
+	$(BIN)/python -m benches.codec --fast $(ARGS)
+
+bench-codec: $(VENV)/.installed ## Measure the codec and the steps of the hot path
+	$(BIN)/python -m benches.codec $(ARGS)
 
 fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
 	@$(CARGO) +nightly --version >/dev/null || { echo "make fuzz needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
