@@ -30,8 +30,8 @@ __version__: str
 class PumpError(RuntimeError):
     """The native pump failed in a way that is a bug of kernelwire's."""
 
-def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:
-    """Encode parts as one v1 message."""
+def encode_v1(channel: str, parts: Sequence[Any]) -> bytes:
+    """Encode parts, which are bytes or have such memory, as one v1 message."""
 
 def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     """Decode a v1 message into its channel and its parts.
@@ -39,7 +39,7 @@ def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
     """
 
-def encode_legacy(parts: Sequence[bytes]) -> bytes:
+def encode_legacy(parts: Sequence[Any]) -> bytes:
     """Encode a JSON document and its buffers as one binary message of the default protocol.
 
     Raises ``ValueError`` where an offset would not fit into 32 bits.

@@ -186,6 +186,49 @@ def test_legacy_decode_when_document_is_deep_then_raises_a_value_error(nested: s
         wire.deserialize_binary_message(struct.pack("!II", 1, 8) + document.encode())
 
 
+@given(
+    text=st.one_of(
+        st.from_regex(r"\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,7})?(Z|[+-]\d\d:?\d\d)\n?\Z"),
+        st.datetimes().map(lambda date: date.isoformat() + "Z"),
+        st.datetimes().map(lambda date: date.isoformat()[:-1] + "Z"),
+        st.sampled_from(
+            [
+                "2026-01-01T24:00:00.000000Z",
+                "2026-W01-1T10:00:00.000000Z",
+                "2026-01-01 10:00:00.000000Z",
+                "2026-01-01T10:00:00,000000Z",
+                "abcd-a text of the very lengthZ"[:27],
+            ]
+        ),
+    )
+)
+def test_legacy_decode_when_header_has_a_date_then_equals_stock(text: str) -> None:
+    """Stops dates, and what only looks like one, from being read differently."""
+    document = {"header": {"date": text, "deep": [text]}, "parent_header": {}}
+    frame = struct.pack("!II", 1, 8) + json.dumps(document).encode()
+    try:
+        expected = base.deserialize_binary_message(frame)
+    except ValueError:
+        with pytest.raises(ValueError, match="header has a date that cannot be read"):
+            wire.deserialize_binary_message(frame)
+        return
+    decoded = wire.deserialize_binary_message(frame)
+    assert repr(decoded) == repr(expected)
+
+
+@pytest.mark.parametrize("document", [' {"header": {}, "parent_header": {}}\n', "\ufeff{}", "{}{}"])
+def test_legacy_decode_when_document_has_more_around_it_then_equals_stock(document: str) -> None:
+    """Stops space from being refused, and anything else from being overlooked."""
+    frame = struct.pack("!II", 1, 8) + document.encode()
+    try:
+        expected = base.deserialize_binary_message(frame)
+    except ValueError:
+        with pytest.raises(ValueError, match="not JSON"):
+            wire.deserialize_binary_message(frame)
+    else:
+        assert wire.deserialize_binary_message(frame) == expected
+
+
 def test_legacy_decode_when_parent_is_null_then_equals_stock() -> None:
     """Stops a request without a parent, which some clients send as null, from being refused."""
     frame = struct.pack("!II", 1, 8) + b'{"header": {}, "parent_header": null}'

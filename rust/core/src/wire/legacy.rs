@@ -15,8 +15,9 @@ use super::{MAX_PARTS, WireError};
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 4;
 
-/// Bytes of the count and the offset table for `parts` parts.
-fn head_len(parts: usize) -> usize {
+/// Bytes of the count and the offset table for `parts` parts: what [`head_into`] writes.
+#[must_use]
+pub fn head_len(parts: usize) -> usize {
     OFFSET_BYTES.saturating_mul(parts.saturating_add(1))
 }
 
@@ -36,15 +37,24 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(head_into(parts, out)?);
+    for part in parts {
+        fill.put(part.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+/// Writes what stands before the parts, for somebody else to put the parts behind it.
+pub fn head_into<'o, F: AsRef<[u8]>>(
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
     let mut fill = Fill::new(out);
     fill.put(&checked(parts.len())?.to_be_bytes())?;
     let mut offset = head_len(parts.len());
     for part in parts {
         fill.put(&checked(offset)?.to_be_bytes())?;
         offset = offset.saturating_add(part.as_ref().len());
-    }
-    for part in parts {
-        fill.put(part.as_ref())?;
     }
     Ok(fill.into_rest())
 }

@@ -39,13 +39,32 @@ fn head_len(parts: usize) -> usize {
 /// Bytes that [`encode_into`] writes. Saturates where no memory could hold the message.
 #[must_use]
 pub fn encoded_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
-    parts.iter().fold(head_len(parts.len()).saturating_add(channel.len()), |length, part| {
+    parts.iter().fold(encoded_head_len(channel, parts.len()), |length, part| {
         length.saturating_add(part.as_ref().len())
     })
 }
 
+/// Bytes that [`head_into`] writes.
+#[must_use]
+pub fn encoded_head_len(channel: &[u8], parts: usize) -> usize {
+    head_len(parts).saturating_add(channel.len())
+}
+
 /// Writes the message to the front of `out`; gives back the rest of it.
 pub fn encode_into<'o, F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(head_into(channel, parts, out)?);
+    for part in parts {
+        fill.put(part.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+/// Writes what stands before the parts, for somebody else to put the parts behind it.
+pub fn head_into<'o, F: AsRef<[u8]>>(
     channel: &[u8],
     parts: &[F],
     out: &'o mut [u8],
@@ -61,9 +80,6 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
         fill.put(&offset.to_le_bytes())?;
     }
     fill.put(channel)?;
-    for part in parts {
-        fill.put(part.as_ref())?;
-    }
     Ok(fill.into_rest())
 }
 
