@@ -1,6 +1,6 @@
 """The native part of kernelwire. Private: its names may change with any release."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
@@ -15,6 +15,7 @@ __all__ = [
     "decode_legacy",
     "decode_v1",
     "describe",
+    "dump_message",
     "encode_legacy",
     "encode_v1",
     "load_libzmq",
@@ -49,6 +50,12 @@ def decode_legacy(frame: bytes) -> list[bytes]:
     """Decode a binary message of the default protocol: the JSON document, then the buffers.
 
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
+    """
+
+def dump_message(msg: Mapping[str, Any]) -> bytes | None:
+    """Write a message without its buffers, and with the dates of its headers, as JSON.
+
+    The text is ``json.dumps``'s. ``None`` where it is left to Python's encoder.
     """
 
 def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> None:

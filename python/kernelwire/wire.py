@@ -88,9 +88,11 @@ def serialize_binary_message(msg: dict[str, Any]) -> bytes:
     ValueError
         An offset would be 4 GiB or more.
     """
-    document = {key: value for key, value in msg.items() if key != "buffers"}
-    encoded = json.dumps(document, default=json_default).encode()
-    return _native.encode_legacy([encoded, *msg["buffers"]])
+    document = _native.dump_message(msg)
+    if document is None:
+        rest = {key: value for key, value in msg.items() if key != "buffers"}
+        document = json.dumps(rest, default=json_default).encode()
+    return _native.encode_legacy([document, *msg["buffers"]])
 
 
 def deserialize_binary_message(bmsg: bytes) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import struct
 from contextlib import suppress
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from enum import IntEnum
+from itertools import tee
 from typing import Any
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jupyter_client.session import json_packer
 from jupyter_server.services.kernels.connection import base
@@ -97,6 +99,82 @@ def test_legacy_encode_when_message_has_dates_then_equals_stock() -> None:
     date = datetime(2026, 1, 1, tzinfo=timezone.utc)
     message = {"header": {"date": date}, "buffers": [memoryview(b"abc"), bytearray(b"d")]}
     assert wire.serialize_binary_message(message) == base.serialize_binary_message(message)
+
+
+class Text(str):
+    """A string that another encoder may see as something of its own."""
+
+    __slots__ = ()
+
+
+class Number(IntEnum):
+    """A number that is written as one."""
+
+    ONE = 1
+
+
+OFFSETS = [timedelta(0), timedelta(hours=2), timedelta(hours=-5), timedelta(seconds=30)]
+VALUES = st.recursive(
+    st.one_of(
+        JSON,
+        st.floats(),
+        st.integers(-(2**70), 2**70),
+        st.text(st.characters(), max_size=9),
+        st.binary(max_size=5),
+        st.datetimes(timezones=st.sampled_from([timezone(each) for each in OFFSETS])),
+        st.dates(),
+        st.sampled_from([Text("é"), Number.ONE, {1: 2}, {None: True}, {Text("k"): 1}, (), {3}]),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.tuples(inner, inner),
+        st.dictionaries(st.text(st.characters(), max_size=5), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=400)
+@given(content=VALUES, buffers=st.lists(st.binary(max_size=5), min_size=1, max_size=2))
+def test_legacy_encode_when_message_has_any_values_then_equals_stock(
+    content: Any, buffers: list[bytes]
+) -> None:
+    """Stops values from being written in another way than Python's encoder writes them."""
+    message = {"content": content, "nested": {"buffers": content}, "buffers": buffers}
+    assert wire.serialize_binary_message(message) == base.serialize_binary_message(message)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [(number for number in range(3)), {"a": {"a": object()}}, [[[[]]]] * 40, range(5)],
+    ids=["generator", "unknown", "wide", "range"],
+)
+def test_legacy_encode_when_only_python_knows_a_value_then_it_does_as_stock(content: Any) -> None:
+    """Stops a value that can be read once from being read twice, and errors from changing."""
+    copies = [
+        {"c": each, "buffers": [b"x"]}
+        for each in (tee(content) if is_iterator(content) else (content, content))
+    ]
+    try:
+        expected = base.serialize_binary_message(copies[0])
+    except TypeError:
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            wire.serialize_binary_message(copies[1])
+    else:
+        assert wire.serialize_binary_message(copies[1]) == expected
+
+
+def is_iterator(value: Any) -> bool:
+    """Whether a value is used up when it is read."""
+    return hasattr(value, "__next__")
+
+
+def test_legacy_encode_when_message_is_endless_then_raises_as_stock() -> None:
+    """Stops a message that contains itself from taking the stack."""
+    message: dict[str, Any] = {"buffers": [b"x"]}
+    message["content"] = message
+    with pytest.raises(ValueError, match="Circular reference"):
+        wire.serialize_binary_message(message)
 
 
 @given(message=MESSAGES)

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use kernelwire_core::limit::{Limiter, Limits, Verdict};
 use kernelwire_core::parts::DELIMITER;
+use kernelwire_core::quote::quote_into;
 use kernelwire_core::wire::{legacy, rfc6455, v1};
 use proptest::prelude::*;
 
@@ -167,6 +168,16 @@ proptest! {
         tamper(&mut frame, legacy::OFFSET_BYTES, &tampering);
         properties::legacy_decode(&frame);
         properties::v1_decode(&frame);
+    }
+
+    #[test]
+    fn a_quoted_text_is_ascii_and_reads_as_itself(text in any::<String>(), plain in "[ -~]{0,80}") {
+        let text = plain + &text;
+        let mut quoted = Vec::new();
+        quote_into(&text, &mut quoted);
+        prop_assert!(quoted.iter().all(|byte| (b' '..=b'~').contains(byte)));
+        let read: Option<String> = serde_json::from_slice(&quoted).ok();
+        prop_assert_eq!(read, Some(text));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 mod codec;
+mod dump;
 mod errors;
 mod pump;
 mod source;
@@ -19,6 +20,8 @@ use pyo3::prelude::*;
 mod _native {
     #[pymodule_export]
     use super::codec::{decode_legacy, decode_v1, describe, encode_legacy, encode_v1};
+    #[pymodule_export]
+    use super::dump::dump_message;
     #[pymodule_export]
     use super::errors::PumpError;
     #[pymodule_export]
