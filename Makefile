@@ -6,11 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8888
 LAB ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde
+FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 
-SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast bench-codec fuzz wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -62,6 +65,20 @@ bench: $(VENV)/.installed ## Measure against stock, end to end
 
 bench-fast: $(VENV)/.installed ## See that the benchmarks work, in a minute
 	$(BIN)/python -m benches.bridge --fast $(ARGS)
+	$(BIN)/python -m benches.codec --fast $(ARGS)
+
+bench-codec: $(VENV)/.installed ## Measure the codec and the steps of the hot path
+	$(BIN)/python -m benches.codec $(ARGS)
+
+fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
+	@$(CARGO) +nightly --version >/dev/null || { echo "make fuzz needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p rust/fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run --fuzz-dir rust/fuzz $$target \
+			rust/fuzz/corpus/$$target rust/core/tests/seeds/$$target -- -dict=rust/fuzz/json.dict \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(FUZZ_LIMITS); \
+	done
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist

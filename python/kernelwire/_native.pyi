@@ -1,12 +1,13 @@
 """The native part of kernelwire. Private: its names may change with any release."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
 import zmq
 
 __all__ = [
+    "MAX_PARTS",
     "Pump",
     "PumpError",
     "Signer",
@@ -15,6 +16,7 @@ __all__ = [
     "decode_legacy",
     "decode_v1",
     "describe",
+    "dump_message",
     "encode_legacy",
     "encode_v1",
     "load_libzmq",
@@ -23,13 +25,16 @@ __all__ = [
     "send",
 ]
 
+MAX_PARTS: int
+"""The most parts that ``decode_v1`` and ``decode_legacy`` take apart."""
+
 __version__: str
 
 class PumpError(RuntimeError):
     """The native pump failed in a way that is a bug of kernelwire's."""
 
-def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:
-    """Encode parts as one v1 message."""
+def encode_v1(channel: str, parts: Sequence[Any]) -> bytes:
+    """Encode parts, which are bytes or have such memory, as one v1 message."""
 
 def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     """Decode a v1 message into its channel and its parts.
@@ -37,7 +42,7 @@ def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
     """
 
-def encode_legacy(parts: Sequence[bytes]) -> bytes:
+def encode_legacy(parts: Sequence[Any]) -> bytes:
     """Encode a JSON document and its buffers as one binary message of the default protocol.
 
     Raises ``ValueError`` where an offset would not fit into 32 bits.
@@ -47,6 +52,12 @@ def decode_legacy(frame: bytes) -> list[bytes]:
     """Decode a binary message of the default protocol: the JSON document, then the buffers.
 
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
+    """
+
+def dump_message(msg: Mapping[str, Any]) -> bytes | None:
+    """Write a message without its buffers, and with the dates of its headers, as JSON.
+
+    The text is ``json.dumps``'s. ``None`` where it is left to Python's encoder.
     """
 
 def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> None:

@@ -131,10 +131,11 @@ class Kernel:
             header: Header = json.loads(frames[split + 2])
             content = json.loads(frames[split + 5])
             msg_type = header["msg_type"]
-        except (ValueError, KeyError, IndexError, TypeError):
+            is_comm = msg_type.startswith("comm_")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return
         self._status(header, {"state": "busy"})
-        if msg_type.startswith("comm_"):
+        if is_comm:
             self._send("iopub", msg_type, header, content, buffers=frames[split + 6 :])
         else:
             self._answer(channel, frames[:split], header, msg_type, content)
