@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from unittest.mock import patch
 import pytest
 from tornado.web import Finish
 
+from kernelwire._drain import Drain
 from kernelwire.nudge import Nudge
 from support.desk import finish, open_files, written
 from support.fake_kernel import script
@@ -216,6 +218,42 @@ def test_connect_when_a_step_fails_then_nothing_is_left_of_it(
         connection.disconnect()
 
     desk(body)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.kernelwire_only("H5", "H6")
+@pytest.mark.parametrize("native", [True, False], ids=["native", "portable"])
+def test_connect_when_a_thousand_fail_in_turn_then_all_is_back_where_it_was(
+    desk: RunOnDesk, native: bool
+) -> None:
+    """Stops a server that runs for months from being worn down, whatever fails after what."""
+    order = random.Random(1)
+    way = Drain(native, "the test's choice")
+    tried = 0
+
+    async def fail_in_turn(the_desk: Desk) -> int:
+        faults = order.sample(list(FAULTS.values()), len(FAULTS))
+        for fault in faults:
+            await fail_once(the_desk, fault, None)
+        return len(faults)
+
+    async def body(the_desk: Desk) -> None:
+        nonlocal tried
+        quiet(the_desk)
+        the_desk.multi_kernel_manager.buffer_offline_messages = False
+        await fail_in_turn(the_desk)
+        before, files = footprint(the_desk), open_files()
+        while tried < 1000:
+            tried += await fail_in_turn(the_desk)
+            assert footprint(the_desk) == before
+        await wait_until_async(lambda: open_files() <= files, what="closed descriptors")
+
+    with (
+        patch("kernelwire.reader.drain", lambda: way),
+        patch("kernelwire.offline.drain", lambda: way),
+    ):
+        desk(body, timeout=240)
 
 
 @pytest.mark.kernelwire_only("H5", "H6")
