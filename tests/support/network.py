@@ -153,6 +153,8 @@ class Network:
 
     def _abort(self) -> None:
         self._server_is_open = False
+        if self._server.fileno() < 0:
+            return
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
         self._server.close()
 

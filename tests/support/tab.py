@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from support.fake_kernel import script
 from support.network import Network, State
-from support.ws_client import Client
+from support.ws_client import DEFAULT_TIMEOUT, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from support.ledger import Ledger
     from support.messages import Message
     from support.server import Server
+
+ATTEMPTS = 30
+"""How often a kernel is asked for a sign on a channel that may not have been there for the first."""
 
 
 class Tab:
@@ -46,15 +50,33 @@ class Tab:
 
     def settle(self) -> None:
         """See all that the kernel has said by now, with the replies to what was asked."""
-        execution = self.client.ask("control", "kernel_info_request", {})
-        self.ledger.see(execution.messages)
-        (reply,) = (m for m in execution.messages if m.is_reply_to(execution.request_id))
+        # A connection to a busy kernel does not wait for its subscription to take effect.
+        attempts = ATTEMPTS if self.ledger.excused else 1
+        reply = self._ask(DEFAULT_TIMEOUT / attempts)
+        for _ in range(attempts - 1):
+            reply = reply or self._ask(DEFAULT_TIMEOUT / attempts)
+        assert reply is not None, f"{self.ledger.session_id}: no reply, or no idle"
         self.kernel = reply.header["session"]
         to_come = reply.content["to_come"]
         self.position = reply.content["emitted"] + to_come
         while self.ledger.owed or (to_come and self.ledger.position < self.position):
             self.ledger.see([self.client.receive()])
         self.ledger.settle(self.kernel, self.position)
+
+    def _ask(self, timeout: float) -> Message | None:
+        """Ask how much the kernel has said; `None` where it is not known that all of it has come."""
+        request = self.client.send("control", "kernel_info_request", {})
+        deadline = time.monotonic() + timeout
+        reply, idle = None, False
+        while reply is None or not idle:
+            try:
+                message = self.client.receive(deadline - time.monotonic())
+            except TimeoutError:
+                return None
+            self.ledger.see([message])
+            idle = idle or message.is_status("idle", request)
+            reply = message if message.is_reply_to(request) else reply
+        return reply
 
     # what it does
 
