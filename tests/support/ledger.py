@@ -36,6 +36,11 @@ class Ledger:
         """How many of the kernel's messages were seen."""
         return len(self._seen)
 
+    @property
+    def may_miss(self) -> bool:
+        """Whether its sockets may still have to find the kernel, or are not known to have."""
+        return self.excused or self._end is not None
+
     def excuse(self) -> None:
         """Let the session miss what has come by now."""
         self.excused = True

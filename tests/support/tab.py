@@ -50,8 +50,9 @@ class Tab:
 
     def settle(self) -> None:
         """See all that the kernel has said by now, with the replies to what was asked."""
-        # A connection to a busy kernel does not wait for its subscription to take effect.
-        attempts = ATTEMPTS if self.ledger.excused else 1
+        # A connection to a busy kernel does not wait for its subscription to take effect, and
+        # after a restart nobody has waited for the sockets of those who were not there.
+        attempts = ATTEMPTS if self.ledger.may_miss else 1
         reply = self._ask(DEFAULT_TIMEOUT / attempts)
         for _ in range(attempts - 1):
             reply = reply or self._ask(DEFAULT_TIMEOUT / attempts)
