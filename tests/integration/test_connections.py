@@ -389,6 +389,28 @@ def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
     desk(body)
 
 
+@pytest.mark.kernelwire_only("H18")
+def test_nudge_when_an_event_comes_after_its_end_then_nothing_is_logged(
+    desk: RunOnDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stops a warning about a closed stream with some connections and not with others."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = the_desk.connection()
+        await connection.prepare()
+        connected = connection.connect()
+        probes = list(connection._nudge._probes.values())
+        await connected
+        for probe in probes:
+            assert probe.closed()
+            # What a stream has scheduled for itself is not taken back when it is closed.
+            probe._handle_events(None, 0)
+        assert [record.getMessage() for record in caplog.records] == []
+        finish(the_desk, connection)
+
+    desk(body)
+
+
 @pytest.mark.kernelwire_only("H7")
 def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
     desk: RunOnDesk,
