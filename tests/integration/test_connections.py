@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from tornado.web import Finish
+from tornado.web import Finish, HTTPError
 
 from kernelwire._drain import Drain
 from kernelwire.nudge import Nudge
@@ -216,6 +216,32 @@ def test_connect_when_a_step_fails_then_nothing_is_left_of_it(
         connection = await the_desk.connected()
         assert the_desk.count == 1
         connection.disconnect()
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H5", "H18")
+@pytest.mark.parametrize(
+    "error", [InjectedError("why"), HTTPError(503, "why")], ids=["any", "HTTP"]
+)
+def test_connect_when_a_channel_cannot_be_opened_then_it_raises_without_a_message(
+    desk: RunOnDesk, error: Exception
+) -> None:
+    """Stops a handler from going on with `None`, and the log from showing the request's address."""
+
+    async def body(the_desk: Desk) -> None:
+        quiet(the_desk)
+        connection = the_desk.connection()
+        await connection.prepare()
+        with (
+            patch.object(the_desk.kernel, "connect_iopub", side_effect=error),
+            pytest.raises(HTTPError) as raised,
+        ):
+            connection.connect()
+        assert raised.value.status_code == getattr(error, "status_code", 500)
+        assert raised.value.log_message is None
+        assert raised.value.__cause__ is error
+        assert the_desk.count == 0
 
     desk(body)
 
