@@ -8,6 +8,7 @@ import zmq
 
 __all__ = [
     "MAX_PARTS",
+    "LargePart",
     "Pump",
     "PumpError",
     "Signer",
@@ -141,6 +142,17 @@ class Signer:
         """
 
 @final
+class LargePart:
+    """A part that libzmq has received, for as long as this object lives."""
+
+    @property
+    def address(self) -> int:
+        """Where its bytes are in memory."""
+
+    def __len__(self) -> int:
+        """Return how many bytes it has."""
+
+@final
 class Pump:
     """The rules, the rate limiter and the counters of one connection."""
 
@@ -174,13 +186,18 @@ class Pump:
         congested: bool,
         descriptor: int,
         history: set[bytes] | None,
-    ) -> bool | tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None, int]:
+    ) -> (
+        bool
+        | tuple[
+            int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None, int
+        ]
+    ):
         """Take what is ready on a pyzmq socket, and send it to the socket ``descriptor``.
 
         Returns ``False`` where nothing was ready and ``True`` where all that was has been sent.
         Else how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is left
         to the caller; 3: nothing more is ready, and output is held back to be merged), what to
-        write (websocket frames back to back where ``block``, else a list of messages), the frames
+        write (websocket frames back to back where ``block``, in pieces if some are large, else a list of messages), the frames
         of the message that is left to the caller, what is wrong with that message if it is
         malformed, and how many bytes of a block were sent, or, negative, the number of the error
         that has kept it from being sent. Where ``congested``, output is dropped but for what a
@@ -201,7 +218,7 @@ class Pump:
         congested: bool,
         limited: bool,
         history: set[bytes] | None,
-    ) -> tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None]:
+    ) -> tuple[int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None]:
         """Do for one message that Python has received what ``drain`` does, without sending.
 
         Without ``limited``, no rate limit looks at it. An empty message only goes on with what a
@@ -210,7 +227,7 @@ class Pump:
 
     def flush(
         self, channel: bytes, now: float, block: bool, congested: bool
-    ) -> tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None]:
+    ) -> tuple[int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None]:
         """Let go what is held back; returns what ``feed`` does."""
 
     def take_held(self) -> tuple[list[list[bytes]], list[list[bytes]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 from asyncio import isfuture
@@ -14,7 +15,40 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["BlockWriter", "InFlight", "MessageWriter", "is_open", "payloads", "writer_for"]
+    from kernelwire import _native
+
+__all__ = [
+    "BlockWriter",
+    "InFlight",
+    "MessageWriter",
+    "Pieces",
+    "is_open",
+    "payloads",
+    "view",
+    "writer_for",
+]
+
+
+class Pieces(tuple[Any, ...]):
+    """A block of websocket frames, in pieces: bytes, and views of what libzmq has received."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, parts: list[Any]) -> Pieces:
+        """Make views of the parts that are not bytes."""
+        return cls(part if type(part) is bytes else view(part) for part in parts)
+
+
+def view(part: _native.LargePart) -> memoryview:
+    """Look at a received part, which lives as long as the view.
+
+    Before Python 3.11 an extension for several versions of Python cannot offer its memory as other
+    objects do.
+    """
+    array = (ctypes.c_ubyte * len(part)).from_address(part.address)
+    array.part = part  # type: ignore[attr-defined]
+    return memoryview(array).cast("B").toreadonly()
 
 
 class InFlight:
@@ -142,9 +176,9 @@ class BlockWriter:
             return self._descriptor
         return -1
 
-    def send(self, block: bytes, descriptor: int) -> int:
+    def send(self, block: bytes | list[Any], descriptor: int) -> int:
         """Send as ``Pump.drain`` does: returns how many bytes, or an error's number, negative."""
-        if descriptor < 0:
+        if descriptor < 0 or not isinstance(block, bytes):
             return 0
         try:
             return int(self._stream.socket.send(block))
@@ -153,13 +187,15 @@ class BlockWriter:
         except OSError as error:
             return -(error.errno or errno.EIO)
 
-    def __call__(self, block: bytes, sent: int = 0) -> list[bytes]:
+    def __call__(self, block: bytes | list[Any], sent: int = 0) -> list[bytes]:
         """Write what is left of ``block``, of which ``sent`` bytes were sent to the descriptor.
 
         Where that failed, ``sent`` is the error's number, negative. Returns the messages that
         were not taken because the client is gone.
         """
         stream = self._stream
+        if not isinstance(block, bytes):
+            return self._write_pieces(Pieces.of(block))
         if sent < 0:
             # What tornado does when a write fails.
             stream.close(exc_info=OSError(-sent, os.strerror(-sent)))
@@ -172,6 +208,20 @@ class BlockWriter:
         except StreamClosedError:
             return payloads(block)
         self.in_flight.add(block)
+        written.add_done_callback(self.in_flight.forget)
+        return []
+
+    def _write_pieces(self, pieces: Pieces) -> list[bytes]:
+        """Write a block that is in pieces; nothing of it is copied."""
+        self.behind = True
+        written: Any = None
+        try:
+            for piece in pieces:
+                written = self._stream.write(piece)
+        except StreamClosedError:
+            # The client is gone: what was written of it does not matter any more.
+            return payloads(b"".join(pieces))
+        self.in_flight.add(pieces)
         written.add_done_callback(self.in_flight.forget)
         return []
 

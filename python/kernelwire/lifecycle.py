@@ -15,7 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire._writers import InFlight, is_open, payloads, when_written, writer_for
+from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
 from kernelwire.replay import Replay
@@ -539,8 +539,9 @@ class LifeCycle(_Base):
         if self._in_flight.sealed:
             in_flight, self._in_flight = self._in_flight, InFlight(None)
             for item, missing in in_flight.left():
-                if isinstance(item, bytes):
-                    self._keep_unsent(payloads(item, len(item) - missing))
+                if isinstance(item, (bytes, Pieces)):
+                    block = item if isinstance(item, bytes) else b"".join(item)
+                    self._keep_unsent(payloads(block, len(block) - missing))
                 elif isinstance(item, list):
                     self._keep_unsent(item)
                 else:

@@ -233,4 +233,8 @@ def joined(data: list[Any], block: bool) -> Any:
     """Put the data of single messages together, in the form in which ``drain`` gives it."""
     if not data:
         return None
-    return b"".join(data) if block else [message for one in data for message in one]
+    if not block:
+        return [message for one in data for message in one]
+    if all(type(one) is bytes for one in data):
+        return b"".join(data)
+    return [piece for one in data for piece in ([one] if type(one) is bytes else one)]

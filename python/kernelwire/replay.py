@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kernelwire._writers import writer_for
 from kernelwire.congestion import pending_bytes
 from kernelwire.offline import Dropped
+from kernelwire.reader import joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -145,7 +146,7 @@ class Replay:
             return
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
         if self._write.block:
-            unsent = self._write(b"".join(waiting))
+            unsent = self._write(joined(waiting, True))
         else:
             unsent = self._write([message for messages in waiting for message in messages])
         # The websocket has closed under it: what is kept comes before the rest of the backlog.

@@ -127,6 +127,30 @@ impl<'a> Lane<'a> {
         }
     }
 
+    /// How many of a message's parts its head has in it already.
+    fn parts_in_head(self) -> usize {
+        match self.protocol {
+            Protocol::V1 => 0,
+            Protocol::Spliced(_) => crate::parts::MIN_PARTS,
+        }
+    }
+
+    /// Appends the websocket frame's head, and all of the message that stands before its parts.
+    fn put_head<F: AsRef<[u8]>>(self, parts: &[F], out: &mut Vec<u8>) -> Result<(), WireError> {
+        let payload = self.payload_len(parts);
+        let body = parts.iter().skip(self.parts_in_head()).map(|part| part.as_ref().len());
+        let head = payload.saturating_sub(body.fold(0, usize::saturating_add));
+        let start = out.len();
+        out.resize(start.saturating_add(rfc6455::header_len(payload)).saturating_add(head), 0);
+        let opcode = if self.is_text(parts) { Opcode::Text } else { Opcode::Binary };
+        let rest = out.get_mut(start..).unwrap_or_default();
+        let rest = rfc6455::write_header(opcode, payload, rest)?;
+        match self.protocol {
+            Protocol::V1 => v1::head_into(self.name, parts, rest).map(drop),
+            Protocol::Spliced(_) => splice::head_into(self.name, parts, rest).map(drop),
+        }
+    }
+
     /// Whether the pump may have a message: [`Unusual::Undecided`] where Python must see it.
     fn vouch<F: AsRef<[u8]>>(self, parts: &Parts<'_, F>) -> Result<(), Unusual> {
         let Protocol::Spliced(seal) = self.protocol else {
@@ -246,6 +270,15 @@ pub struct Stats {
     pub bytes: u64,
     /// The largest number of messages in one batch.
     pub largest_batch: u64,
+}
+
+/// A piece of what is to be written.
+#[derive(Debug)]
+pub enum Chunk<F> {
+    /// Heads and small parts, copied together.
+    Small(Vec<u8>),
+    /// A part as it was received.
+    Large(F),
 }
 
 /// A frame of a batch.
@@ -372,6 +405,45 @@ impl<F: AsRef<[u8]>> Batch<F> {
             out = lane.put_payload(parts, out)?;
         }
         Ok(())
+    }
+
+    /// Whether a part of at least `threshold` bytes is among the accepted messages.
+    #[must_use]
+    pub fn has_large(&self, threshold: usize) -> bool {
+        self.messages().flatten().any(|part| part.as_ref().len() >= threshold)
+    }
+
+    /// Takes the accepted messages out, each as one websocket frame, back to back, in pieces: parts
+    /// of at least `threshold` bytes are not copied, but for those that a document is spliced of.
+    pub fn take_chunks(
+        &mut self,
+        lane: Lane<'_>,
+        threshold: usize,
+    ) -> Result<Vec<Chunk<F>>, WireError> {
+        let (mut chunks, mut small) = (Vec::new(), Vec::new());
+        let accepted = std::mem::take(&mut self.accepted);
+        let mut frames = std::mem::take(&mut self.frames).into_iter();
+        let mut at = 0_usize;
+        for (start, end) in accepted {
+            // Between the messages' parts are their identities and signatures.
+            frames.by_ref().take(start.saturating_sub(at)).for_each(drop);
+            let parts: Vec<Frame<F>> = frames.by_ref().take(end.saturating_sub(start)).collect();
+            at = end;
+            lane.put_head(&parts, &mut small)?;
+            for part in parts.into_iter().skip(lane.parts_in_head()) {
+                match part {
+                    Frame::Received(part) if part.as_ref().len() >= threshold => {
+                        chunks.push(Chunk::Small(std::mem::take(&mut small)));
+                        chunks.push(Chunk::Large(part));
+                    }
+                    part => small.extend_from_slice(part.as_ref()),
+                }
+            }
+        }
+        if !small.is_empty() {
+            chunks.push(Chunk::Small(small));
+        }
+        Ok(chunks)
     }
 
     /// Accepts the incoming message, whose last `parts` frames are its parts.
@@ -843,6 +915,43 @@ mod tests {
             (pump.stats.received, pump.stats.forwarded, pump.stats.largest_batch),
             (3, 3, 3)
         );
+    }
+
+    #[test]
+    fn in_chunks_the_frames_are_the_same_and_large_parts_are_whole() {
+        let large = vec![b'x'; 70_000];
+        let with_buffers = |content: &str, buffers: &[&[u8]]| {
+            let mut frames = message("comm_msg", content);
+            let header = br#"{"msg_type":"comm_msg","msg_id":"1","version":"5.3","date":""}"#;
+            frames.iter_mut().skip(3).take(1).for_each(|frame| *frame = header.to_vec());
+            frames.extend(buffers.iter().map(|buffer| buffer.to_vec()));
+            frames
+        };
+        let messages = [
+            with_buffers("{\"a\":1}", &[b"small", &large, b"", &large]),
+            with_buffers("{}", &[]),
+            with_buffers("{}", &[&large]),
+        ];
+        let spliced = IOPUB.0.speaking(Protocol::Spliced(None));
+        for lane in [IOPUB.0, spliced] {
+            let mut source = Script(messages.to_vec().into());
+            let (mut pump, mut batch) = (pump(0.0), Batch::default());
+            let stop = pump.pull(&mut source, &mut batch, (lane, IOPUB.1), 0.0, WIDE);
+            assert_eq!((stop, batch.len()), (Ok(Stop::Empty), 3));
+            assert!(batch.has_large(70_000) && !batch.has_large(70_001));
+            let mut whole = vec![0; batch.frames_len(lane)];
+            assert_eq!(batch.frames_into(lane, &mut whole), Ok(()));
+            let chunks = batch.take_chunks(lane, 70_000).unwrap_or_default();
+            let larges = chunks.iter().filter(|chunk| matches!(chunk, Chunk::Large(_))).count();
+            assert_eq!((larges, batch.is_empty()), (3, true));
+            let joined: Vec<u8> = chunks
+                .into_iter()
+                .flat_map(|chunk| match chunk {
+                    Chunk::Small(bytes) | Chunk::Large(bytes) => bytes,
+                })
+                .collect();
+            assert!(joined == whole, "the same bytes");
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod _native {
     #[pymodule_export]
     use super::errors::PumpError;
     #[pymodule_export]
-    use super::pump::Pump;
+    use super::pump::{LargePart, Pump};
     #[pymodule_export]
     use super::request::Signer;
     #[pymodule_export]

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use kernelwire_core::limit::{Counted, Limits};
 use kernelwire_core::pump::{
-    Batch, Budget, History, Lane, Protocol, Pump as Core, Rules, Seal, Stop, Unusual,
+    Batch, Budget, Chunk, History, Lane, Protocol, Pump as Core, Rules, Seal, Stop, Unusual,
 };
 use kernelwire_core::sign::Verifier;
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PySet, PyString};
@@ -24,8 +24,55 @@ use crate::sys::zmq::Message;
 enum Data<'py> {
     /// Websocket frames, back to back.
     Block(Bound<'py, PyBytes>),
+    /// The same in pieces, of which the large ones are not copied.
+    Chunks(Vec<Piece<'py>>),
     /// The messages, where somebody else makes the frames.
     Messages(Vec<Made<'py>>),
+}
+
+/// A piece of a block.
+#[derive(IntoPyObject)]
+enum Piece<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Received(Bound<'py, LargePart>),
+}
+
+/// A part that libzmq has received, for as long as this object lives.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct LargePart(Message);
+
+#[pymethods]
+impl LargePart {
+    /// How many bytes it has.
+    fn __len__(&self) -> usize {
+        self.0.as_ref().len()
+    }
+
+    /// Where they are in memory.
+    #[getter]
+    fn address(&self) -> usize {
+        self.0.as_ref().as_ptr().expose_provenance()
+    }
+}
+
+/// A frame that becomes a piece without being copied.
+trait IntoPiece {
+    fn into_piece(self, py: Python<'_>) -> PyResult<Piece<'_>>;
+}
+
+impl IntoPiece for Message {
+    fn into_piece(self, py: Python<'_>) -> PyResult<Piece<'_>> {
+        Bound::new(py, LargePart(self)).map(Piece::Received)
+    }
+}
+
+impl IntoPiece for PyBackedBytes {
+    fn into_piece(self, py: Python<'_>) -> PyResult<Piece<'_>> {
+        let Ok(bytes) = self.into_pyobject(py)?.cast_into::<PyBytes>() else {
+            return Err(PyTypeError::new_err("a message's parts must be bytes"));
+        };
+        Ok(Piece::Bytes(bytes))
+    }
 }
 
 /// A message to the client.
@@ -70,6 +117,9 @@ enum Drained<'py> {
     /// Something is left to the caller.
     Left(Left<'py>),
 }
+
+/// Bytes from which on a part is not copied into a block.
+const LARGE_PART: usize = 1 << 16;
 
 /// Nothing more is ready: the socket will wake the event loop.
 const EMPTY: u8 = 0;
@@ -256,7 +306,7 @@ impl Pump {
             let mut batch: Batch<Message> = Batch::default();
             let stop = state.core.flush(&mut batch, rules, now);
             // What is held has been verified when it came.
-            pulled(py, &batch, lane(channel, state.spliced, None, None)?, stop, block)
+            pulled(py, &mut batch, lane(channel, state.spliced, None, None)?, stop, block)
         })
     }
 
@@ -406,15 +456,18 @@ fn out_of_range() -> PyErr {
 ///
 /// It makes bytes only; lists are made when the answer is converted, after the lock is released:
 /// a list's allocation may run the garbage collector, and with it code that needs the lock.
-fn pulled<'py, F: AsRef<[u8]>>(
+fn pulled<'py, F: AsRef<[u8]> + IntoPiece>(
     py: Python<'py>,
-    batch: &Batch<F>,
+    batch: &mut Batch<F>,
     lane: Lane<'_>,
     stop: Stop,
     block: bool,
 ) -> PyResult<Pulled<'py>> {
     let data = match (batch.is_empty(), block) {
         (true, _) => None,
+        (false, true) if batch.has_large(LARGE_PART) => {
+            Some(Data::Chunks(chunks(py, batch, lane)?))
+        }
         (false, true) => Some(Data::Block(frames(py, batch, lane)?)),
         (false, false) => Some(Data::Messages(messages(py, batch, lane)?)),
     };
@@ -440,7 +493,7 @@ fn sent(pulled: Pulled<'_>, descriptor: i32) -> Drained<'_> {
             }
             Sent::Broken(error) => (false, -i64::from(error)),
         },
-        None | Some(Data::Messages(_)) => (data.is_none(), 0),
+        None | Some(Data::Chunks(_) | Data::Messages(_)) => (data.is_none(), 0),
     };
     if stop == EMPTY && all && message.is_none() {
         return Drained::Done(data.is_some());
@@ -464,6 +517,19 @@ fn frames<'py, F: AsRef<[u8]>>(
     PyBytes::new_with(py, batch.frames_len(lane), |out| {
         batch.frames_into(lane, out).map_err(wire_error)
     })
+}
+
+fn chunks<'py, F: AsRef<[u8]> + IntoPiece>(
+    py: Python<'py>,
+    batch: &mut Batch<F>,
+    lane: Lane<'_>,
+) -> PyResult<Vec<Piece<'py>>> {
+    let chunks = batch.take_chunks(lane, LARGE_PART).map_err(wire_error)?;
+    let piece = |chunk| match chunk {
+        Chunk::Small(bytes) => Ok(Piece::Bytes(PyBytes::new(py, &bytes))),
+        Chunk::Large(part) => F::into_piece(part, py),
+    };
+    chunks.into_iter().map(piece).collect()
 }
 
 fn messages<'py, F: AsRef<[u8]>>(

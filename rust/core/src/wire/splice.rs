@@ -177,6 +177,19 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(head_into(channel, parts, out)?);
+    for buffer in parts.get(MIN_PARTS..).unwrap_or_default() {
+        fill.put(buffer.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+/// Writes what stands before the buffers, for somebody else to put them behind it.
+pub fn head_into<'o, F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
     let mut fill = Fill::new(out);
     let buffers = parts.get(MIN_PARTS..).unwrap_or_default();
     if !buffers.is_empty() {
@@ -184,9 +197,6 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
         legacy::put_head(document_len(channel, parts), lengths, &mut fill)?;
     }
     pieces(channel, parts, |piece| fill.put(piece))?;
-    for buffer in buffers {
-        fill.put(buffer.as_ref())?;
-    }
     Ok(fill.into_rest())
 }
 

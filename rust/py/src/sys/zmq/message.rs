@@ -17,6 +17,9 @@ pub(crate) struct Message {
 // SAFETY: a `zmq_msg_t` belongs to no thread; its content's reference count is atomic.
 unsafe impl Send for Message {}
 
+// SAFETY: through a shared reference its size and its bytes are read, and nothing is changed.
+unsafe impl Sync for Message {}
+
 impl Message {
     /// An empty message.
     pub(super) fn new() -> Result<Self, ZmqError> {

@@ -1,0 +1,124 @@
+"""Large buffers reach the client whole, without being copied on the way, and are let go of."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from typing import TYPE_CHECKING
+from unittest.mock import patch
+
+import pytest
+
+from kernelwire import _writers
+from support.waiting import run_to_end, wait_until_async
+from support.workbench import NATIVE, PORTABLE, STOCK, V1, Workbench
+
+if TYPE_CHECKING:
+    from typing import Any
+
+LARGE = bytes(range(256)) * 1024
+protocols = pytest.mark.parametrize("protocol", [V1, None])
+
+
+def display(number: int) -> list[bytes]:
+    """A message that is plain to everybody."""
+    header = {"msg_id": str(number), "msg_type": "display_data", "version": "5.4", "date": ""}
+    parts = [json.dumps(part).encode() for part in (header, {}, {}, {"number": number})]
+    return [b"<IDS|MSG>", b"", *parts]
+
+
+def messages() -> list[tuple[str, list[bytes]]]:
+    """Small messages and large ones, with buffers on both sides of the threshold."""
+    buffers: list[list[bytes]] = [
+        [], [LARGE], [b"small", LARGE, b"", LARGE[1:]], [b"x" * 65_535], [b"x" * 65_536], [],
+    ]  # fmt: skip
+    return [("iopub", [*display(number), *each]) for number, each in enumerate(buffers)]
+
+
+async def everything(bench: Workbench) -> bytes:
+    """What the client gets, when it has got all of it."""
+    sent = await bench.sent()
+    while bench.iostream.writing():
+        await asyncio.sleep(0.001)
+        sent = await bench.sent()
+    return sent
+
+
+async def got(way: str, protocol: str | None) -> bytes:
+    bench = Workbench(way, protocol, limit_rate=False)
+    bench.connection.session.key = b""  # the displays are not signed
+    if way != STOCK:
+        bench.connection._go_live()
+    try:
+        bench.deliver(messages())
+        return await everything(bench)
+    finally:
+        bench.close()
+
+
+@pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+def test_client_when_parts_are_large_then_gets_the_bytes_that_stock_sends(way: str) -> None:
+    """Stops heads, order or lengths from going wrong where a block is written in pieces."""
+
+    async def check() -> None:
+        assert await got(way, V1) == await got(STOCK, V1)
+
+    run_to_end(check)
+
+
+@protocols
+def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
+    protocol: str | None,
+) -> None:
+    """Stops copies, and memory that is never given back."""
+    views: list[Any] = []
+
+    def remembering(part: Any) -> memoryview:
+        views.append(part)
+        return original(part)
+
+    original = _writers.view
+
+    async def check() -> None:
+        bench = Workbench(NATIVE, protocol, limit_rate=False)
+        bench.connection.session.key = b""
+        bench.connection._go_live()
+        with patch.object(_writers, "view", remembering):
+            bench.deliver(messages())
+        assert [len(part) for part in views] == [len(LARGE), len(LARGE), len(LARGE) - 1, 65_536]
+        await wait_until_async(bench.iostream.writing, what="more than fits the socket")
+        data = await everything(bench)
+        assert LARGE in data
+        in_flight = _writers.writer_for(bench.handler).in_flight
+        await wait_until_async(lambda: not in_flight._items, what="nothing in flight")
+        bench.close()
+        gc.collect()
+        # Each part is held by this list alone.
+        assert [gc.get_referrers(part) for part in views] == [[views]] * len(views)
+
+    run_to_end(check)
+
+
+@protocols
+def test_client_when_it_goes_in_the_middle_of_a_large_part_then_the_next_has_it_whole(
+    protocol: str | None,
+) -> None:
+    """Stops what was written in pieces from being lost, or kept in pieces."""
+
+    async def check() -> None:
+        bench = Workbench(NATIVE, protocol, limit_rate=False)
+        bench.connection._was_open = True
+        bench.connection.session.key = b""
+        bench.connection._go_live()
+        bench.connection._in_flight = _writers.writer_for(bench.handler).in_flight
+        large = LARGE * 20
+        bench.deliver([("iopub", [*display(0), b"before"]), ("iopub", [*display(1), large, b"x"])])
+        assert bench.iostream.writing()
+        bench.iostream.close()
+        unsent = bench.connection._take_unsent()
+        assert [frames[6:] for _, frames in unsent][-1] == [large, b"x"]
+        assert [json.loads(frames[5]) for _, frames in unsent][-1] == json.loads(display(1)[-1])
+        bench.close()
+
+    run_to_end(check)
