@@ -9,8 +9,12 @@ LAB ?=
 
 SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock pyproject.toml
 
+# What the benchmarks compare with: the bare relay, and a flooding kernel.
+RELAY := benches/relay/target/release/relay
+RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -47,6 +51,8 @@ test-slow: $(VENV)/.installed ## Run the tests that flood, stall and break serve
 check: $(VENV)/.installed ## Run formatting, lints and types
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
+	cd benches/relay && $(CARGO) fmt --check
+	cd benches/relay && $(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -54,17 +60,26 @@ check: $(VENV)/.installed ## Run formatting, lints and types
 
 format: $(VENV)/.installed ## Format everything
 	$(CARGO) fmt
+	cd benches/relay && $(CARGO) fmt
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed ## Measure against stock, end to end
+$(RELAY): $(RELAY_SOURCES)
+	cd benches/relay && $(CARGO) build --locked --quiet --release
+	@touch $@
+
+jupyverse: | prerequisites ## Install jupyverse, for the benchmarks to compare with
+	$(PYTHON) -m venv benches/.cache/jupyverse
+	benches/.cache/jupyverse/bin/python -m pip install --quiet 'jupyverse[noauth]==0.14.18'
+
+bench: $(VENV)/.installed $(RELAY) ## Measure against stock, end to end
 	$(BIN)/python -m benches.bridge $(ARGS)
 
-bench-fast: $(VENV)/.installed ## See that the benchmarks work, in a minute
+bench-fast: $(VENV)/.installed $(RELAY) ## See that the benchmarks work, in a minute
 	$(BIN)/python -m benches.bridge --fast $(ARGS)
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist
 
 clean: ## Remove what was built
-	rm -rf $(VENV) target dist build
+	rm -rf $(VENV) target dist build benches/relay/target benches/.cache

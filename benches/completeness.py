@@ -12,22 +12,24 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches import contenders, environment
-from benches.asking import connected
-from benches.bridge import FAILURES
-from benches.client import KernelSocket, SilenceError, pump
-from benches.progress import tracked
-from benches.server import Server, Settings, running
-from benches.verify import WrongAnswerError, decode_v1
+from benches import contenders
+from kernelwire.bench import environment
+from kernelwire.bench.asking import connected
+from kernelwire.bench.client import KernelSocket, SilenceError, pump
+from kernelwire.bench.host import running
+from kernelwire.bench.progress import tracked
+from kernelwire.bench.run import FAILURES
+from kernelwire.bench.server import Server, Settings
+from kernelwire.bench.verify import WrongAnswerError, decode_v1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benches.contenders import Contender
+    from kernelwire.bench.contenders import Contender
 
 QUIET_S = 6.0
 """Silence, on top of a stall, after which nothing more is expected."""
@@ -182,7 +184,7 @@ def measure(contender: Contender, program: str, options: argparse.Namespace) -> 
         lift_limits=options.lift_limits,
     )
     try:
-        with running(settings) as server:
+        with running(Server(settings)) as server:
             return {"ok": True, **observe(server, program, options).as_json()}
     except FAILURES as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
@@ -210,7 +212,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "rounds": options.rounds,
             "stall_s": options.stall,
             "limits": "lifted" if options.lift_limits else "default",
-            "contenders": {each.name: asdict(each) for each in options.contenders},
+            "contenders": {each.name: each.as_json() for each in options.contenders},
         },
         "cases": cases,
     }

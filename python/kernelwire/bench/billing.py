@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from benches import procstat
+from kernelwire.bench import procstat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,10 +6,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benches import stats
-from benches.asking import (
+from kernelwire.bench import stats
+from kernelwire.bench.asking import (
     EXTRA_MESSAGES,
     QUIET_S,
     connected,
@@ -20,25 +21,27 @@ from benches.asking import (
     receive_flood,
     wait_until_idle,
 )
-from benches.billing import Bill, billed, idle_cpu_ms_per_s
-from benches.client import KernelSocket, StatusProbe, pump
-from benches.flood_kernel import Order
-from benches.verify import (
+from kernelwire.bench.billing import Bill, billed, idle_cpu_ms_per_s
+from kernelwire.bench.client import KernelSocket, pump
+from kernelwire.bench.flood_kernel import TRACE, Order
+from kernelwire.bench.trips import COMM, KERNEL_INFO, KEY, StatusProbe, TripProbe, round_trip_ns
+from kernelwire.bench.verify import (
     Flood,
     WrongAnswerError,
     check_complete,
-    check_prefix,
     collect,
-    decode_v1,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benches.server import Server
+    from kernelwire.bench.host import Host
+    from kernelwire.bench.trips import Question
 
 SHARED_START_S = 1.0
 """Time the kernels of one schedule get to prepare their messages."""
+BACKGROUND_RATE = 40_000
+"""Messages per second of a flood that goes on beside something: more than stock can forward."""
 WARM_UP = 20
 """First round trips are not counted: TCP acknowledges at once on a young connection."""
 
@@ -48,18 +51,37 @@ class Sizes:
     """How much each case does in one round."""
 
     flood: int = 50_000
+    display: int = 20_000
+    legacy: int = 20_000
+    cells: int = 100
     trickle: int = 4_000
     trickle50: int = 300
     kernels: int = 50
-    rtt: int = 300
-    status_flood: int = 200_000
-    status_samples: int = 300
+    rtt: int = 200
+    background: int = 60_000
+    samples: int = 300
+    buffers: int = 100
     buffer: int = 100_000_000
     idle_s: float = 3.0
     """One period of the check whether kernels are alive, the one thing an idle server does."""
 
 
-FAST = Sizes(2_000, 200, 20, 8, 30, 5_000, 20, 10_000_000, 0.4)
+FAST = Sizes(
+    flood=5_000,
+    display=1_000,
+    legacy=1_000,
+    cells=10,
+    trickle=200,
+    trickle50=20,
+    kernels=8,
+    rtt=20,
+    background=5_000,
+    samples=20,
+    buffers=10,
+    buffer=10_000_000,
+    idle_s=0.4,
+)
+"""To see that everything works."""
 
 
 @dataclass
@@ -82,10 +104,30 @@ def throughput(client: KernelSocket, flood: Flood, account: dict[str, Any]) -> d
     }
 
 
-def flood(server: Server, sizes: Sizes) -> Round:
+def flood(server: Host, sizes: Sizes) -> Round:
     """One kernel prints 100-byte pieces as fast as it can, one client listens."""
-    order = Order(count=sizes.flood)
-    with connected(server, server.start_kernel()) as client:
+    return full_speed(server, Order(count=sizes.flood))
+
+
+def display(server: Host, sizes: Sizes) -> Round:
+    """One kernel displays data of 2 KB as fast as it can."""
+    return full_speed(server, Order(emit="display_data", count=sizes.display, size=2_000))
+
+
+def comm(server: Host, sizes: Sizes) -> Round:
+    """One kernel sends widgets' messages: 1 KB of JSON, and a buffer of 4 KB."""
+    order = Order(emit="comm_msg", count=sizes.display, size=1_000, buffer=4_000)
+    return full_speed(server, order)
+
+
+def legacy(server: Host, sizes: Sizes) -> Round:
+    """One kernel prints 100-byte pieces, the client speaks the default protocol."""
+    return full_speed(server, Order(count=sizes.legacy), legacy=True)
+
+
+def full_speed(server: Host, order: Order, *, legacy: bool = False) -> Round:
+    """Flood as fast as kernel, server and client can."""
+    with connected(server, server.start_kernel(), legacy=legacy) as client:
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)
             receive_flood(client, order.count)
@@ -101,19 +143,19 @@ def delays_ns(client: KernelSocket, flood: Flood, account: dict[str, Any]) -> li
     return [client.arrived_ns(index) - sent for index, sent in pairs]
 
 
-def trickle(server: Server, sizes: Sizes) -> Round:
+def trickle(server: Host, sizes: Sizes) -> Round:
     """One kernel at a steady 800 messages a second: one message per wake-up."""
     return steady(server, sizes, [server.start_kernel()], 800, sizes.trickle)
 
 
-def trickle50(server: Server, sizes: Sizes) -> Round:
+def trickle50(server: Host, sizes: Sizes) -> Round:
     """Fifty kernels at a steady 100 messages a second each, evenly spread in time."""
     with ThreadPoolExecutor(4) as pool:
         kernels = list(pool.map(lambda _: server.start_kernel(), range(sizes.kernels)))
     return steady(server, sizes, kernels, 100, sizes.trickle50)
 
 
-def steady(server: Server, sizes: Sizes, kernels: list[str], rate: float, count: int) -> Round:
+def steady(server: Host, sizes: Sizes, kernels: list[str], rate: float, count: int) -> Round:
     """`count` messages from each kernel at `rate` per second, one loop for all websockets."""
     clients = [KernelSocket(server.port, server.token, kernel) for kernel in kernels]
     try:
@@ -147,7 +189,7 @@ def steady_figures(
     return Round(figures | {"idle_cpu_ms_per_s": idle, "lost": 0}, total)
 
 
-def noclient(server: Server, sizes: Sizes) -> Round:
+def noclient(server: Host, sizes: Sizes) -> Round:
     """Flood with nobody looking: what the activity watcher alone costs."""
     kernel = server.start_kernel()
     wait_until_idle(server, kernel)
@@ -164,50 +206,55 @@ def noclient(server: Server, sizes: Sizes) -> Round:
     return Round(bill.per_message(order.count), order.count)
 
 
-def rtt(server: Server, sizes: Sizes) -> Round:
-    """Round trips of a ``kernel_info_request`` on an idle server, request to reply."""
+def trips(server: Host, sizes: Sizes, question: Question) -> Round:
+    """Round trips on an idle server, request to answer."""
     with connected(server, server.start_kernel()) as client:
         for _ in range(WARM_UP):
-            round_trip_ns(client)
+            round_trip_ns(client, question)
         with billed(server.pid) as bill:
-            samples = [round_trip_ns(client) for _ in range(sizes.rtt)]
+            samples = [round_trip_ns(client, question) for _ in range(sizes.rtt)]
     figures = stats.latencies(samples) | bill.per_message(sizes.rtt)
-    return Round(figures, sizes.rtt, [round(ns / 1e6, 4) for ns in samples])
+    return Round(figures, sizes.rtt, in_ms(samples))
 
 
-def round_trip_ns(client: KernelSocket) -> int:
-    """One round trip; the next may start only when the idle status is here too."""
-    asked = time.monotonic_ns()
-    msg_id = client.send("kernel_info_request", {})
-    client.wait_for(EXTRA_MESSAGES, QUIET_S)
-    messages = [decode_v1(client.payload(index)) for index in range(client.count)]
-    replies = [i for i, each in enumerate(messages) if each.channel == "shell"]
-    if len(replies) != 1 or any(each.parent_id != msg_id for each in messages):
-        raise WrongAnswerError(f"a round trip brought {[each.parts[0] for each in messages]}")
-    answered = client.arrived_ns(replies[0])
-    client.clear()
-    return answered - asked
+def in_ms(samples_ns: list[int]) -> list[float]:
+    """Return samples as the result file has them."""
+    return [round(ns / 1e6, 4) for ns in samples_ns]
 
 
-def status(server: Server, sizes: Sizes) -> Round:
-    """``GET /api/status`` while one kernel floods: how long the others wait."""
-    order = Order(count=sizes.status_flood)
+def trips_in_flood(server: Host, sizes: Sizes, question: Question) -> Round:
+    """Round trips to a kernel that has nothing else to do, while another one floods."""
+    with connected(server, server.start_kernel()) as other:
+        return in_flood(server, sizes, TripProbe(other, question))
+
+
+def status(server: Host, sizes: Sizes) -> Round:
+    """``GET /api/status`` while a kernel floods: whether others still get their turn."""
+    probe = StatusProbe(server.port, server.token)
+    try:
+        return in_flood(server, sizes, probe)
+    finally:
+        probe.close()
+
+
+def in_flood(server: Host, sizes: Sizes, probe: TripProbe | StatusProbe) -> Round:
+    """Ask while a flood lasts. The flood has a rate, so that it lasts as long for everybody."""
+    order = Order(count=sizes.background, rate=BACKGROUND_RATE)
     with connected(server, server.start_kernel()) as client:
-        probe = StatusProbe(server.port, server.token)
         msg_id = order_flood(client, order)
         client.wait_for(EXTRA_MESSAGES, QUIET_S)  # the flood is under way
-        answers = probe_until(client, probe, order.count, sizes.status_samples)
-        probe.close()
-        received = collect(client, msg_id, order.emit, order.count)
-        check_prefix(received)
+        answers = probe_until(client, probe, order.count, sizes.samples)
+        receive_flood(client, order.count)
+        check_complete(collect(client, msg_id, order.emit, order.count))
     if not answers:
-        msg = "the flood was over before one status request was answered"
+        msg = "the flood was over before anything was answered"
         raise WrongAnswerError(msg)
-    figures = stats.latencies(answers)
-    return Round(figures, len(answers), [round(ns / 1e6, 4) for ns in answers])
+    return Round(stats.latencies(answers), len(answers), in_ms(answers))
 
 
-def probe_until(client: KernelSocket, probe: StatusProbe, count: int, samples: int) -> list[int]:
+def probe_until(
+    client: KernelSocket, probe: TripProbe | StatusProbe, count: int, samples: int
+) -> list[int]:
     """Ask while the flood lasts; an answer counts only if more of the flood came after it."""
     answers_during = 0
 
@@ -223,29 +270,68 @@ def probe_until(client: KernelSocket, probe: StatusProbe, count: int, samples: i
     return probe.latencies_ns[:answers_during]
 
 
-def buffer(server: Server, sizes: Sizes) -> Round:
+def notebook(server: Host, sizes: Sizes) -> Round:
+    """Cells of a notebook, one after the other: request to idle, with outputs of every kind."""
+    order = Order(emit="notebook", count=len(TRACE))
+    samples = []
+    with connected(server, server.start_kernel()) as client, billed(server.pid) as bill:
+        for _ in range(sizes.cells):
+            asked = time.monotonic_ns()
+            msg_id = order_flood(client, order)
+            receive_flood(client, order.count)
+            received = collect(client, msg_id, order.emit, order.count)
+            check_complete(received)
+            samples.append(client.arrived_ns(received.states[-1][0]) - asked)
+            client.clear()
+    cpu = bill.per_message(sizes.cells * (order.count + EXTRA_MESSAGES))
+    return Round(stats.latencies(samples) | cpu, sizes.cells, in_ms(samples))
+
+
+def buffer(server: Host, sizes: Sizes) -> Round:
     """One message with one large binary buffer: copies show as memory and as time."""
-    order = Order(emit="comm_msg", count=1, buffer=sizes.buffer)
+    return large(server, Order(emit="comm_msg", count=1, buffer=sizes.buffer))
+
+
+def buffers(server: Host, sizes: Sizes) -> Round:
+    """Messages with a buffer of 1 MB each, as fast as they go."""
+    return large(server, Order(emit="comm_msg", count=sizes.buffers, buffer=1_000_000))
+
+
+def large(server: Host, order: Order) -> Round:
+    """Bytes per second, and how much memory they take on their way."""
+    size = order.count * order.buffer
     with connected(server, server.start_kernel()) as client:
-        client.reserve(sizes.buffer)
+        client.reserve(size + order.count * 1000)
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)
             receive_flood(client, order.count)
         received = collect(client, msg_id, order.emit, order.count)
         figures = throughput(client, received, check_complete(received))
     del figures["msgs_per_s"]
-    over_idle = bill.peak_rss_mb - bill.rss_before_mb
-    memory = {"peak_rss_mb": bill.peak_rss_mb, "peak_over_idle": over_idle / (sizes.buffer / 1e6)}
-    cpu = bill.per_message(1)
-    return Round(figures | cpu | memory, 1)
+    figures |= bill.per_message(order.count)
+    if "peak_rss_mb" in figures:
+        over_idle = bill.peak_rss_mb - bill.rss_before_mb
+        figures["peak_over_idle"] = over_idle / (order.buffer / 1e6)
+    return Round(figures, order.count)
 
 
-CASES: dict[str, Callable[[Server, Sizes], Round]] = {
+CASES: dict[str, Callable[[Host, Sizes], Round]] = {
     "flood": flood,
+    "display": display,
+    "comm": comm,
+    "notebook": notebook,
     "trickle": trickle,
     "trickle50": trickle50,
+    "legacy": legacy,
     "noclient": noclient,
-    "rtt": rtt,
+    "rtt": partial(trips, question=KERNEL_INFO),
+    "rtt_comm": partial(trips, question=COMM),
+    "rtt_key": partial(trips, question=KEY),
+    "rtt_flood": partial(trips_in_flood, question=KERNEL_INFO),
+    "rtt_comm_flood": partial(trips_in_flood, question=COMM),
+    "rtt_key_flood": partial(trips_in_flood, question=KEY),
     "status": status,
+    "buffers": buffers,
     "buffer": buffer,
 }
+"""What is measured, by name; benches/README.md says what each shows."""
