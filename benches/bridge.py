@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING
 from benches import contenders, rivals
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Sizes
+from kernelwire.bench.host import end_on_signals
 from kernelwire.bench.progress import tracked
-from kernelwire.bench.run import SERVER_CPU, Options, problems, run
+from kernelwire.bench.run import Options, problems, run
 from kernelwire.bench.table import listing
 
 if TYPE_CHECKING:
@@ -38,8 +38,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Options, ar
     parser.add_argument(
         "--pin",
         action=argparse.BooleanOptionalAction,
-        default=len(os.sched_getaffinity(0)) > 1,
-        help="server alone on core 0, kernels and client on the others (default, if there are any)",
+        default=procstat.can_pin(),
+        help="server alone on a core, kernels and client on the others (default, if there are any)",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     given = parser.parse_args(arguments)
@@ -68,9 +68,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Options, ar
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if any answer was wrong."""
     options, given = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the servers then, too
+    end_on_signals()
     if options.pin:
-        os.sched_setaffinity(0, procstat.other_cpus(SERVER_CPU))
+        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
     try:
         result = run(options, partial(tracked, quiet=given.quiet))
     except KeyboardInterrupt:

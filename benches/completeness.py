@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import socket
 import sys
 from contextlib import suppress
@@ -20,7 +19,7 @@ from benches import contenders
 from kernelwire.bench import environment
 from kernelwire.bench.asking import connected
 from kernelwire.bench.client import KernelSocket, SilenceError, pump
-from kernelwire.bench.host import running
+from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.progress import tracked
 from kernelwire.bench.run import FAILURES
 from kernelwire.bench.server import Server, Settings
@@ -275,7 +274,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; 1 if an observation failed or kernelwire lost something with the limits lifted."""
     options = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the servers then, too
+    end_on_signals()
     try:
         result = run(options)
     except KeyboardInterrupt:

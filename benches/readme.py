@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches.report import conditions, number, render
+from benches.report import render
+from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

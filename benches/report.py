@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.stats import FIGURES
+from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,17 +22,6 @@ if TYPE_CHECKING:
     from kernelwire.bench.stats import Figure
 
 SINGLE_ROUND_NOTE = "One round only: no spread, do not quote."
-
-
-def conditions(result: dict[str, Any]) -> str:
-    """Write the line without which no number may be quoted."""
-    where = result["environment"]
-    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
-    settings = {k: v for k, v in result["settings"].items() if not isinstance(v, dict)}
-    how = ", ".join(f"{k} {v}" for k, v in settings.items())
-    commit = f", commit {where['commit']}" if where["commit"] else ""
-    machine = f"{where['cpu']}, {where['cores']} cores, {where['os']}"
-    return f"Measured {where['date']} on {machine}{commit}; {versions}; {how}."
 
 
 def line_up(result: dict[str, Any]) -> Iterator[str]:
@@ -44,15 +34,6 @@ def classes(contender: dict[str, Any]) -> str:
     """Name the classes, and what was set for them."""
     extra = "".join(f", {key}={value}" for key, value in contender["environment"].items())
     return f"`{contender['connection']}`, `{contender['manager']}`{extra}"
-
-
-def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
 
 
 def cell(summary: dict[str, float] | None, gain: dict[str, float] | None) -> str:

@@ -6,12 +6,13 @@ import json
 import os
 import socket
 import subprocess
+import threading
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import zmq
-from jupyter_client.connect import write_connection_file
+from jupyter_client.connect import LocalPortCache, port_names, write_connection_file
 
 from kernelwire.bench.host import STOP_TIMEOUT_S, Host, ServerError
 from kernelwire.bench.server import kernel_command, write_kernelspec
@@ -48,7 +49,8 @@ class RelayServer(Host):
         super().__init__()
         self.settings = settings
         self.cpu = settings.server_cpu
-        self._kernels: list[subprocess.Popen[bytes]] = []
+        self._choosing = threading.Lock()
+        self._kernels: dict[str, subprocess.Popen[bytes]] = {}
 
     def prepare(self) -> None:
         """Nothing but a directory for connection files."""
@@ -77,11 +79,21 @@ class RelayServer(Host):
             raise ServerError(f"the relay has no kernel {name!r}")
         kernel_id = str(uuid.uuid4())
         path = self._connection_path(kernel_id)
-        write_connection_file(str(path), key=uuid.uuid4().hex.encode(), transport="tcp")
+        with self._choosing:
+            # Jupyter's own cache: kernels started at the same time must not get the same ports.
+            found = LocalPortCache.instance().find_available_port
+            ports: Any = {name: found("127.0.0.1") for name in port_names}
+        write_connection_file(str(path), key=uuid.uuid4().hex.encode(), **ports)
         command = kernel_command(self.settings.flooder, self.cpu)
         arguments = [part.format(connection_file=path) for part in command]
-        self._kernels.append(subprocess.Popen(arguments, stdin=subprocess.DEVNULL))
+        self._kernels[kernel_id] = subprocess.Popen(arguments, stdin=subprocess.DEVNULL)
         return kernel_id
+
+    def end_kernel(self, kernel_id: str) -> None:
+        """End it the hard way: it has nothing to save."""
+        kernel = self._kernels.pop(kernel_id)
+        kernel.terminate()
+        kernel.wait(STOP_TIMEOUT_S)
 
     def _connection_path(self, kernel_id: str) -> Path:
         return self.root / "runtime" / f"kernel-{kernel_id}.json"
@@ -92,10 +104,8 @@ class RelayServer(Host):
 
     def stop(self) -> None:
         """End the kernels, too."""
-        for kernel in self._kernels:
-            kernel.terminate()
-        for kernel in self._kernels:
-            kernel.wait(STOP_TIMEOUT_S)
+        for kernel_id in list(self._kernels):
+            self.end_kernel(kernel_id)
         super().stop()
 
 

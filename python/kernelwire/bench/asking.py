@@ -43,6 +43,13 @@ def connected(server: Host, kernel_id: str, *, legacy: bool = False) -> Iterator
         client.close()
 
 
+@contextmanager
+def listening(server: Host) -> Iterator[KernelSocket]:
+    """Start a kernel and open a websocket to it; both end with the block."""
+    with server.kernel() as kernel, connected(server, kernel) as client:
+        yield client
+
+
 def make_ready(client: KernelSocket) -> None:
     """Ask until busy, reply and idle of one request all arrive, then wait for silence.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -15,6 +16,7 @@ from kernelwire.bench.asking import (
     QUIET_S,
     connected,
     execute_directly,
+    listening,
     make_ready,
     order_flood,
     receive_all,
@@ -127,7 +129,7 @@ def legacy(server: Host, sizes: Sizes) -> Round:
 
 def full_speed(server: Host, order: Order, *, legacy: bool = False) -> Round:
     """Flood as fast as kernel, server and client can."""
-    with connected(server, server.start_kernel(), legacy=legacy) as client:
+    with server.kernel() as kernel, connected(server, kernel, legacy=legacy) as client:
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)
             receive_flood(client, order.count)
@@ -145,14 +147,16 @@ def delays_ns(client: KernelSocket, flood: Flood, account: dict[str, Any]) -> li
 
 def trickle(server: Host, sizes: Sizes) -> Round:
     """One kernel at a steady 800 messages a second: one message per wake-up."""
-    return steady(server, sizes, [server.start_kernel()], 800, sizes.trickle)
+    with server.kernel() as kernel:
+        return steady(server, sizes, [kernel], 800, sizes.trickle)
 
 
 def trickle50(server: Host, sizes: Sizes) -> Round:
     """Fifty kernels at a steady 100 messages a second each, evenly spread in time."""
-    with ThreadPoolExecutor(4) as pool:
-        kernels = list(pool.map(lambda _: server.start_kernel(), range(sizes.kernels)))
-    return steady(server, sizes, kernels, 100, sizes.trickle50)
+    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
+        lent = [server.kernel() for _ in range(sizes.kernels)]
+        kernels = list(pool.map(stack.enter_context, lent))
+        return steady(server, sizes, kernels, 100, sizes.trickle50)
 
 
 def steady(server: Host, sizes: Sizes, kernels: list[str], rate: float, count: int) -> Round:
@@ -191,7 +195,12 @@ def steady_figures(
 
 def noclient(server: Host, sizes: Sizes) -> Round:
     """Flood with nobody looking: what the activity watcher alone costs."""
-    kernel = server.start_kernel()
+    with server.kernel() as kernel:
+        return watched(server, sizes, kernel)
+
+
+def watched(server: Host, sizes: Sizes, kernel: str) -> Round:
+    """Flood, and see that the watcher has seen it."""
     wait_until_idle(server, kernel)
     order = Order(count=sizes.flood)
     with billed(server.pid) as bill:
@@ -208,7 +217,7 @@ def noclient(server: Host, sizes: Sizes) -> Round:
 
 def trips(server: Host, sizes: Sizes, question: Question) -> Round:
     """Round trips on an idle server, request to answer."""
-    with connected(server, server.start_kernel()) as client:
+    with listening(server) as client:
         for _ in range(WARM_UP):
             round_trip_ns(client, question)
         with billed(server.pid) as bill:
@@ -224,7 +233,7 @@ def in_ms(samples_ns: list[int]) -> list[float]:
 
 def trips_in_flood(server: Host, sizes: Sizes, question: Question) -> Round:
     """Round trips to a kernel that has nothing else to do, while another one floods."""
-    with connected(server, server.start_kernel()) as other:
+    with listening(server) as other:
         return in_flood(server, sizes, TripProbe(other, question))
 
 
@@ -240,7 +249,7 @@ def status(server: Host, sizes: Sizes) -> Round:
 def in_flood(server: Host, sizes: Sizes, probe: TripProbe | StatusProbe) -> Round:
     """Ask while a flood lasts. The flood has a rate, so that it lasts as long for everybody."""
     order = Order(count=sizes.background, rate=BACKGROUND_RATE)
-    with connected(server, server.start_kernel()) as client:
+    with listening(server) as client:
         msg_id = order_flood(client, order)
         client.wait_for(EXTRA_MESSAGES, QUIET_S)  # the flood is under way
         answers = probe_until(client, probe, order.count, sizes.samples)
@@ -274,7 +283,7 @@ def notebook(server: Host, sizes: Sizes) -> Round:
     """Cells of a notebook, one after the other: request to idle, with outputs of every kind."""
     order = Order(emit="notebook", count=len(TRACE))
     samples = []
-    with connected(server, server.start_kernel()) as client, billed(server.pid) as bill:
+    with listening(server) as client, billed(server.pid) as bill:
         for _ in range(sizes.cells):
             asked = time.monotonic_ns()
             msg_id = order_flood(client, order)
@@ -300,7 +309,7 @@ def buffers(server: Host, sizes: Sizes) -> Round:
 def large(server: Host, order: Order) -> Round:
     """Bytes per second, and how much memory they take on their way."""
     size = order.count * order.buffer
-    with connected(server, server.start_kernel()) as client:
+    with listening(server) as client:
         client.reserve(size + order.count * 1000)
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)

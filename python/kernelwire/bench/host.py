@@ -19,10 +19,14 @@ from kernelwire.bench import procstat
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
+    from types import FrameType, TracebackType
 
     from typing_extensions import Self
 
+ENDING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""Signals that ask a program to end, as far as the system has them."""
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 15.0
 
@@ -62,6 +66,19 @@ class Host(ABC):
     @abstractmethod
     def start_kernel(self, name: str = "flood") -> str:
         """Start a kernel; returns its id."""
+
+    def end_kernel(self, kernel_id: str) -> None:
+        """End a kernel that `start_kernel` has started."""
+        self.request("DELETE", f"/api/kernels/{kernel_id}")
+
+    @contextmanager
+    def kernel(self) -> Iterator[str]:
+        """Lend a flooding kernel; on a server that is kept for other cases it must not stay."""
+        kernel_id = self.start_kernel()
+        try:
+            yield kernel_id
+        finally:
+            self.end_kernel(kernel_id)
 
     @abstractmethod
     def connection_file(self, kernel_id: str) -> dict[str, Any]:
@@ -155,6 +172,10 @@ class Host(ABC):
 
     def stop(self) -> None:
         """End the server and its kernels and remove every file it wrote."""
+        with uninterrupted():
+            self._stop()
+
+    def _stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             try:
@@ -163,6 +184,34 @@ class Host(ABC):
                 self._process.kill()  # the kernels notice that their parent is gone
                 self._process.wait()
         shutil.rmtree(self.root, ignore_errors=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Have signals that would end the program wait until servers are ended."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def end_on_signals() -> None:
+    """Raise `KeyboardInterrupt` on the first signal that asks for an end, and ignore the others.
+
+    A closed terminal and a ``kill`` must end the servers as Ctrl-C does, and a second Ctrl-C must
+    not interrupt what the first one has begun.
+    """
+    for number in ENDING:
+        signal.signal(number, end_once)
+
+
+def end_once(number: int, frame: FrameType | None) -> None:
+    """Handle the first signal."""
+    for each in ENDING:
+        signal.signal(each, signal.SIG_IGN)
+    signal.default_int_handler(number, frame)
 
 
 AnyHost = TypeVar("AnyHost", bound=Host)

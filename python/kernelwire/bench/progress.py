@@ -1,11 +1,10 @@
-"""A progress bar that costs nothing between two steps."""
+"""Progress that costs nothing between two steps."""
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import TYPE_CHECKING, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -13,8 +12,33 @@ if TYPE_CHECKING:
 Step = TypeVar("Step")
 
 
-def tracked(steps: Sequence[Step], label: Callable[[Step], str], *, quiet: bool) -> Iterator[Step]:
-    """Yield `steps`, showing on standard error which one is under way."""
+def tracked(
+    steps: Sequence[Step], label: Callable[[Step], str], *, quiet: bool = False
+) -> Iterator[Step]:
+    """Yield `steps`, showing on standard error which one is under way.
+
+    A bar where rich is installed, else a line per step.
+    """
+    if quiet:
+        return iter(steps)
+    try:
+        import rich.progress  # noqa: F401, PLC0415
+    except ImportError:
+        return listed(steps, label)
+    return barred(steps, label)
+
+
+def barred(steps: Sequence[Step], label: Callable[[Step], str]) -> Iterator[Step]:
+    """Show a bar."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -22,10 +46,19 @@ def tracked(steps: Sequence[Step], label: Callable[[Step], str], *, quiet: bool)
         TimeElapsedColumn(),
     )
     # Without automatic refresh there is no thread that wakes up in the middle of a measurement.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False, disable=quiet) as bar:
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task = bar.add_task("", total=len(steps))
         for step in steps:
             bar.update(task, description=label(step), refresh=True)
             yield step
             bar.advance(task)
         bar.update(task, description="done", refresh=True)
+
+
+def listed(steps: Sequence[Step], label: Callable[[Step], str]) -> Iterator[Step]:
+    """Write a line per step."""
+    started = time.monotonic()
+    for number, step in enumerate(steps, 1):
+        seconds = time.monotonic() - started
+        print(f"{number}/{len(steps)} {label(step)} ({seconds:.0f} s)", file=sys.stderr)
+        yield step

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kernelwire.bench import environment, stats
+from kernelwire.bench import environment, procstat, stats
 from kernelwire.bench.cases import CASES, Sizes
 from kernelwire.bench.client import ClientError, SilenceError
 from kernelwire.bench.contenders import BASELINE
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 FAILURES = (WrongAnswerError, ClientError, SilenceError, ServerError, OSError, ValueError)
 """What makes a round wrong; ValueError is what decoding garbage raises. The rest is our own bug."""
-SERVER_CPU = 0
 
 
 @dataclass
@@ -47,7 +46,7 @@ class Options:
             manager=contender.manager,
             watcher=self.watcher,
             environment=contender.environment,
-            server_cpu=SERVER_CPU if self.pin else None,
+            server_cpu=procstat.SERVER_CPU if self.pin else None,
             flooder=self.flooder,
         )
 
