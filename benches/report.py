@@ -1,7 +1,7 @@
 """Result files to Markdown: one table per case, under the conditions it was measured in.
 
 Usage: ``python -m benches.report benches/results/bridge.json``. A case whose answer was wrong gets
-its reason instead of numbers, and the program ends with 1.
+its reason instead of numbers, and the program ends with 1. ``--svg chart.svg`` draws the first file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kernelwire.bench.environment import SCHEMA
+from kernelwire.bench.plot import draw
 from kernelwire.bench.stats import FIGURES
 from kernelwire.bench.table import conditions, number
 
@@ -140,8 +141,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report of each file; 1 if a case had to be refused."""
     parser = argparse.ArgumentParser(prog="python -m benches.report", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--svg", type=Path, help="draw the first result into this file")
     options = parser.parse_args(arguments)
-    reports = [render(json.loads(path.read_text())) for path in options.results]
+    results = [json.loads(path.read_text()) for path in options.results]
+    reports = [render(result) for result in results]
+    if options.svg:
+        draw(results[0], options.svg)
     print("\n".join(text for text, _ in reports))
     return 0 if all(sound for _, sound in reports) else 1
 
