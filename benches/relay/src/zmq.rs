@@ -66,7 +66,6 @@ pub const RCVHWM: c_int = 24;
 /// `ZMQ_ROUTER_HANDOVER`: a new peer takes over the identity of an old one.
 pub const ROUTER_HANDOVER: c_int = 56;
 const FD: c_int = 14;
-const EVENTS: c_int = 15;
 
 /// What a socket is for, by `zmq.h`'s numbers.
 #[derive(Clone, Copy, Debug)]
@@ -182,20 +181,11 @@ impl Socket {
 
     /// The file descriptor that becomes readable, edge-triggered, when there may be something.
     pub fn fd(&self) -> Result<c_int> {
-        self.get(FD)
-    }
-
-    /// Whether a message can be received now. Asking also takes note of what has arrived.
-    pub fn is_readable(&self) -> Result<bool> {
-        Ok(self.get(EVENTS)? & c_int::from(POLLIN) != 0)
-    }
-
-    fn get(&self, option: c_int) -> Result<c_int> {
         let mut value: c_int = 0;
         let mut length = size_of::<c_int>();
         let get = self.symbols.getsockopt;
-        // SAFETY: the socket is valid; both options that are asked for are one int.
-        let status = unsafe { get(self.raw, option, (&raw mut value).cast(), &raw mut length) };
+        // SAFETY: the socket is valid; `ZMQ_FD` is one int on Unix.
+        let status = unsafe { get(self.raw, FD, (&raw mut value).cast(), &raw mut length) };
         self.check(status, "zmq_getsockopt")?;
         Ok(value)
     }
@@ -245,7 +235,8 @@ impl Socket {
         }
     }
 
-    /// Receives one whole message into `frames` if there is one.
+    /// Receives one whole message into `frames` if there is one. Where there is none, everything
+    /// that the descriptor has told of is taken note of.
     pub fn receive(&self, frames: &mut Vec<Frame>) -> Result<bool> {
         frames.clear();
         loop {

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::io::{ErrorKind, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,8 @@ use tungstenite::{Error, Message, WebSocket};
 
 const PROTOCOL: &str = "v1.kernel.websocket.jupyter.org";
 const LISTENER: Token = Token(0);
+/// Of one bridge, and so the distance between the tokens of two.
+const DESCRIPTORS: usize = 5;
 
 /// One websocket and the sockets of its kernel.
 struct Bridge {
@@ -70,7 +73,8 @@ impl Bridge {
         Ok(Self { client, channels, signer, outgoing: Outgoing::default(), frames: Vec::new() })
     }
 
-    /// The descriptors that tell of work. All are edge-triggered: each call does all there is.
+    /// The descriptors that tell of work: the client's, then those of the channels. All are
+    /// edge-triggered: whoever is called does all there is.
     fn descriptors(&self) -> Result<Vec<RawFd>> {
         let mut all = vec![self.client.get_ref().as_raw_fd()];
         for (_, socket) in &self.channels {
@@ -79,20 +83,30 @@ impl Bridge {
         Ok(all)
     }
 
-    /// Does all there is to do, both ways; `false` when the client is gone.
-    fn work(&mut self) -> Result<bool> {
+    /// Does what descriptor `index` has told of; `false` when the client is gone.
+    fn work(&mut self, index: usize) -> Result<bool> {
+        if let Some(channel) = index.checked_sub(1) {
+            self.forward_messages(channel..channel + 1)?;
+            return Ok(true);
+        }
         let open = self.forward_requests()?;
-        self.forward_messages()?;
+        // All of them: sending may have used up the signal that something has arrived, and what a
+        // slow client did not take is still where it was.
+        self.forward_messages(0..self.channels.len())?;
         Ok(open)
     }
 
-    fn forward_messages(&mut self) -> Result<()> {
+    fn forward_messages(&mut self, channels: Range<usize>) -> Result<()> {
         self.outgoing.flush(self.client.get_mut())?;
-        for (name, socket) in &self.channels {
-            // What the client does not take stays in libzmq; it being writable again calls anew.
-            while self.outgoing.is_empty() && socket.is_readable()? {
-                while !self.outgoing.is_batch() && socket.receive(&mut self.frames)? {
-                    self.outgoing.push(name, &mut self.frames)?;
+        for (name, socket) in self.channels.get(channels).unwrap_or_default() {
+            let mut more = true;
+            // What the client does not take stays in libzmq; its being writable again calls anew.
+            while more && self.outgoing.is_empty() {
+                while more && !self.outgoing.is_batch() {
+                    more = socket.receive(&mut self.frames)?;
+                    if more {
+                        self.outgoing.push(name, &mut self.frames)?;
+                    }
                 }
                 self.outgoing.flush(self.client.get_mut())?;
             }
@@ -160,21 +174,27 @@ impl Relay {
             stream.set_nonblocking(false)?;
             let bridge = Bridge::open(self.context, stream, &self.directory)?;
             self.opened += 1;
-            let token = Token(self.opened);
-            for descriptor in bridge.descriptors()? {
-                let interest = Interest::READABLE | Interest::WRITABLE;
-                registry.register(&mut SourceFd(&descriptor), token, interest)?;
+            let first = self.opened * DESCRIPTORS;
+            for (index, descriptor) in bridge.descriptors()?.into_iter().enumerate() {
+                // libzmq's descriptors are always writable: to ask would be to be told at once.
+                let interest = if index == 0 {
+                    Interest::READABLE | Interest::WRITABLE
+                } else {
+                    Interest::READABLE
+                };
+                registry.register(&mut SourceFd(&descriptor), Token(first + index), interest)?;
             }
             self.bridges.insert(self.opened, bridge);
-            self.work(registry, self.opened)?;
+            self.work(registry, first)?;
         }
     }
 
-    fn work(&mut self, registry: &Registry, number: usize) -> Result<()> {
+    fn work(&mut self, registry: &Registry, token: usize) -> Result<()> {
+        let (number, index) = (token / DESCRIPTORS, token % DESCRIPTORS);
         let Some(bridge) = self.bridges.get_mut(&number) else {
             return Ok(()); // an event from before it was closed
         };
-        if bridge.work().unwrap_or_else(report) {
+        if bridge.work(index).unwrap_or_else(report) {
             return Ok(());
         }
         for descriptor in bridge.descriptors()? {
@@ -214,7 +234,7 @@ fn main() -> Result<()> {
         for event in &events {
             match event.token() {
                 LISTENER => relay.accept(poll.registry(), &listener)?,
-                Token(number) => relay.work(poll.registry(), number)?,
+                Token(token) => relay.work(poll.registry(), token)?,
             }
         }
     }
