@@ -14,7 +14,7 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast bench-check jupyverse wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast bench-check figures jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -80,6 +80,10 @@ bench-fast: $(VENV)/.installed $(RELAY) ## See that the benchmarks work, in a mi
 
 bench-check: $(VENV)/.installed $(RELAY) ## See that the benchmarks work and that no optimisation is lost
 	$(BIN)/python -m benches.check $(ARGS)
+
+figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
+	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge-websocket-path.json completeness.json completeness-default-limits.json)
+	$(BIN)/python -m benches.pages
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist

@@ -150,7 +150,10 @@ def report(result: dict[str, Any]) -> Iterator[str]:
     yield from comparison(result, (STOCK.name, KERNELWIRE.name))
     rounds = result["settings"]["rounds"]
     yield ""
-    yield f"Medians of {rounds} rounds (their whole range); times better: median of the rounds."
+    if rounds > 1:
+        yield f"Medians of {rounds} rounds (their whole range); comparison: median of the rounds."
+    else:
+        yield "One round only: no spread, do not quote."
     if not procstat.is_available():
         yield "CPU time and memory are measured on Linux only."
     found = drain()

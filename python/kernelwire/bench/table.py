@@ -80,8 +80,13 @@ def comparison(result: dict[str, Any], names: tuple[str, str]) -> Iterator[str]:
             continue
         cells = [f"{spread(summaries[name], row.unit):>{CELL_WIDTH}}" for name in names]
         gain = result["cases"][row.case]["gains"][names[1]].get(row.figure)
-        times = f"   {number(gain['median'])} times better" if gain else ""
+        times = f"   {compared(gain['median'])}" if gain else ""
         yield f"{row.what:{FIRST_WIDTH}}{''.join(cells)}{times}"
+
+
+def compared(gain: float) -> str:
+    """Say how a figure compares with stock's."""
+    return f"{number(gain)} times better" if gain >= 1 else f"{number(1 / gain)} times worse"
 
 
 def listing(result: dict[str, Any]) -> Iterator[str]:
