@@ -260,7 +260,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     names = options.contenders or [
-        name for name, each in contenders.all_contenders().items() if not each.only
+        name
+        for name, each in contenders.all_contenders().items()
+        if not each.only and not each.what
     ]
     try:
         options.contenders = [contenders.parse(name) for name in names]

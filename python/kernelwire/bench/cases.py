@@ -318,7 +318,7 @@ def large(server: Host, order: Order) -> Round:
         figures = throughput(client, received, check_complete(received))
     del figures["msgs_per_s"]
     figures |= bill.per_message(order.count)
-    if "peak_rss_mb" in figures:
+    if order.count == 1 and "peak_rss_mb" in figures:
         over_idle = bill.peak_rss_mb - bill.rss_before_mb
         figures["peak_over_idle"] = over_idle / (order.buffer / 1e6)
     return Round(figures, order.count)
