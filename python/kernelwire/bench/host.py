@@ -204,7 +204,9 @@ def end_on_signals() -> None:
     not interrupt what the first one has begun.
     """
     for number in ENDING:
-        signal.signal(number, end_once)
+        # Who called it with nohup wants it to outlive the terminal.
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end_once)
 
 
 def end_once(number: int, frame: FrameType | None) -> None:
