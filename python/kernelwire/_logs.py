@@ -5,13 +5,29 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 INTERVAL = 60.0
 """Seconds for which a subject that has been logged is only counted."""
+
+
+def shows_debug(log: Any) -> bool:
+    """Whether a debug record of ``log`` gets anywhere.
+
+    Jupyter's applications set the level on the handlers: their loggers let everything through, and
+    ``isEnabledFor`` is always true.
+    """
+    if not log.isEnabledFor(logging.DEBUG):
+        return False
+    logger = getattr(log, "logger", log)  # of an adapter
+    while logger is not None:
+        if any(handler.level <= logging.DEBUG for handler in logger.handlers):
+            return True
+        logger = logger.parent if logger.propagate else None
+    return False
 
 
 class Throttle:
@@ -24,7 +40,7 @@ class Throttle:
 
     def failure(self, subject: str, message: str, *args: object) -> None:
         """Log ``message % args`` and the exception being handled; its traceback only for DEBUG."""
-        traceback = self._log.isEnabledFor(logging.DEBUG)
+        traceback = shows_debug(self._log)
         error = sys.exc_info()[1]
         message += ": %s: %s"
         self.warning(subject, message, *args, type(error).__name__, error, exc_info=traceback)

@@ -117,6 +117,9 @@ class Pump:
         seconds. With ``coalesce``, output is merged before any of it is withheld.
         """
 
+    def splice(self, key: bytes) -> None:
+        """Speak the default protocol from now on; ``key`` is the kernel's, empty for none."""
+
     def drain(
         self,
         socket: zmq.Socket[Any],
@@ -125,15 +128,21 @@ class Pump:
         hide_tracebacks: bool,
         block: bool,
         congested: bool,
-    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
-        """Take what is ready on a pyzmq socket.
+        descriptor: int,
+        history: set[bytes] | None,
+    ) -> bool | tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None, int]:
+        """Take what is ready on a pyzmq socket, and send it to the socket ``descriptor``.
 
-        Returns how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is
-        left to the caller; 3: nothing more is ready, and output is held back to be merged), what
-        to write (websocket frames back to back where ``block``, else a list of messages), the
-        frames of the message that is left to the caller, and what is wrong with that message if it
-        is malformed. Where ``congested``, output is dropped but for what a client cannot do
-        without.
+        Returns ``False`` where nothing was ready and ``True`` where all that was has been sent.
+        Else how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is left
+        to the caller; 3: nothing more is ready, and output is held back to be merged), what to
+        write (websocket frames back to back where ``block``, else a list of messages), the frames
+        of the message that is left to the caller, what is wrong with that message if it is
+        malformed, and how many bytes of a block were sent, or, negative, the number of the error
+        that has kept it from being sent. Where ``congested``, output is dropped but for what a
+        client cannot do without. Nothing is sent where ``descriptor`` is -1. After ``splice`` with
+        a key, ``history`` has the signatures of the messages before, and gets those of the ones
+        taken.
 
         Raises ``OSError`` for what libzmq reports, ``PumpError`` for a bug.
         """
@@ -147,8 +156,9 @@ class Pump:
         block: bool,
         congested: bool,
         limited: bool,
-    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
-        """Do for one message that Python has received what ``drain`` does for a socket's.
+        history: set[bytes] | None,
+    ) -> tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None]:
+        """Do for one message that Python has received what ``drain`` does, without sending.
 
         Without ``limited``, no rate limit looks at it. An empty message only goes on with what a
         message that was left to the caller has kept waiting.
@@ -156,13 +166,13 @@ class Pump:
 
     def flush(
         self, channel: bytes, now: float, block: bool, congested: bool
-    ) -> tuple[int, bytes | list[bytes] | None, list[bytes] | None, str | None]:
-        """Let go what is held back; returns what ``drain`` does."""
+    ) -> tuple[int, bytes | list[str | bytes] | None, list[bytes] | None, str | None]:
+        """Let go what is held back; returns what ``feed`` does."""
 
-    def take_held(self) -> list[list[bytes]]:
+    def take_held(self) -> tuple[list[list[bytes]], list[list[bytes]]]:
         """Take out what has been received and not yet decided on.
 
-        Output that was held back has an empty signature.
+        First what was held to be merged, with an empty signature; then the messages that have come.
         """
 
     def congested_parent(self) -> bytes:

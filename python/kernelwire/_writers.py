@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from asyncio import isfuture
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -79,11 +81,19 @@ class MessageWriter:
         """Whether messages can be written."""
         return is_open(self._handler)
 
-    def __call__(self, messages: list[bytes]) -> list[bytes]:
+    def descriptor(self) -> int | None:
+        """Return ``None`` where nothing can be written, else -1: there is no direct way."""
+        return -1 if is_open(self._handler) else None
+
+    def send(self, _messages: list[str | bytes], _descriptor: int) -> int:
+        """Send nothing: there is no direct way."""
+        return 0
+
+    def __call__(self, messages: list[str | bytes], _sent: int = 0) -> list[str | bytes]:
         """Write ``messages``; returns those for which the websocket was closed."""
         for index, message in enumerate(messages):
             try:
-                written = self._handler.write_message(message, binary=True)
+                written = self._handler.write_message(message, isinstance(message, bytes))
             except WebSocketClosedError:
                 return messages[index:]
             self.in_flight.add([message])
@@ -103,40 +113,60 @@ class BlockWriter:
         self._stream = websocket.stream
         self.in_flight = InFlight(websocket)
         # Under TLS the socket must be written by the stream, which knows the engine's state.
-        self._direct = type(self._stream) is IOStream
-        self.behind = not self._direct
+        direct = type(self._stream) is IOStream and self._stream.socket is not None
+        self._descriptor = self._stream.socket.fileno() if direct else -1
+        self.behind = not direct
         """Whether something may wait for the client."""
 
     def is_open(self) -> bool:
-        """Whether frames can be written; ``is_closing`` of tornado without its calls."""
-        websocket = self._websocket
-        return not (
+        """Whether frames can be written."""
+        return self.descriptor() is not None
+
+    def descriptor(self) -> int | None:
+        """Return the socket to which a block may be sent at once.
+
+        -1 where something waits to be written before it, or where only the stream can write;
+        ``None`` where nothing can be written any more. Where nothing waits, the stream's buffer
+        would copy the block, and add a future, for what in all likelihood the socket takes whole.
+        """
+        websocket, stream = self._websocket, self._stream
+        if (
             self._handler.ws_connection is None
+            # ``is_closing`` of tornado, without its calls.
             or websocket.client_terminated
             or websocket.server_terminated
-            or self._stream._closed
-        )
+            or stream._closed
+        ):
+            return None
+        if stream._total_write_index == stream._total_write_done_index:
+            return self._descriptor
+        return -1
 
-    def __call__(self, block: bytes) -> list[bytes]:
-        """Write ``block``; returns its messages where nothing of it was taken: the client is gone.
+    def send(self, block: bytes, descriptor: int) -> int:
+        """Send as ``Pump.drain`` does: returns how many bytes, or an error's number, negative."""
+        if descriptor < 0:
+            return 0
+        try:
+            return int(self._stream.socket.send(block))
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            return -(error.errno or errno.EIO)
 
-        Where nothing waits to be written, the block goes to the socket at once: tornado's buffer
-        would copy it, and add a future, for what in all likelihood the socket takes whole.
+    def __call__(self, block: bytes, sent: int = 0) -> list[bytes]:
+        """Write what is left of ``block``, of which ``sent`` bytes were sent to the descriptor.
+
+        Where that failed, ``sent`` is the error's number, negative. Returns the messages that
+        were not taken because the client is gone.
         """
         stream = self._stream
-        sent = 0
-        if self._direct and stream._total_write_index == stream._total_write_done_index:
-            try:
-                sent = stream.socket.send(block)
-            except BlockingIOError:
-                sent = 0
-            except (OSError, AttributeError) as error:  # the latter: closed, without a socket
-                stream.close(exc_info=error)  # what tornado does when a write fails
-                return payloads(block)
-            if sent == len(block):
-                self.behind = False
-                return []
-        self.behind = True
+        if sent < 0:
+            # What tornado does when a write fails.
+            stream.close(exc_info=OSError(-sent, os.strerror(-sent)))
+            return payloads(block)
+        self.behind = sent < len(block)
+        if not self.behind:
+            return []
         try:
             written = stream.write(memoryview(block)[sent:])
         except StreamClosedError:

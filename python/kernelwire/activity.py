@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -10,6 +9,7 @@ from jupyter_server._tz import utcnow
 
 from kernelwire import _native
 from kernelwire._drain import drain
+from kernelwire._logs import shows_debug
 
 if TYPE_CHECKING:
     from jupyter_client.session import Session
@@ -116,7 +116,7 @@ class ActivityReader:
                 # Upstream: "We always normalize post-starting execution state to 'idle' unless we
                 # know that the status is in response to one of our tracked message types."
                 kernel.execution_state = "idle"
-        if manager.log.isEnabledFor(logging.DEBUG):
+        if shows_debug(manager.log):
             shown = f" ({kernel.execution_state})" if msg_type == "status" else ""
             manager.log.debug("activity on %s: %s%s", self._kernel_id, msg_type, shown)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 from weakref import finalize, ref
 
-from jupyter_client.session import json_unpacker, orjson_unpacker
+from jupyter_client.session import Session, json_unpacker, orjson_unpacker
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, validate
 
@@ -18,9 +19,12 @@ from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, pump_attribute
 from kernelwire.pacing import IOPUB
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
+from kernelwire.signatures import Signatures
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from kernelwire.offline import Dropped
 
 __all__ = ["KernelwireWebsocketConnection"]
@@ -161,16 +165,27 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
 
     # -- what cannot be sent ---------------------------------------------------------------------
 
-    def _keep_unsent(self, messages: list[bytes]) -> None:
-        """Keep v1 messages that the websocket was too closed to take."""
+    def _keep_unsent(self, messages: Sequence[str | bytes]) -> None:
+        """Keep messages to the client that the websocket was too closed to take."""
         for message in messages:
-            channel, parts = _native.decode_v1(message)
+            channel, parts = self._taken_apart(message)
             self._unsent.append((channel, self._signed([DELIMITER, b"", *parts])))
 
+    def _taken_apart(self, message: str | bytes) -> tuple[str, list[bytes]]:
+        """Return the channel and the parts of a message to the client."""
+        document: str | bytes = message
+        buffers: list[bytes] = []
+        if isinstance(message, bytes):
+            if self.subprotocol == V1:
+                return _native.decode_v1(message)
+            if not message.startswith(b"{"):  # which would be 2 billion parts
+                document, *buffers = _native.decode_legacy(message)
+        fields = json.loads(document)
+        names = ("header", "parent_header", "metadata", "content")
+        return fields["channel"], [*(self.session.pack(fields[name]) for name in names), *buffers]
+
     def _signed(self, frames: list[bytes]) -> list[bytes]:
-        """Sign a message whose signature is empty because it was taken apart or merged."""
-        if frames[:2] != [DELIMITER, b""]:
-            return frames
+        """Sign a message that was taken apart or merged here."""
         return [DELIMITER, self.session.sign(frames[2 : 2 + MIN_PARTS]), *frames[2:]]
 
     def tell_dropped(
@@ -187,6 +202,17 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             f"Current value:\n{setting}={getattr(owner, trait)} (bytes)\n",
             self._readable_header(parent),
         )
+
+    def signatures(self) -> Signatures | None:
+        """Have the pump speak the client's protocol; returns what it must know to verify messages.
+
+        ``None`` where messages are not verified: with the v1 protocol, or where there is no key.
+        """
+        if self.subprotocol == V1:
+            return None
+        signed = self.session.auth is not None
+        self._pump.splice(self.session.key if signed else b"")
+        return Signatures(self.session) if signed else None
 
     # -- going live ------------------------------------------------------------------------------
 
@@ -225,13 +251,17 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
 
     def _obstacle(self) -> str | None:
         """Say why messages must go one by one; ``None`` where the pump may have them."""
+        session = self.session
         if self.subprotocol != V1:
-            return "the client speaks the default protocol"
+            if session.auth is not None and session.signature_scheme != "hmac-sha256":
+                return f"messages are signed with {session.signature_scheme}"
+            if session.debug or type(session).deserialize is not Session.deserialize:
+                return "the session has messages pass through its own hands"
         hooks = [*_overridden(type(self)), *(name for name in _HOOKS if name in vars(self))]
         if hooks:
             return f"{', '.join(hooks)} overridden"
-        if self.session.unpack not in (json_unpacker, orjson_unpacker):
-            return f"{self.session.unpacker} is not JSON"
+        if session.unpack not in (json_unpacker, orjson_unpacker):
+            return f"{session.unpacker} is not JSON"
         return None
 
     def _readable_header(self, header: bytes) -> dict[str, Any]:

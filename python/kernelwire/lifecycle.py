@@ -22,6 +22,8 @@ from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jupyter_server.services.kernels.connection.channels import (
         ZMQChannelsWebsocketConnection as _Base,
     )
@@ -87,7 +89,7 @@ class LifeCycle(_Base):
         channels: dict[str, Any]
 
         def _go_live(self) -> None: ...
-        def _keep_unsent(self, messages: list[bytes]) -> None: ...
+        def _keep_unsent(self, messages: Sequence[str | bytes]) -> None: ...
         def _signed(self, frames: list[bytes]) -> list[bytes]: ...
 
     def __init__(self, **kwargs: Any) -> None:
@@ -523,7 +525,8 @@ class LifeCycle(_Base):
         """Take out what was received and has not been sent."""
         replay, self._replay = self._replay, None
         unsent = self._take_unsent()
-        unsent += [("iopub", self._signed(message)) for message in self._pump.take_held()]
+        made, received = self._pump.take_held()
+        unsent += [("iopub", message) for message in [*map(self._signed, made), *received]]
         if replay is None and not unsent:
             return None
         backlog = self._make_backlog() if replay is None else replay.backlog

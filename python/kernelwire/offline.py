@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
@@ -92,7 +92,7 @@ class OfflineBuffer(Sequence[Message]):
     def __init__(self, limit: int, sign: Callable[[list[bytes]], bytes]) -> None:
         self._limit = limit
         self._sign = sign
-        self._entries: dict[int, _Entry] = {}
+        self._entries: OrderedDict[int, _Entry] = OrderedDict()
         self._next = 0
         self._droppable: dict[int, deque[int]] = {LATE: deque(), EARLY: deque()}
         self._last: _Entry | None = None
@@ -127,7 +127,7 @@ class OfflineBuffer(Sequence[Message]):
         """Remove and return the oldest message; ``IndexError`` where there is none."""
         if not self._entries:
             raise IndexError("the buffer is empty")
-        entry = self._entries.pop(next(iter(self._entries)))
+        _, entry = self._entries.popitem(last=False)
         self.size -= entry.size
         if entry is self._last:
             self._last = None
@@ -157,7 +157,7 @@ class OfflineBuffer(Sequence[Message]):
         """Put messages in front of all others."""
         if not messages:
             return
-        later, self._entries = self._entries, {}
+        later, self._entries = self._entries, OrderedDict()
         droppable, self._droppable = self._droppable, {LATE: deque(), EARLY: deque()}
         self._last = None
         self.extend(messages)

@@ -8,7 +8,7 @@ that falls quiet, or whose client sends something, wakes the loop itself again.
 
 from __future__ import annotations
 
-import selectors
+import select
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -57,10 +57,10 @@ class Pacing:
         return pacer
 
 
-IOPUB = Pacing(interval=0.006, wakeups=10, window=0.02, patience=8, grace=0.05)
+IOPUB = Pacing(interval=0.006, wakeups=10, window=0.02, patience=16, grace=0.05)
 """The way of output to the browser: 6 ms are less than half a frame on a screen."""
 
-ACTIVITY = Pacing(interval=0.05, wakeups=1, window=1.0, patience=3, grace=-1.0)
+ACTIVITY = Pacing(interval=0.1, wakeups=1, window=1.0, patience=3, grace=-1.0)
 """Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
 
 
@@ -71,7 +71,9 @@ class Pacer:
         self._call_later = loop.call_later
         self._pacing = pacing
         self._wakeups: deque[float] = deque(maxlen=pacing.wakeups)
-        self._selector = selectors.DefaultSelector()
+        # Not on Windows, where all are read at each look.
+        self._poll: Any = select.poll() if hasattr(select, "poll") else None
+        self._by_descriptor: dict[int, KernelwireStream] = {}
         self._paced: dict[KernelwireStream, int] = {}
         """The paced streams, and how often each had read something when last looked at for that."""
         self._looks = 0
@@ -96,7 +98,9 @@ class Pacer:
 
     def _take(self, stream: KernelwireStream) -> None:
         stream.unwatch()
-        self._selector.register(stream._fd, selectors.EVENT_READ, stream)
+        self._by_descriptor[stream._fd] = stream
+        if self._poll is not None:
+            self._poll.register(stream._fd, select.POLLIN)
         self._paced[stream] = stream.reads
         if not self._waiting:
             self._waiting = True
@@ -106,7 +110,9 @@ class Pacer:
         """Look after ``stream`` no longer; ``False`` where it was not paced."""
         if self._paced.pop(stream, None) is None:
             return False
-        self._selector.unregister(stream._fd)
+        del self._by_descriptor[stream._fd]
+        if self._poll is not None:
+            self._poll.unregister(stream._fd)
         return True
 
     def _look(self) -> None:
@@ -124,9 +130,10 @@ class Pacer:
 
     def _ready(self) -> list[KernelwireStream]:
         """Find the streams with something to read; for a few, reading is as cheap as asking."""
-        if len(self._paced) <= FEW:
+        if len(self._paced) <= FEW or self._poll is None:
             return list(self._paced)
-        return [key.data for key, _ in self._selector.select(0)]
+        streams = self._by_descriptor
+        return [streams[descriptor] for descriptor, _ in self._poll.poll(0)]
 
     def _release_quiet(self) -> None:
         for stream, reads in list(self._paced.items()):

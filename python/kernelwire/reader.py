@@ -30,13 +30,16 @@ MAX_SECONDS = 0.002
 HOLD_SECONDS = 0.05
 """Seconds for which output is held back at most, to be merged with what follows."""
 
-_EMPTY, _MORE, _HOLDING = 0, 1, 3
+_EMPTY, _MORE, _HOLDING, _MADE = 0, 1, 3, 4
 
 _LOOP_TIME = IOLoop.time
 
 
 _Pulled = tuple[int, Any, "list[bytes] | None", "str | None"]
-"""What the pump answers; see ``_native.Pump.drain``."""
+"""What the pump answers; see ``_native.Pump.flush``."""
+
+_Drained = bool | tuple[int, Any, "list[bytes] | None", "str | None", int]
+"""What it answers when it is to send as well; see ``_native.Pump.drain``."""
 
 
 class ChannelReader:
@@ -54,12 +57,13 @@ class ChannelReader:
         self._handle_one: Any = connection.handle_outgoing_message
         self._handler = connection.websocket_handler
         self._pump = connection._pump
+        self._signatures = connection.signatures()
         self._channel = channel.encode()
         self._write: Any = writer_for(self._handler)
         self._block = self._write.block
         self._congestion = congestion
         self._may_be_congested = channel == "iopub"
-        self._pull = self._pump.drain if drain().native else self._pull_portably
+        self._drain: Any = self._pump.drain if drain().native else self._drain_portably
         loop = IOLoop.current()
         # The loop's clock is `time.time`, which is called without a Python frame around it here.
         self._clock = time if type(loop).time is _LOOP_TIME else loop.time
@@ -70,24 +74,29 @@ class ChannelReader:
     def __call__(self, stream: KernelwireStream) -> bool:
         """Move what is ready; ``True`` if there may be more."""
         write = self._write
-        if not write.is_open():
+        descriptor = write.descriptor()
+        if descriptor is None:
             return self._leave(stream)
-        stop, data, message, malformed = self._pull(
+        drained = self._drain(
             stream.socket,
             self._channel,
             self._clock(),
             self._connection.hides_tracebacks,
             self._block,
             write.behind and self._is_congested(),
+            descriptor,
+            None if self._signatures is None else self._signatures.known(),
         )
-        if data is not None:
+        if drained is False:
+            return False
+        if self._signatures is not None:
+            self._signatures.cull()
+        if drained is True:
             stream.reads += 1
-            unsent = write(data)
-            if unsent:
-                self._connection._keep_unsent(unsent)
-        if message is None and stop != _HOLDING:
-            return stop == _MORE
-        return self._deal(stream, (stop, None, message, malformed))
+            write.behind = False
+            return False
+        stop, data, message, malformed, sent = drained
+        return self._deal(stream, (stop, data, message, malformed), sent)
 
     def _is_congested(self) -> bool:
         return self._may_be_congested and self._congestion.check()
@@ -101,16 +110,16 @@ class ChannelReader:
                 self._pump.flush(self._channel, self._clock(), self._block, self._is_congested()),
             )
 
-    def _deal(self, stream: KernelwireStream, pulled: _Pulled) -> bool:
-        """Write what the pump gives; ``True`` if it may have more."""
+    def _deal(self, stream: KernelwireStream, pulled: _Pulled, sent: int = 0) -> bool:
+        """Write what the pump gives, of which some bytes are sent; ``True`` if it may have more."""
         stop, data, message, malformed = pulled
         if data is not None:
             stream.reads += 1
-            unsent = self._write(data)
+            unsent = self._write(data, sent)
             if unsent:
                 self._connection._keep_unsent(unsent)
         if message is not None:
-            self._hand_over(stream, message, malformed)
+            self._hand_over(stream, self._signed(message) if stop == _MADE else message, malformed)
             return True
         if stop == _HOLDING and not self._holding:
             self._holding = True
@@ -131,6 +140,24 @@ class ChannelReader:
         stream.socket.EVENTS  # noqa: B018
         return False
 
+    def _drain_portably(  # noqa: PLR0917 (as `Pump.drain`)
+        self,
+        socket: zmq.Socket[bytes],
+        channel: bytes,
+        now: float,
+        hide: bool,
+        block: bool,
+        congested: bool,
+        descriptor: int,
+        history: set[bytes] | None,
+    ) -> _Drained:
+        """Do what ``Pump.drain`` does, with pyzmq receiving."""
+        stop, data, message, malformed = self._pull_portably(
+            socket, channel, now, hide, block, congested, history
+        )
+        sent = 0 if data is None else self._write.send(data, descriptor)
+        return stop, data, message, malformed, sent
+
     def _pull_portably(  # noqa: PLR0917 (as `Pump.drain`)
         self,
         socket: zmq.Socket[bytes],
@@ -139,8 +166,8 @@ class ChannelReader:
         hide: bool,
         block: bool,
         congested: bool,
+        history: set[bytes] | None,
     ) -> _Pulled:
-        """Do what ``Pump.drain`` does, with pyzmq receiving."""
         data: list[Any] = []
         taken = 0
         stop = _EMPTY
@@ -149,7 +176,7 @@ class ChannelReader:
             # The message that was left to Python may have kept the one behind it waiting.
             self._handed_over = False
             stop, one, message, malformed = self._pump.feed(
-                [], channel, now, hide, block, congested, True
+                [], channel, now, hide, block, congested, True, history
             )
             data += [] if one is None else [one]
             if message is not None:
@@ -162,7 +189,7 @@ class ChannelReader:
                 return stop, joined(data, block), None, None
             taken += sum(map(len, received))
             stop, one, message, malformed = self._pump.feed(
-                received, channel, now, hide, block, congested, True
+                received, channel, now, hide, block, congested, True, history
             )
             if one is not None:
                 data.append(one)
@@ -170,6 +197,14 @@ class ChannelReader:
                 self._handed_over = True
                 return stop, joined(data, block), message, malformed
         return _MORE, joined(data, block), None, None
+
+    def _signed(self, message: list[bytes]) -> list[bytes]:
+        """Sign a message that was merged, or held to be."""
+        message = self._connection._signed(message)
+        if self._signatures is not None:
+            # Where it was not merged with any other, its signature is known already.
+            self._signatures.forget(message)
+        return message
 
     def _hand_over(
         self, stream: KernelwireStream, message: list[bytes], malformed: str | None
@@ -185,7 +220,7 @@ class ChannelReader:
         connection = self._connection
         if not self._write.is_open():
             # What came before it was not taken either, and is kept for the next connection.
-            connection._unsent.append((str(channel), connection._signed(message)))
+            connection._unsent.append((str(channel), message))
             return
         try:
             self._congestion.tell()

@@ -52,6 +52,7 @@ class Replay:
         self._done = done
         self._loop = asyncio.get_running_loop()
         self._one_by_one = connection._obstacle() is not None
+        self._signatures = None if self._one_by_one else connection.signatures()
         self._write: Any = writer_for(connection.websocket_handler)
         self._hidden = not connection.multi_kernel_manager.allow_tracebacks
         self._waiting: list[Any] = []
@@ -103,9 +104,19 @@ class Replay:
         if self._one_by_one:
             self._hand_over(channel, frames)
             return
+        signatures = self._signatures
         _, data, message, malformed = connection._pump.feed(
-            frames, channel.encode(), 0.0, self._hidden, self._write.block, False, False
+            frames,
+            channel.encode(),
+            0.0,
+            self._hidden,
+            self._write.block,
+            False,
+            False,
+            None if signatures is None else signatures.known(),
         )
+        if signatures is not None:
+            signatures.cull()
         if data is not None:
             self._waiting.append(data)
             self._waiting_bytes += sum(map(len, frames))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -38,7 +39,6 @@ from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, ONE_BY_ONE, PORTABLE, Workbench, clock
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
 DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -157,7 +157,7 @@ def break_reader(bench: Workbench, channel: str = "iopub") -> None:
     def fail(*_: Any) -> Any:
         raise PumpError("a bug")
 
-    bench.connection.channels[channel]._reader._pull = fail
+    bench.connection.channels[channel]._reader._drain = fail
 
 
 @both_ways
@@ -345,23 +345,9 @@ def kept_numbers(bench: Workbench) -> list[int]:
 # a socket that fails
 
 
-class Reset:
-    """A socket whose peer has reset the connection, though nobody has noticed."""
-
-    def __init__(self, real: socket.socket) -> None:
-        self._real = real
-
-    def send(self, _data: Any, *_: Any) -> int:
-        """Fail."""
-        raise ConnectionResetError(104, "Connection reset by peer")
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
-
-
 def reset(bench: Workbench) -> None:
-    """Reset the client's connection; the next write notices."""
-    bench.iostream.socket = Reset(bench.iostream.socket)
+    """Break the client's connection, as a reset would; the next write notices."""
+    bench.iostream.socket.shutdown(socket.SHUT_WR)
 
 
 @both_ways

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from kernelwire._logs import INTERVAL, Throttle
+from kernelwire._logs import INTERVAL, Throttle, shows_debug
 
 
 @pytest.fixture
@@ -55,3 +55,26 @@ def test_failure_when_logged_then_traceback_is_for_debugging(
         throttle.failure("subject", "failed on %s", "iopub")
     assert caplog.messages == ["failed on iopub: ValueError: why"]
     assert bool(caplog.records[0].exc_info) == (level == logging.DEBUG)
+
+
+@pytest.mark.parametrize(
+    ("level", "handler_level", "parents_level", "shown"),
+    [
+        (logging.DEBUG, logging.INFO, None, False),  # as Jupyter's applications have it
+        (logging.DEBUG, logging.DEBUG, None, True),
+        (logging.DEBUG, logging.INFO, logging.DEBUG, True),
+        (logging.INFO, logging.DEBUG, None, False),
+        (logging.DEBUG, None, None, False),
+    ],
+)
+def test_shows_debug_when_no_handler_takes_it_then_is_false(
+    level: int, handler_level: int | None, parents_level: int | None, shown: bool
+) -> None:
+    """Stops a log record per message from being made for nobody."""
+    log, parent = logging.Logger("child", level), logging.Logger("parent")  # noqa: LOG001 (left to themselves)
+    for logger, its_level in ((log, handler_level), (parent, parents_level)):
+        if its_level is not None:
+            logger.addHandler(logging.NullHandler(its_level))
+    log.parent = parent
+    assert shows_debug(log) is shown
+    assert shows_debug(logging.LoggerAdapter(log, {})) is shown

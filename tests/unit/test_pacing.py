@@ -193,7 +193,8 @@ def test_close_when_a_stream_is_paced_then_nothing_is_left_of_it() -> None:
                 closed = weakref.ref(on.stream)
                 on.stream.close()
                 assert len(pacer) == 0
-                assert dict(pacer._selector.get_map()) == {}
+                assert pacer._by_descriptor == {}
+                assert pacer._poll.poll(0) == []
             del on
             await wait_until_async(lambda: not pacer._waiting, what="the last look")
             counts.append(descriptors())

@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Write};
 
 use anyhow::{Context as _, Result};
 use kernelwire_core::parts::Parts;
-use kernelwire_core::wire::rfc6455;
+use kernelwire_core::wire::rfc6455::{self, Opcode};
 
 use crate::zmq::Frame;
 
@@ -67,7 +67,7 @@ impl Outgoing {
         let out = Self::copied(&mut self.pieces, spare);
         let start = out.len();
         out.resize(start + head, 0);
-        rfc6455::write_binary_header(payload, out.get_mut(start..).unwrap_or_default())?;
+        rfc6455::write_header(Opcode::Binary, payload, out.get_mut(start..).unwrap_or_default())?;
         write_table(out, table, channel, frames.get(first..).unwrap_or_default());
         self.waiting += head + payload;
         for part in frames.drain(..).skip(first) {

@@ -96,6 +96,45 @@ pub fn raw_strings<'a, const N: usize>(
     if reader.at == reader.text.len() { Ok(found) } else { Err(Undecided) }
 }
 
+/// Finds the values of `keys` in the object that `json` holds, as they stand in it.
+pub fn raw_values<'a, const N: usize>(
+    json: &'a [u8],
+    keys: [&str; N],
+) -> Result<[Option<&'a str>; N], Undecided> {
+    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut values = [None; N];
+    reader.space();
+    reader.members(|reader, key| {
+        let start = reader.at;
+        reader.value(MAX_DEPTH)?;
+        if let Some(index) = keys.iter().position(|wanted| *wanted == key)
+            && let Some(place) = values.get_mut(index)
+        {
+            *place = Some(reader.slice(start, reader.at)?);
+        }
+        Ok(())
+    })?;
+    reader.space();
+    if reader.at == reader.text.len() { Ok(values) } else { Err(Undecided) }
+}
+
+/// Calls `check` with every string in the object that `json` holds, at any depth, but for keys.
+///
+/// Where an object has equal keys, `check` gets all of their values. Ends with what `check` says.
+pub fn every_text(
+    json: &[u8],
+    mut check: impl FnMut(&str) -> Result<(), Undecided>,
+) -> Result<(), Undecided> {
+    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    reader.space();
+    if reader.peek() != Some(b'{') {
+        return Err(Undecided);
+    }
+    reader.visit(MAX_DEPTH, &mut check)?;
+    reader.space();
+    if reader.at == reader.text.len() { Ok(()) } else { Err(Undecided) }
+}
+
 /// The string value of `key`; `None` where the object lacks the key.
 ///
 /// [`Undecided`] also where the value is no string.
@@ -192,7 +231,35 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Reads a value and shows `check` the strings in it.
+    fn visit(
+        &mut self,
+        depth: usize,
+        check: &mut dyn FnMut(&str) -> Result<(), Undecided>,
+    ) -> Result<(), Undecided> {
+        match self.peek().ok_or(Undecided)? {
+            b'"' => check(&resolve(self.string()?)?),
+            b'{' => {
+                let depth = depth.checked_sub(1).ok_or(Undecided)?;
+                self.members(|reader, _| reader.visit(depth, check))
+            }
+            b'[' => {
+                let depth = depth.checked_sub(1).ok_or(Undecided)?;
+                self.elements(|reader| reader.visit(depth, check))
+            }
+            _ => self.value(depth),
+        }
+    }
+
     fn array(&mut self, depth: usize) -> Result<(), Undecided> {
+        self.elements(|reader| reader.value(depth))
+    }
+
+    /// Reads an array and calls `element` with the reader in front of each value.
+    fn elements(
+        &mut self,
+        mut element: impl FnMut(&mut Self) -> Result<(), Undecided>,
+    ) -> Result<(), Undecided> {
         self.advance(1);
         self.space();
         if self.peek() == Some(b']') {
@@ -201,7 +268,7 @@ impl<'a> Reader<'a> {
         }
         loop {
             self.space();
-            self.value(depth)?;
+            element(self)?;
             self.space();
             if self.peek() != Some(b',') {
                 return self.expect(b']');

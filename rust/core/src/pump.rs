@@ -23,7 +23,9 @@ use crate::coalesce::{Kind, Released, Run, StreamText};
 use crate::limit::{Limiter, Limits, Verdict};
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided};
-use crate::wire::{WireError, rfc6455, v1};
+use crate::sign::Verifier;
+use crate::wire::rfc6455::{self, Opcode};
+use crate::wire::{WireError, splice, v1};
 
 /// How often a pull looks at the clock, in messages: often enough for a bound of milliseconds.
 const CLOCK_EVERY: usize = 16;
@@ -48,20 +50,101 @@ pub trait Source {
     fn receive(&mut self, frames: &mut Vec<Self::Frame>) -> Result<bool, Self::Error>;
 }
 
-/// The channel a source stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The signatures of the messages that came before.
+pub trait History {
+    /// Whether a message with this signature came before.
+    fn has(&self, signature: &[u8]) -> bool;
+    /// Remembers a signature.
+    fn add(&self, signature: &[u8]);
+}
+
+/// What a message must prove before it is spliced.
+#[derive(Clone, Copy)]
+pub struct Seal<'a> {
+    /// Knows the key.
+    pub verifier: &'a Verifier,
+    /// Knows the messages before.
+    pub history: &'a dyn History,
+}
+
+/// The websocket protocol that the client speaks.
+#[derive(Clone, Copy)]
+pub enum Protocol<'a> {
+    /// `v1.kernel.websocket.jupyter.org`: parts are passed on as they are.
+    V1,
+    /// The default one: parts are spliced into one JSON document, once they have proven genuine;
+    /// `None` where the kernel has no key.
+    Spliced(Option<Seal<'a>>),
+}
+
+/// The channel a source stands for, and the form its messages take.
+#[derive(Clone, Copy)]
 pub struct Lane<'a> {
     /// Its name, as the client is told.
     pub name: &'a [u8],
     /// Whether the rules for `iopub` apply.
     pub iopub: bool,
+    /// How messages are put.
+    pub protocol: Protocol<'a>,
 }
 
 impl<'a> Lane<'a> {
-    /// The lane of the channel called `name`.
+    /// The lane of the channel called `name`, for the v1 protocol.
     #[must_use]
     pub fn new(name: &'a [u8]) -> Self {
-        Self { name, iopub: name == b"iopub" }
+        Self { name, iopub: name == b"iopub", protocol: Protocol::V1 }
+    }
+
+    /// The same lane for another protocol.
+    #[must_use]
+    pub fn speaking(self, protocol: Protocol<'a>) -> Self {
+        Self { protocol, ..self }
+    }
+
+    /// Whether a message with these parts is a text message to the client.
+    #[must_use]
+    pub fn is_text<F: AsRef<[u8]>>(self, parts: &[F]) -> bool {
+        matches!(self.protocol, Protocol::Spliced(_)) && !splice::is_binary(parts)
+    }
+
+    /// Bytes of a message to the client.
+    fn payload_len<F: AsRef<[u8]>>(self, parts: &[F]) -> usize {
+        match self.protocol {
+            Protocol::V1 => v1::encoded_len(self.name, parts),
+            Protocol::Spliced(_) => splice::encoded_len(self.name, parts),
+        }
+    }
+
+    /// Writes a message to the front of `out`; gives back the rest of it.
+    fn put_payload<'o, F: AsRef<[u8]>>(
+        self,
+        parts: &[F],
+        out: &'o mut [u8],
+    ) -> Result<&'o mut [u8], WireError> {
+        match self.protocol {
+            Protocol::V1 => v1::encode_into(self.name, parts, out),
+            Protocol::Spliced(_) => splice::encode_into(self.name, parts, out),
+        }
+    }
+
+    /// Whether the pump may have a message: [`Unusual::Undecided`] where Python must see it.
+    fn vouch<F: AsRef<[u8]>>(self, parts: &Parts<'_, F>) -> Result<(), Unusual> {
+        let Protocol::Spliced(seal) = self.protocol else {
+            return Ok(());
+        };
+        if let Some(Seal { verifier, history }) = seal
+            && (history.has(parts.signature()) || !verifier.verifies(parts))
+        {
+            return Err(Unusual::Undecided);
+        }
+        Ok(splice::vouch(parts)?)
+    }
+
+    /// Remembers a message that the pump has taken.
+    fn remember(self, signature: &[u8]) {
+        if let Protocol::Spliced(Some(seal)) = self.protocol {
+            seal.history.add(signature);
+        }
     }
 }
 
@@ -225,6 +308,13 @@ impl<F: AsRef<[u8]>> Batch<F> {
         self.unusual.as_deref()
     }
 
+    /// Whether the message that was left to the caller is a merged one, without a signature.
+    #[must_use]
+    pub fn unusual_is_made(&self) -> bool {
+        let first = self.unusual.as_ref().and_then(|frames| frames.first());
+        matches!(first, Some(Frame::Made(_)))
+    }
+
     /// Takes out the message that has not been decided on, if there is one.
     pub fn take_incoming(&mut self) -> Option<Vec<F>> {
         Some(std::mem::take(&mut self.incoming)).filter(|frames| !frames.is_empty())
@@ -246,7 +336,13 @@ impl<F: AsRef<[u8]>> Batch<F> {
     /// Bytes that [`Self::payload_into`] writes.
     #[must_use]
     pub fn payload_len(&self, lane: Lane<'_>, index: usize) -> usize {
-        v1::encoded_len(lane.name, self.parts(index))
+        lane.payload_len(self.parts(index))
+    }
+
+    /// Whether the accepted message at `index` is a text message.
+    #[must_use]
+    pub fn is_text(&self, lane: Lane<'_>, index: usize) -> bool {
+        lane.is_text(self.parts(index))
     }
 
     /// Writes the accepted message at `index` without a websocket frame's head.
@@ -256,14 +352,14 @@ impl<F: AsRef<[u8]>> Batch<F> {
         index: usize,
         out: &mut [u8],
     ) -> Result<(), WireError> {
-        v1::encode_into(lane.name, self.parts(index), out).map(drop)
+        lane.put_payload(self.parts(index), out).map(drop)
     }
 
     /// Bytes that [`Self::frames_into`] writes.
     #[must_use]
     pub fn frames_len(&self, lane: Lane<'_>) -> usize {
         self.messages().fold(0, |total, parts| {
-            let payload = v1::encoded_len(lane.name, parts);
+            let payload = lane.payload_len(parts);
             total.saturating_add(rfc6455::header_len(payload)).saturating_add(payload)
         })
     }
@@ -271,9 +367,9 @@ impl<F: AsRef<[u8]>> Batch<F> {
     /// Writes each message as one websocket frame, back to back.
     pub fn frames_into(&self, lane: Lane<'_>, mut out: &mut [u8]) -> Result<(), WireError> {
         for parts in self.messages() {
-            let payload = v1::encoded_len(lane.name, parts);
-            out = rfc6455::write_binary_header(payload, out)?;
-            out = v1::encode_into(lane.name, parts, out)?;
+            let opcode = if lane.is_text(parts) { Opcode::Text } else { Opcode::Binary };
+            out = rfc6455::write_header(opcode, lane.payload_len(parts), out)?;
+            out = lane.put_payload(parts, out)?;
         }
         Ok(())
     }
@@ -460,15 +556,23 @@ impl Pump {
         (lane, rules): (Lane<'_>, Rules),
         now: f64,
     ) -> Result<(), Unusual> {
-        let (size, count) = match Parts::split(&batch.incoming) {
-            Ok(parts) => (parts.bytes(), parts.all().len()),
+        let (size, count, vouched) = match Parts::split(&batch.incoming) {
+            Ok(parts) => (parts.bytes(), parts.all().len(), lane.vouch(&parts)),
             Err(error) => return self.leave(batch, Unusual::Malformed(error)),
         };
-        let decision = if lane.iopub && (rules.any() || !self.run.is_empty()) {
-            self.decide(batch, rules, size, now)
-        } else {
-            Ok(Decision::Send)
+        let decision = match vouched {
+            Ok(()) if lane.iopub && (rules.any() || !self.run.is_empty()) => {
+                self.decide(batch, rules, size, now)
+            }
+            Ok(()) => Ok(Decision::Send),
+            Err(unusual) if lane.iopub => self.after_held(batch, rules, now, Err(unusual)),
+            Err(unusual) => Err(unusual),
         };
+        if matches!(decision, Ok(Decision::Send | Decision::Held | Decision::Withheld))
+            && let Ok(parts) = Parts::split(&batch.incoming)
+        {
+            lane.remember(parts.signature());
+        }
         match decision {
             Ok(Decision::Send) => {
                 batch.accept_incoming(count);
@@ -710,7 +814,8 @@ mod tests {
 
     const STOCK: Rules =
         Rules { limit: true, coalesce: false, hide_tracebacks: true, congested: false };
-    const IOPUB: (Lane<'_>, Rules) = (Lane { name: b"iopub", iopub: true }, STOCK);
+    const IOPUB: (Lane<'_>, Rules) =
+        (Lane { name: b"iopub", iopub: true, protocol: Protocol::V1 }, STOCK);
     const WIDE: Budget = Budget { messages: usize::MAX, bytes: usize::MAX, deadline: None };
 
     fn texts(frames: Option<&[Frame<Vec<u8>>]>) -> Vec<Vec<u8>> {
@@ -803,8 +908,10 @@ mod tests {
         assert_eq!((pump.stats.rate_limited, pump.stats.forwarded), (1, 2));
     }
 
-    const MERGING: (Lane<'_>, Rules) =
-        (Lane { name: b"iopub", iopub: true }, Rules { coalesce: true, ..STOCK });
+    const MERGING: (Lane<'_>, Rules) = (
+        Lane { name: b"iopub", iopub: true, protocol: Protocol::V1 },
+        Rules { coalesce: true, ..STOCK },
+    );
 
     fn text(text: &str) -> Vec<Vec<u8>> {
         message("stream", &format!(r#"{{"name":"stdout","text":"{text}"}}"#))

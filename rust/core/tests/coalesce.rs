@@ -16,7 +16,7 @@ use kernelwire_core::coalesce::MAX_BYTES;
 use kernelwire_core::limit::{Counted, Limiter, Limits};
 use kernelwire_core::parts::{DELIMITER, Parts};
 use kernelwire_core::pump::{
-    Batch, Budget, HOLD_SECONDS, Lane, Pump, Rules, Source, Stop, Unusual,
+    Batch, Budget, HOLD_SECONDS, Lane, Protocol, Pump, Rules, Source, Stop, Unusual,
 };
 use proptest::prelude::*;
 
@@ -391,7 +391,7 @@ impl Source for Script {
     }
 }
 
-const LANE: Lane<'static> = Lane { name: b"iopub", iopub: true };
+const LANE: Lane<'static> = Lane { name: b"iopub", iopub: true, protocol: Protocol::V1 };
 const MERGING: Rules =
     Rules { limit: true, coalesce: true, hide_tracebacks: false, congested: false };
 

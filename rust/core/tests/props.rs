@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use kernelwire_core::limit::{Limiter, Limits, Verdict};
 use kernelwire_core::parts::{DELIMITER, Parts};
 use kernelwire_core::peek::{self, Value};
-use kernelwire_core::wire::{legacy, rfc6455, v1};
+use kernelwire_core::wire::rfc6455::{self, Opcode};
+use kernelwire_core::wire::{legacy, splice, v1};
 use proptest::prelude::*;
 
 fn parts() -> impl Strategy<Value = Vec<Vec<u8>>> {
@@ -69,6 +70,30 @@ proptest! {
     }
 
     #[test]
+    fn a_spliced_document_says_what_its_parts_say(
+        fields in proptest::collection::vec((key(), json()), 0..3), parent in json(), content in json(), escape in any::<bool>(),
+    ) {
+        let mut header: serde_json::Map<_, _> = fields.into_iter().collect();
+        for (key, value) in [("msg_id", "a_1"), ("msg_type", "x"), ("date", "now"), ("version", "5.3")] {
+            header.insert(key.to_owned(), value.into());
+        }
+        let header = serde_json::Value::Object(header);
+        let texts = [&header, &parent, &content, &content].map(|value| if escape { escaped(&value.to_string()) } else { value.to_string() });
+        let mut frames = vec!["<IDS|MSG>".to_owned(), String::new()];
+        frames.extend(texts);
+        let parts = Parts::split(&frames).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assume!(splice::vouch(&parts).is_ok());
+        let mut document = vec![0; splice::encoded_len(b"iopub", parts.all())];
+        let rest = splice::encode_into(b"iopub", parts.all(), &mut document).map(|rest| rest.len());
+        prop_assert_eq!(rest, Ok(0));
+        let document: serde_json::Value = serde_json::from_slice(&document).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        prop_assert_eq!(document, serde_json::json!({
+            "header": header, "msg_id": "a_1", "msg_type": "x", "parent_header": parent,
+            "metadata": content, "content": content, "buffers": [], "channel": "iopub",
+        }));
+    }
+
+    #[test]
     fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let _ = v1::decode(&bytes);
         let _ = legacy::decode(&bytes);
@@ -94,7 +119,7 @@ proptest! {
         let mut out = vec![0; length];
         let fits = v1::encode_into(b"iopub", &parts, &mut out).is_ok();
         prop_assert_eq!(fits, length >= v1::encoded_len(b"iopub", &parts));
-        let fits = rfc6455::write_binary_header(length * 40, &mut out).is_ok();
+        let fits = rfc6455::write_header(Opcode::Binary, length * 40, &mut out).is_ok();
         prop_assert_eq!(fits, length >= rfc6455::header_len(length * 40));
     }
 

@@ -7,7 +7,7 @@ use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::zmq::ZmqError;
+use crate::sys::zmq::ZmqError;
 
 create_exception!(
     kernelwire._native,

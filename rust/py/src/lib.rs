@@ -8,9 +8,9 @@ mod codec;
 mod errors;
 mod pump;
 mod source;
+#[allow(unsafe_code)] // The only place that talks to C: see its documentation.
+mod sys;
 mod watch;
-#[allow(unsafe_code)] // The only place that talks to libzmq: see its documentation.
-mod zmq;
 
 use pyo3::prelude::*;
 

@@ -4,16 +4,20 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernelwire_core::limit::{Counted, Limits};
-use kernelwire_core::pump::{Batch, Budget, Lane, Pump as Core, Rules, Stop, Unusual};
-use pyo3::exceptions::PyIndexError;
+use kernelwire_core::pump::{
+    Batch, Budget, History, Lane, Protocol, Pump as Core, Rules, Seal, Stop, Unusual,
+};
+use kernelwire_core::sign::Verifier;
+use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PySet, PyString};
 
 use crate::codec::copied;
 use crate::errors::{contained, wire_error, zmq_error};
 use crate::source::{Fed, open_socket};
-use crate::zmq::Message;
+use crate::sys::tcp::{self, Sent};
+use crate::sys::zmq::Message;
 
 /// What to write.
 #[derive(IntoPyObject)]
@@ -21,12 +25,51 @@ enum Data<'py> {
     /// Websocket frames, back to back.
     Block(Bound<'py, PyBytes>),
     /// The messages, where somebody else makes the frames.
-    Messages(Vec<Bound<'py, PyBytes>>),
+    Messages(Vec<Made<'py>>),
+}
+
+/// A message to the client.
+#[derive(IntoPyObject)]
+enum Made<'py> {
+    Text(Bound<'py, PyString>),
+    Binary(Bound<'py, PyBytes>),
+}
+
+/// The signatures that a session remembers: the set that the inherited methods know, too.
+///
+/// It runs no other Python code than the hash and the equality of bytes, which cannot fail but for
+/// want of memory; a message is then left to Python.
+struct Remembered<'a, 'py>(&'a Bound<'py, PySet>);
+
+impl History for Remembered<'_, '_> {
+    fn has(&self, signature: &[u8]) -> bool {
+        self.0.contains(PyBytes::new(self.0.py(), signature)).unwrap_or(true)
+    }
+
+    fn add(&self, signature: &[u8]) {
+        // Unremembered, a message could be replayed by somebody who holds the kernel's socket.
+        let _ = self.0.add(PyBytes::new(self.0.py(), signature));
+    }
 }
 
 /// What a pull gives back to Python: how it stopped, what to write, the frames of a message that
 /// is left to the caller, and what is wrong with that message if it is malformed.
-type Pulled<'py> = (u8, Option<Data<'py>>, Option<Vec<Bound<'py, PyBytes>>>, Option<String>);
+type Pulled<'py> = (u8, Option<Data<'py>>, Option<Frames<'py>>, Option<String>);
+
+/// The frames of one message.
+type Frames<'py> = Vec<Bound<'py, PyBytes>>;
+
+/// A [`Pulled`] with how many bytes of its block were sent, or minus the error's number.
+type Left<'py> = (u8, Option<Data<'py>>, Option<Frames<'py>>, Option<String>, i64);
+
+/// What a drain gives back to Python. In the usual cases there is nothing for it to do.
+#[derive(IntoPyObject)]
+enum Drained<'py> {
+    /// `False` where nothing was ready, `True` where all that was ready has been sent.
+    Done(bool),
+    /// Something is left to the caller.
+    Left(Left<'py>),
+}
 
 /// Nothing more is ready: the socket will wake the event loop.
 const EMPTY: u8 = 0;
@@ -36,6 +79,8 @@ const MORE: u8 = 1;
 const HANDED_OVER: u8 = 2;
 /// Nothing more is ready, and output is held back to be merged: flush it in time.
 const HOLDING: u8 = 3;
+/// A merged message is left to the caller: it has no signature yet.
+const MADE: u8 = 4;
 
 struct State {
     core: Core,
@@ -45,6 +90,8 @@ struct State {
     fed: Lanes<PyBackedBytes>,
     limit: bool,
     coalesce: bool,
+    spliced: bool,
+    verifier: Option<Verifier>,
 }
 
 /// A message may stay in its batch from one call to the next, so no two channels may share one;
@@ -95,6 +142,8 @@ impl Pump {
             fed: Lanes { iopub: Batch::default(), others: Batch::default() },
             limit: false,
             coalesce: false,
+            spliced: false,
+            verifier: None,
         };
         Self { state: Mutex::new(state), max_messages, max_bytes, slice }
     }
@@ -115,7 +164,15 @@ impl Pump {
         state.core.set_limits(Limits { messages: message_rate, bytes: byte_rate, window });
     }
 
-    /// Takes what is ready on a pyzmq socket.
+    /// Sets that the client speaks the default protocol, and the kernel's key; an empty one where
+    /// messages are not signed.
+    fn splice(&self, key: &[u8]) {
+        let mut state = self.lock();
+        (state.spliced, state.verifier) = (true, Verifier::new(key));
+    }
+
+    /// Takes what is ready on a pyzmq socket, and sends a block of it to the socket `descriptor`;
+    /// -1 for none.
     #[allow(clippy::too_many_arguments)] // One call a wake-up: an object for them would cost more.
     fn drain<'py>(
         &self,
@@ -126,21 +183,26 @@ impl Pump {
         hide_tracebacks: bool,
         block: bool,
         congested: bool,
-    ) -> PyResult<Pulled<'py>> {
+        descriptor: i32,
+        history: Option<&Bound<'py, PySet>>,
+    ) -> PyResult<Drained<'py>> {
         contained(|| {
             let mut source = open_socket(socket)?;
             let deadline = Instant::now().checked_add(self.slice);
             let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
             let state = &mut *self.lock();
-            let rules = (Lane::new(channel), state.rules(hide_tracebacks, congested));
-            let batch = state.drained.of(rules.0);
+            let rules = state.rules(hide_tracebacks, congested);
+            let State { core, drained, verifier, spliced, .. } = state;
+            let history = history.map(Remembered);
+            let lane = lane(channel, *spliced, verifier.as_ref(), history.as_ref())?;
+            let (rules, batch) = ((lane, rules), drained.of(lane));
             batch.clear();
-            let stop = state.core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
+            let stop = core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
             // What came before an error is delivered; the error comes again with the next call.
             let stop = if batch.is_empty() { stop? } else { stop.unwrap_or(Stop::Budget) };
             let pulled = pulled(py, batch, rules.0, stop, block);
             batch.clear();
-            pulled
+            pulled.map(|pulled| sent(pulled, descriptor))
         })
     }
 
@@ -159,17 +221,20 @@ impl Pump {
         block: bool,
         congested: bool,
         limited: bool,
+        history: Option<&Bound<'py, PySet>>,
     ) -> PyResult<Pulled<'py>> {
         contained(|| {
             let budget = Budget { messages: usize::MAX, bytes: usize::MAX, deadline: None };
             let state = &mut *self.lock();
             let mut rules = state.rules(hide_tracebacks, congested);
             rules.limit &= limited;
-            let rules = (Lane::new(channel), rules);
-            let batch = state.fed.of(rules.0);
+            let State { core, fed, verifier, spliced, .. } = state;
+            let history = history.map(Remembered);
+            let lane = lane(channel, *spliced, verifier.as_ref(), history.as_ref())?;
+            let (rules, batch) = ((lane, rules), fed.of(lane));
             batch.clear();
             let mut source = Fed(Some(message).filter(|frames| !frames.is_empty()));
-            let Ok(stop) = state.core.pull(&mut source, batch, rules, now, budget);
+            let Ok(stop) = core.pull(&mut source, batch, rules, now, budget);
             let pulled = pulled(py, batch, rules.0, stop, block);
             batch.clear();
             pulled
@@ -190,19 +255,20 @@ impl Pump {
             let rules = state.rules(false, congested);
             let mut batch: Batch<Message> = Batch::default();
             let stop = state.core.flush(&mut batch, rules, now);
-            pulled(py, &batch, Lane::new(channel), stop, block)
+            // What is held has been verified when it came.
+            pulled(py, &batch, lane(channel, state.spliced, None, None)?, stop, block)
         })
     }
 
-    /// Takes out what has been received and not yet decided on; held back output without its
-    /// signature.
-    fn take_held<'py>(&self, py: Python<'py>) -> Vec<Vec<Bound<'py, PyBytes>>> {
+    /// Takes out what has been received and not yet decided on: first what was held to be merged,
+    /// which has no signature, then the messages that have come.
+    fn take_held<'py>(&self, py: Python<'py>) -> (Vec<Frames<'py>>, Vec<Frames<'py>>) {
         let state = &mut *self.lock();
         let held = state.core.take_held();
-        let mut messages: Vec<_> = held.iter().map(|held| copied(py, &held.frames)).collect();
-        messages.extend(state.drained.iopub.take_incoming().map(|frames| copied(py, &frames)));
-        messages.extend(state.fed.iopub.take_incoming().map(|frames| copied(py, &frames)));
-        messages
+        let made = held.iter().map(|held| copied(py, &held.frames)).collect();
+        let drained = state.drained.iopub.take_incoming().map(|frames| copied(py, &frames));
+        let fed = state.fed.iopub.take_incoming().map(|frames| copied(py, &frames));
+        (made, drained.into_iter().chain(fed).collect())
     }
 
     /// The parent header, as JSON, of the message that was dropped last because the client does not
@@ -312,6 +378,25 @@ impl Pump {
     }
 }
 
+/// The lane of a channel to a client of either protocol; an error where messages are to be
+/// verified and nobody knows which came before.
+fn lane<'a>(
+    channel: &'a [u8],
+    spliced: bool,
+    verifier: Option<&'a Verifier>,
+    history: Option<&'a Remembered<'_, '_>>,
+) -> PyResult<Lane<'a>> {
+    let protocol = match (spliced, verifier, history) {
+        (false, _, _) => Protocol::V1,
+        (true, None, _) => Protocol::Spliced(None),
+        (true, Some(verifier), Some(history)) => {
+            Protocol::Spliced(Some(Seal { verifier, history }))
+        }
+        (true, Some(_), None) => return Err(PyValueError::new_err("the history is missing")),
+    };
+    Ok(Lane::new(channel).speaking(protocol))
+}
+
 #[cold]
 fn out_of_range() -> PyErr {
     PyIndexError::new_err("list index out of range")
@@ -339,9 +424,28 @@ fn pulled<'py, F: AsRef<[u8]>>(
         Stop::Budget => (MORE, data, None, None),
         Stop::Unusual(unusual) => {
             let left = batch.unusual().map(|message| copied(py, message));
-            (HANDED_OVER, data, left, malformed(unusual))
+            let stop = if batch.unusual_is_made() { MADE } else { HANDED_OVER };
+            (stop, data, left, malformed(unusual))
         }
     })
+}
+
+/// Sends the block, if any, where there is somebody to send it to.
+fn sent(pulled: Pulled<'_>, descriptor: i32) -> Drained<'_> {
+    let (stop, data, message, malformed) = pulled;
+    let (all, taken) = match &data {
+        Some(Data::Block(block)) => match tcp::send(descriptor, block.as_bytes()) {
+            Sent::Taken(taken) => {
+                (taken == block.as_bytes().len(), i64::try_from(taken).unwrap_or(i64::MAX))
+            }
+            Sent::Broken(error) => (false, -i64::from(error)),
+        },
+        None | Some(Data::Messages(_)) => (data.is_none(), 0),
+    };
+    if stop == EMPTY && all && message.is_none() {
+        return Drained::Done(data.is_some());
+    }
+    Drained::Left((stop, data, message, malformed, taken))
 }
 
 /// What is wrong with a message that no method can make sense of.
@@ -366,11 +470,15 @@ fn messages<'py, F: AsRef<[u8]>>(
     py: Python<'py>,
     batch: &Batch<F>,
     lane: Lane<'_>,
-) -> PyResult<Vec<Bound<'py, PyBytes>>> {
+) -> PyResult<Vec<Made<'py>>> {
     let message = |index| {
-        PyBytes::new_with(py, batch.payload_len(lane, index), |out| {
+        let made = PyBytes::new_with(py, batch.payload_len(lane, index), |out| {
             batch.payload_into(lane, index, out).map_err(wire_error)
-        })
+        })?;
+        if batch.is_text(lane, index) {
+            return Ok(Made::Text(PyString::from_bytes(py, made.as_bytes())?));
+        }
+        Ok(Made::Binary(made))
     };
     (0..batch.len()).map(message).collect()
 }

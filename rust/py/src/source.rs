@@ -12,14 +12,14 @@ use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
-use crate::zmq::{Message, Socket};
+use crate::sys::zmq::{Message, Socket};
 
 /// Looks up libzmq's functions in the pyzmq extension at `path`, which must be loaded already,
 /// and checks that they are of the version pyzmq reports.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
 pub(crate) fn load_libzmq(path: PathBuf, version: (i32, i32, i32)) -> PyResult<()> {
-    contained(|| crate::zmq::load(&path, version).map_err(zmq_error))
+    contained(|| crate::sys::zmq::load(&path, version).map_err(zmq_error))
 }
 
 /// Receives the next message of `socket` without waiting; `None` where none is ready.
@@ -75,7 +75,7 @@ pub(crate) fn open_socket<'a>(socket: &'a Bound<'_, PyAny>) -> PyResult<Socket<'
 
 impl Source for Socket<'_> {
     type Frame = Message;
-    type Error = crate::zmq::ZmqError;
+    type Error = crate::sys::zmq::ZmqError;
 
     fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, Self::Error> {
         Socket::receive(self, frames)

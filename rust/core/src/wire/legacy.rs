@@ -22,8 +22,27 @@ pub const OFFSET_BYTES: usize = 4;
 pub const MAX_PARTS: usize = 65_536;
 
 /// Bytes of the count and the offset table for `parts` parts.
-fn head_len(parts: usize) -> usize {
+pub(super) fn head_len(parts: usize) -> usize {
     OFFSET_BYTES.saturating_mul(parts.saturating_add(1))
+}
+
+/// Writes the count and the offset table for a document and its buffers.
+pub(super) fn put_head(
+    document: usize,
+    buffers: impl ExactSizeIterator<Item = usize>,
+    fill: &mut Fill<'_>,
+) -> Result<(), WireError> {
+    let count = buffers.len().saturating_add(1);
+    fill.put(&checked(count)?.to_be_bytes())?;
+    let mut offset = head_len(count);
+    fill.put(&checked(offset)?.to_be_bytes())?;
+    let mut length = document;
+    for next in buffers {
+        offset = offset.saturating_add(length);
+        fill.put(&checked(offset)?.to_be_bytes())?;
+        length = next;
+    }
+    Ok(())
 }
 
 /// Bytes that [`encode_into`] writes.
@@ -43,11 +62,10 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
     let mut fill = Fill::new(out);
-    fill.put(&checked(parts.len())?.to_be_bytes())?;
-    let mut offset = head_len(parts.len());
-    for part in parts {
-        fill.put(&checked(offset)?.to_be_bytes())?;
-        offset = offset.saturating_add(part.as_ref().len());
+    let mut lengths = parts.iter().map(|part| part.as_ref().len());
+    match lengths.next() {
+        Some(document) => put_head(document, lengths, &mut fill)?,
+        None => fill.put(&[0; OFFSET_BYTES])?,
     }
     for part in parts {
         fill.put(part.as_ref())?;

@@ -5,6 +5,7 @@ mod error;
 mod fill;
 pub mod legacy;
 pub mod rfc6455;
+pub mod splice;
 pub mod v1;
 
 pub use error::WireError;

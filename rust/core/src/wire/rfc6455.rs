@@ -11,8 +11,25 @@
 use super::WireError;
 use super::fill::Fill;
 
-/// FIN, and the opcode of a binary message.
-const FIN_BINARY: u8 = 0x82;
+/// What a message is, for its receiver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opcode {
+    /// UTF-8.
+    Text,
+    /// Bytes.
+    Binary,
+}
+
+impl Opcode {
+    /// The first byte of a message's only frame: FIN, and the opcode.
+    fn first_byte(self) -> u8 {
+        match self {
+            Self::Text => 0x81,
+            Self::Binary => 0x82,
+        }
+    }
+}
+
 const MAX_INLINE: u64 = 125;
 const MARK_16: u8 = 126;
 const MARK_64: u8 = 127;
@@ -29,17 +46,22 @@ pub fn header_len(payload: usize) -> usize {
     }
 }
 
-/// Writes the head of a binary frame with `payload` bytes; gives back the rest of `out`.
-pub fn write_binary_header(payload: usize, out: &mut [u8]) -> Result<&mut [u8], WireError> {
+/// Writes the head of a frame with `payload` bytes; gives back the rest of `out`.
+pub fn write_header(
+    opcode: Opcode,
+    payload: usize,
+    out: &mut [u8],
+) -> Result<&mut [u8], WireError> {
     let mut fill = Fill::new(out);
+    let first = opcode.first_byte();
     match (u8::try_from(payload), u16::try_from(payload)) {
-        (Ok(short), _) if u64::from(short) <= MAX_INLINE => fill.put(&[FIN_BINARY, short])?,
+        (Ok(short), _) if u64::from(short) <= MAX_INLINE => fill.put(&[first, short])?,
         (_, Ok(medium)) => {
-            fill.put(&[FIN_BINARY, MARK_16])?;
+            fill.put(&[first, MARK_16])?;
             fill.put(&medium.to_be_bytes())?;
         }
         _ => {
-            fill.put(&[FIN_BINARY, MARK_64])?;
+            fill.put(&[first, MARK_64])?;
             fill.put(&(payload as u64).to_be_bytes())?;
         }
     }
@@ -52,8 +74,8 @@ mod tests {
 
     fn header(payload: usize) -> Vec<u8> {
         let mut out = vec![0; header_len(payload)];
-        let rest = write_binary_header(payload, &mut out).map(|rest| rest.len());
-        assert_eq!(rest, Ok(0), "header_len and write_binary_header agree");
+        let rest = write_header(Opcode::Binary, payload, &mut out).map(|rest| rest.len());
+        assert_eq!(rest, Ok(0), "header_len and write_header agree");
         out
     }
 
@@ -69,6 +91,6 @@ mod tests {
     #[test]
     fn a_slice_too_short_is_an_error() {
         let error = WireError::TooLong { length: 2, limit: 1 };
-        assert_eq!(write_binary_header(5, &mut [0; 1]).err(), Some(error));
+        assert_eq!(write_header(Opcode::Text, 5, &mut [0; 1]).err(), Some(error));
     }
 }

@@ -1,4 +1,4 @@
-//! A safe face over the libzmq that pyzmq has loaded; the only unsafe code of the project.
+//! A safe face over the libzmq that pyzmq has loaded.
 //!
 //! * [`ffi`] holds the table of functions, looked up in pyzmq's own extension, so that it is the
 //!   same library that made the sockets.

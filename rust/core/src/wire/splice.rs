@@ -1,0 +1,265 @@
+//! The JSON document of the default websocket protocol, spliced from a message's own parts.
+//!
+//! ```text
+//! {"header": H, "msg_id": …, "msg_type": …, "parent_header": P, "metadata": M, "content": C,
+//!  "buffers": [], "channel": "iopub"}
+//! ```
+//!
+//! The reference parses the parts and writes them anew. The document here has the same value:
+//! [`vouch`] refuses every message of which that is not certain. Without buffers the document is
+//! a text message; with buffers it lacks that key, and is the first part of a binary one, see
+//! [`super::legacy`].
+//!
+//! Source: `jupyter_client.session.Session.deserialize` and
+//! `ZMQChannelsWebsocketConnection._reserialize_reply`.
+
+use super::fill::Fill;
+use super::{WireError, legacy};
+use crate::parts::{MIN_PARTS, Parts};
+use crate::peek::{self, Undecided};
+
+/// Whether the document spliced from `parts` says what the reference's would.
+///
+/// [`Undecided`] where a part is not an object or not plain JSON, where the protocol version is
+/// one to adapt from, and where a date in a header would be written differently.
+pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
+    let [version, date, id] = peek::raw_values(parts.header(), ["version", "date", "msg_id"])?;
+    // Without a date the reference makes one up; other versions are translated.
+    let current = version.is_some_and(|version| version.starts_with("\"5.") || version == "\"5\"");
+    if !current || date.is_none() || id.is_none() {
+        return Err(Undecided);
+    }
+    peek::text(parts.header(), "msg_type")?.ok_or(Undecided)?;
+    for header in [parts.header(), parts.parent_header()] {
+        peek::every_text(header, |text| if keeps(text) { Ok(()) } else { Err(Undecided) })?;
+    }
+    for part in [parts.metadata(), parts.content()] {
+        peek::fields(part, [])?;
+    }
+    Ok(())
+}
+
+/// Whether a string in a header is written as it was read.
+///
+/// The reference takes every string that looks like a date for one, and writes it in its own way:
+/// six digits of a second's fraction or none, `Z` for UTC. Local times get the server's zone.
+fn keeps(text: &str) -> bool {
+    let mut rest = text.chars();
+    for wanted in "dddd-dd-ddTdd:dd:dd".chars() {
+        match (wanted, rest.next()) {
+            // The reference's pattern takes the digits of any script.
+            ('d', Some(digit)) if digit.is_numeric() => {}
+            ('d', _) => return true,
+            (mark, found) if found == Some(mark) => {}
+            _ => return true,
+        }
+    }
+    let canonical = match rest.as_str() {
+        "Z" => true,
+        fraction => fraction.strip_prefix('.').and_then(|rest| rest.strip_suffix('Z')).is_some_and(
+            |digits| {
+                digits.len() == 6
+                    && digits != "000000"
+                    && digits.bytes().all(|b| b.is_ascii_digit())
+            },
+        ),
+    };
+    canonical && is_date(text)
+}
+
+/// Whether the numbers of a date and a time are in their ranges; leap seconds are not.
+fn is_date(text: &str) -> bool {
+    let number = |from: usize, to: usize| text.get(from..to).and_then(|part| part.parse().ok());
+    let fields =
+        (number(0, 4), number(5, 7), number(8, 10), number(11, 13), number(14, 16), number(17, 19));
+    let (Some(year), Some(month), Some(day), Some(hour), Some(minute), Some(second)) = fields
+    else {
+        return false;
+    };
+    (1..=9999).contains(&year)
+        && (1..=days(year, month)).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second < 60
+}
+
+/// The days of a month; none of a month that does not exist.
+fn days(year: u32, month: u32) -> u32 {
+    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    }
+}
+
+/// Whether a message becomes a binary one.
+#[must_use]
+pub fn is_binary<F: AsRef<[u8]>>(parts: &[F]) -> bool {
+    parts.len() > MIN_PARTS
+}
+
+/// Calls `put` with each piece of the JSON document of a message that was vouched for.
+fn pieces<F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &[F],
+    mut put: impl FnMut(&[u8]) -> Result<(), WireError>,
+) -> Result<(), WireError> {
+    let part = |index: usize| parts.get(index).map_or(&b"null"[..], AsRef::as_ref);
+    let ids = peek::raw_values(part(0), ["msg_id", "msg_type"]).unwrap_or_default();
+    let [id, msg_type] = ids.map(|value| value.unwrap_or("null").as_bytes());
+    let buffers: &[u8] = if is_binary(parts) { b"" } else { b", \"buffers\": []" };
+    for piece in [
+        b"{\"header\": ",
+        part(0),
+        b", \"msg_id\": ",
+        id,
+        b", \"msg_type\": ",
+        msg_type,
+        b", \"parent_header\": ",
+        part(1),
+        b", \"metadata\": ",
+        part(2),
+        b", \"content\": ",
+        part(3),
+        buffers,
+        b", \"channel\": \"",
+        channel,
+        b"\"}",
+    ] {
+        put(piece)?;
+    }
+    Ok(())
+}
+
+/// Bytes of the JSON document.
+fn document_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
+    let mut length = 0_usize;
+    // Counting cannot fail.
+    let _ = pieces(channel, parts, |piece| {
+        length = length.saturating_add(piece.len());
+        Ok(())
+    });
+    length
+}
+
+/// Bytes that [`encode_into`] writes for the message with these parts, buffers included.
+#[must_use]
+pub fn encoded_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
+    let document = document_len(channel, parts);
+    match parts.get(MIN_PARTS..) {
+        Some(buffers) if !buffers.is_empty() => {
+            let head = legacy::head_len(buffers.len().saturating_add(1));
+            buffers.iter().fold(head.saturating_add(document), |length, buffer| {
+                length.saturating_add(buffer.as_ref().len())
+            })
+        }
+        _ => document,
+    }
+}
+
+/// Writes the message to the front of `out`; gives back the rest of it.
+///
+/// `channel` is a name that needs no escapes in JSON. An offset of 4 GiB or more is
+/// [`WireError::TooLong`]: the format cannot say it.
+pub fn encode_into<'o, F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(out);
+    let buffers = parts.get(MIN_PARTS..).unwrap_or_default();
+    if !buffers.is_empty() {
+        let lengths = buffers.iter().map(|buffer| buffer.as_ref().len());
+        legacy::put_head(document_len(channel, parts), lengths, &mut fill)?;
+    }
+    pieces(channel, parts, |piece| fill.put(piece))?;
+    for buffer in buffers {
+        fill.put(buffer.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DATE: &str = "2026-02-28T23:59:59.000100Z";
+
+    fn header(date: &str) -> String {
+        format!(r#"{{"msg_id":"a_1","msg_type":"x","version":"5.3","date":"{date}"}}"#)
+    }
+
+    fn vouched(header: &str, parent: &str, metadata: &str, content: &str) -> bool {
+        let frames = ["<IDS|MSG>", "", header, parent, metadata, content];
+        Parts::split(&frames).is_ok_and(|parts| vouch(&parts).is_ok())
+    }
+
+    #[test]
+    fn the_document_is_what_the_reference_writes() {
+        let header = header(DATE);
+        let parts = [&header, "{}", r#"{"m":1}"#, r#"{"text":"é"}"#];
+        let mut out = vec![0; encoded_len(b"iopub", &parts)];
+        assert_eq!(encode_into(b"iopub", &parts, &mut out).map(|rest| rest.len()), Ok(0));
+        let expected = format!(
+            "{{\"header\": {header}, \"msg_id\": \"a_1\", \"msg_type\": \"x\", \"parent_header\": {{}}, \
+             \"metadata\": {{\"m\":1}}, \"content\": {{\"text\":\"é\"}}, \"buffers\": [], \
+             \"channel\": \"iopub\"}}"
+        );
+        assert_eq!(str::from_utf8(&out), Ok(expected.as_str()));
+    }
+
+    #[test]
+    fn with_buffers_it_is_the_first_part_of_a_binary_message() {
+        let header = header(DATE);
+        let parts = [header.as_bytes(), b"{}", b"{}", b"{}", b"buffer", b"", b"\xff"];
+        let mut out = vec![0; encoded_len(b"shell", &parts)];
+        assert_eq!(encode_into(b"shell", &parts, &mut out).map(|rest| rest.len()), Ok(0));
+        let decoded = legacy::decode(&out).unwrap_or_default();
+        assert_eq!(decoded.get(1..), Some(&[&b"buffer"[..], b"", b"\xff"][..]));
+        let document = decoded.first().copied().unwrap_or_default();
+        assert!(peek::fields(document, ["buffers"]).is_ok_and(|found| found.values == [None]));
+    }
+
+    #[test]
+    fn dates_that_are_written_differently_are_not_vouched_for() {
+        for date in [DATE, "2024-02-29T00:00:00Z", "yesterday", "2026-02-28", ""] {
+            assert!(vouched(&header(date), "{}", "{}", "{}"), "{date}");
+        }
+        for date in [
+            "2026-02-28T23:59:59",
+            "2026-02-28T23:59:59.5Z",
+            "2026-02-28T23:59:59.000000Z",
+            "2026-02-28T23:59:59+00:00",
+            "2026-02-28T23:59:59.000100+0200",
+            "2026-02-29T23:59:59Z",
+            "2026-13-28T23:59:59Z",
+            "2026-02-28T24:00:00Z",
+            "0000-02-28T23:59:59Z",
+            "٢026-02-28T23:59:59Z",
+            r"2026-02-28T23:59:59Z\n",
+            r"\u0032026-02-28T23:59:59",
+        ] {
+            assert!(!vouched(&header(date), "{}", "{}", "{}"), "{date}");
+            let parent = format!(r#"{{"a":[{{"b":"{date}"}}]}}"#);
+            assert!(!vouched(&header(DATE), &parent, "{}", "{}"), "{parent}");
+            assert!(vouched(&header(DATE), "{}", &parent, &parent), "content has no dates");
+        }
+    }
+
+    #[test]
+    fn what_the_reference_would_change_or_refuse_is_not_vouched_for() {
+        let whole = header(DATE);
+        assert!(vouched(&whole, "{}", "{}", "{}"));
+        for lacking in ["msg_id", "msg_type", "version", "date"] {
+            assert!(!vouched(&whole.replace(lacking, "else"), "{}", "{}", "{}"), "{lacking}");
+        }
+        assert!(!vouched(&whole.replace("5.3", "4.1"), "{}", "{}", "{}"));
+        for odd in ["null", "[]", r#"{"a":NaN}"#, r#"{"a":"\ud800"}"#, "{", ""] {
+            assert!(!vouched(&whole, "{}", odd, "{}"), "{odd}");
+            assert!(!vouched(&whole, "{}", "{}", odd), "{odd}");
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Sending on a TCP socket that somebody else keeps open.
+
+/// What became of an attempt to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sent {
+    /// So many bytes were taken; 0 where the socket would have had to wait.
+    Taken(usize),
+    /// The connection is broken; the error's number.
+    Broken(i32),
+}
+
+/// Sends as much of `bytes` as the socket `descriptor` takes without waiting.
+///
+/// The caller has seen that the socket is open, and holds the interpreter from then on, so that
+/// nothing can close it, or open another one of that number, meanwhile.
+#[cfg(unix)]
+pub(crate) fn send(descriptor: i32, bytes: &[u8]) -> Sent {
+    use std::os::fd::BorrowedFd;
+
+    use rustix::io::Errno;
+    use rustix::net::{SendFlags, send};
+
+    if descriptor < 0 {
+        return Sent::Taken(0);
+    }
+    // SAFETY: it is not -1, and open as long as it is used here: see above.
+    let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // Where there is no such flag, Python has the signal ignored that a broken connection sends.
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    #[cfg(target_vendor = "apple")]
+    let flags = SendFlags::DONTWAIT;
+    match send(socket, bytes, flags) {
+        Ok(taken) => Sent::Taken(taken),
+        Err(Errno::AGAIN | Errno::INTR) => Sent::Taken(0),
+        Err(error) => Sent::Broken(error.raw_os_error()),
+    }
+}
+
+/// Sends nothing: the caller does.
+#[cfg(not(unix))]
+pub(crate) fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
+    Sent::Taken(0)
+}
