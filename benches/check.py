@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
 FLOORS = Path(__file__).with_name("floors.json")
-SIZES = replace(FAST, flood=10_000, trickle=400)
+SIZES = replace(FAST, flood=10_000, legacy=5_000, trickle=400)
 ROUNDS = 3
 TRIES = 2
 

@@ -109,7 +109,7 @@ def wait_until_idle(server: Host, kernel: str, timeout: float = 20.0) -> None:
 def execute_directly(connection: dict[str, Any], order: Order) -> dict[str, Any]:
     """Order a flood over the kernel's own shell socket; returns the kernel's account of it."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "direct"}
-    header |= {"username": "bench", "version": "5.3", "date": "2026-01-01T00:00:00.000000Z"}
+    header |= {"username": "bench", "version": "5.3", "date": "2026-01-01T00:00:00.123456Z"}
     content = {"code": json.dumps(asdict(order))}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     signature = Signer(connection["key"].encode()).sign(parts)

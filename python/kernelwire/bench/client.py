@@ -227,7 +227,7 @@ class KernelSocket:
             "msg_type": msg_type,
             "username": "bench",
             "session": self.session,
-            "date": "2026-01-01T00:00:00.000000Z",
+            "date": "2026-01-01T00:00:00.123456Z",
             "version": "5.3",
         }
         if self.legacy:

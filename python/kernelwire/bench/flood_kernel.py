@@ -32,8 +32,9 @@ DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.3"
 POLL_MS = 1000
 """How often an idle kernel looks whether the server that started it is still there."""
-DATE = "2026-01-01T00:00:00.000000Z"
-"""Every header's date. Constant, so that two floods of the same order differ in ids alone."""
+DATE = "2026-01-01T00:00:00.123456Z"
+"""Every header's date. Constant, so that two floods of the same order differ in ids alone; with a
+fraction, as in life, because Python writes a date without one in another way."""
 
 KERNEL_INFO = {
     "status": "ok",

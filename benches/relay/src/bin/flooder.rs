@@ -146,7 +146,7 @@ impl Kernel {
         let header = format!(
             concat!(
                 r#"{{"msg_id": "{session}_{number}", "msg_type": "{kind}", "username": "flood", "#,
-                r#""session": "{session}", "date": "2026-01-01T00:00:00.000000Z", "version": "5.3"}}"#,
+                r#""session": "{session}", "date": "2026-01-01T00:00:00.123456Z", "version": "5.3"}}"#,
             ),
             session = self.session,
             number = self.sent,
