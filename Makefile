@@ -6,15 +6,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PORT ?= 8888
 LAB ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde
+FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 
-SOURCES := $(shell find rust -name '*.rs' -o -name Cargo.toml -not -path '*/target/*') Cargo.toml Cargo.lock pyproject.toml
+SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml
 
 # What the benchmarks compare with: the bare relay, and a flooding kernel.
 RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast bench-check figures jupyverse wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -77,6 +80,20 @@ bench: $(VENV)/.installed $(RELAY) ## Measure against stock, end to end
 
 bench-fast: $(VENV)/.installed $(RELAY) ## See that the benchmarks work, in a minute
 	$(BIN)/python -m benches.bridge --fast $(ARGS)
+	$(BIN)/python -m benches.codec --fast $(ARGS)
+
+bench-codec: $(VENV)/.installed ## Measure the codec and the steps of the hot path
+	$(BIN)/python -m benches.codec $(ARGS)
+
+fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
+	@$(CARGO) +nightly --version >/dev/null || { echo "make fuzz needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
+	@set -e; for target in $(FUZZ_TARGETS); do \
+		mkdir -p rust/fuzz/corpus/$$target; \
+		$(CARGO) +nightly fuzz run --fuzz-dir rust/fuzz $$target \
+			rust/fuzz/corpus/$$target rust/core/tests/seeds/$$target -- -dict=rust/fuzz/json.dict \
+			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(FUZZ_LIMITS); \
+	done
 
 bench-check: $(VENV)/.installed $(RELAY) ## See that the benchmarks work and that no optimisation is lost
 	$(BIN)/python -m benches.check $(ARGS)

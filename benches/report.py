@@ -113,6 +113,7 @@ def completeness_problems(by_name: dict[str, list[dict[str, Any]]]) -> list[str]
 
 KINDS = {
     "bridge": (bridge_problems, bridge_table),
+    "codec": (bridge_problems, bridge_table),
     "completeness": (completeness_problems, completeness_table),
 }
 

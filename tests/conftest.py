@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import fake_kernel
-from support.desk import Desk, RunOnDesk, kernel_on_a_desk
+from support.desk import Body, RunOnDesk, kernel_on_a_desk
 from support.server import (
     IMPLEMENTATIONS,
     Implementation,
@@ -27,7 +27,7 @@ from support.waiting import run_to_end
 from support.ws_client import Client, Connect
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
 MARKERS = (
@@ -159,12 +159,12 @@ def desk(bridge: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
 
-    def run(body: Callable[[Desk], Coroutine[Any, Any, None]]) -> None:
+    def run(body: Body, *, timeout: float = 45.0) -> None:
         async def with_kernel() -> None:
             async with kernel_on_a_desk(bridge.classes) as the_desk:
                 await body(the_desk)
 
-        run_to_end(with_kernel)
+        run_to_end(with_kernel, timeout=timeout)
 
     return run
 

@@ -1,33 +1,40 @@
 """The native part of kernelwire. Private: its names may change with any release."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, final
 
 import zmq
 
 __all__ = [
+    "MAX_PARTS",
     "Pump",
     "PumpError",
+    "Signer",
     "Watch",
     "__version__",
     "decode_legacy",
     "decode_v1",
     "describe",
+    "dump_message",
     "encode_legacy",
     "encode_v1",
     "load_libzmq",
     "receive",
     "receive_many",
+    "send",
 ]
+
+MAX_PARTS: int
+"""The most parts that ``decode_v1`` and ``decode_legacy`` take apart."""
 
 __version__: str
 
 class PumpError(RuntimeError):
     """The native pump failed in a way that is a bug of kernelwire's."""
 
-def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:
-    """Encode parts as one v1 message."""
+def encode_v1(channel: str, parts: Sequence[Any]) -> bytes:
+    """Encode parts, which are bytes or have such memory, as one v1 message."""
 
 def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     """Decode a v1 message into its channel and its parts.
@@ -35,7 +42,7 @@ def decode_v1(frame: bytes) -> tuple[str, list[bytes]]:
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
     """
 
-def encode_legacy(parts: Sequence[bytes]) -> bytes:
+def encode_legacy(parts: Sequence[Any]) -> bytes:
     """Encode a JSON document and its buffers as one binary message of the default protocol.
 
     Raises ``ValueError`` where an offset would not fit into 32 bits.
@@ -47,6 +54,12 @@ def decode_legacy(frame: bytes) -> list[bytes]:
     Raises ``ValueError`` with the field, the value and the limit where a number is out of range.
     """
 
+def dump_message(msg: Mapping[str, Any]) -> bytes | None:
+    """Write a message without its buffers, and with the dates of its headers, as JSON.
+
+    The text is ``json.dumps``'s. ``None`` where it is left to Python's encoder.
+    """
+
 def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> None:
     """Look up libzmq's functions in the loaded pyzmq extension at ``path``.
 
@@ -55,6 +68,13 @@ def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> Non
 
 def receive(socket: zmq.Socket[Any]) -> list[bytes] | None:
     """Receive the next message of ``socket`` without waiting; ``None`` where none is ready."""
+
+def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
+    """Send a message without waiting.
+
+    Returns what the socket is ready for then, as ``zmq.POLLIN`` and ``zmq.POLLOUT``; ``None`` where
+    libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
+    """
 
 def receive_many(
     socket: zmq.Socket[Any], max_messages: int, max_bytes: int
@@ -95,6 +115,30 @@ class Watch:
         self, message: Sequence[bytes]
     ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
         """Do for one message that Python has received what ``drain`` does for a socket's."""
+
+@final
+class Signer:
+    """Takes messages from a client apart and signs them with HMAC-SHA256.
+
+    Each method returns the channel, the message type if the header tells it plainly, and what to
+    send: the delimiter, the signature and the parts. A part of 64 KiB or more is where it begins
+    and ends in the message (of ``text``, in its UTF-8) instead of a copy.
+    """
+
+    def __new__(cls, key: bytes) -> Signer:
+        """Sign with ``key``; an empty one signs nothing."""
+
+    def v1(self, frame: bytes) -> tuple[str, str | None, list[bytes | tuple[int, int]]]:
+        """Sign a v1 message; ``ValueError`` names what is wrong with it."""
+
+    def text(self, document: str) -> tuple[str, str | None, list[bytes | tuple[int, int]]] | None:
+        """Sign a text message of the default protocol; ``None`` where it is left to Python."""
+
+    def binary(self, frame: bytes) -> tuple[str, str | None, list[bytes | tuple[int, int]]] | None:
+        """Sign a binary message of the default protocol; ``None`` where it is left to Python.
+
+        ``ValueError`` names what is wrong with it.
+        """
 
 @final
 class Pump:

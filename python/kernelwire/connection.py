@@ -15,6 +15,7 @@ from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, 
 from kernelwire import _native
 from kernelwire._logs import Throttle
 from kernelwire.congestion import Congestion, pending_bytes
+from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, pump_attribute
 from kernelwire.pacing import IOPUB
@@ -62,6 +63,12 @@ def _overridden(cls: type) -> tuple[str, ...]:
     )
 
 
+def _hooks(connection: KernelwireWebsocketConnection) -> list[str]:
+    """Name the hooks that a connection or its class overrides."""
+    own = (name for name in _HOOKS if name in vars(connection))
+    return [*_overridden(type(connection)), *own]
+
+
 class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     """A websocket connection to a kernel whose messages are moved natively.
 
@@ -104,6 +111,9 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     """Messages with their channels that could not be written, and wait for the offline buffer."""
     hides_tracebacks: bool = False
     """Whether ``error`` messages are rewritten before they are sent."""
+
+    _incoming: Incoming | None = None
+    """The way to the kernel, once the client has sent something."""
 
     _unlimited: bool = False
     """Whether the rate limits are off, because what is sent was produced over time."""
@@ -257,8 +267,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 return f"messages are signed with {session.signature_scheme}"
             if session.debug or type(session).deserialize is not Session.deserialize:
                 return "the session has messages pass through its own hands"
-        hooks = [*_overridden(type(self)), *(name for name in _HOOKS if name in vars(self))]
-        if hooks:
+        if hooks := _hooks(self):
             return f"{', '.join(hooks)} overridden"
         if session.unpack not in (json_unpacker, orjson_unpacker):
             return f"{session.unpacker} is not JSON"
@@ -275,50 +284,11 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     # -- messages --------------------------------------------------------------------------------
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
-        """Handle a message from the client.
-
-        One that breaks its format, or that stock fails on, is logged and ignored: the connection
-        lives on. Neither its content nor the request's address, which may hold a token, is logged.
-        """
-        try:
-            if self.channels:
-                iopub = self.channels.get("iopub")
-                if isinstance(iopub, KernelwireStream):
-                    iopub.hurry()
-                if self.subprotocol == V1:
-                    self._forward_request(incoming_msg)
-                    return
-                if isinstance(incoming_msg, bytes):
-                    _native.decode_legacy(incoming_msg)  # raises for what stock would trust
-            super().handle_incoming_message(incoming_msg)
-        except Exception:
-            kind = type(incoming_msg).__name__
-            self._failures.failure(
-                "incoming", "Ignored a malformed message of %d %s", len(incoming_msg), kind
-            )
-
-    def _forward_request(self, message: Any) -> None:
-        """Sign a v1 message and send it to the kernel, as stock does with those that are whole."""
-        if not isinstance(message, bytes):
-            raise TypeError("a text frame, where this protocol has binary ones only")
-        channel, parts = _native.decode_v1(message)
-        if len(parts) < MIN_PARTS:
-            raise ValueError(f"{len(parts)} parts, at least {MIN_PARTS} are required")
-        header = self.get_part("header", None, parts)
-        if not isinstance(header, dict) or "msg_type" not in header:
-            raise ValueError("the header is not an object with a msg_type")
-        if channel == "iopub":
-            raise ValueError("iopub is for messages from the kernel")
-        if channel not in self.channels:
-            self.log.warning("No such channel: %r", channel)
-            return
-        allowed = self.multi_kernel_manager.allowed_message_types
-        if allowed and header["msg_type"] not in allowed:
-            self.log.warning(
-                'Received message of type "%s", which is not allowed. Ignoring.', header["msg_type"]
-            )
-            return
-        self.session.send_raw(self.channels[channel], parts)
+        """Handle a message from the client; see ``Incoming``."""
+        if self._incoming is None:
+            reads_parts = "get_part" in _hooks(self)
+            self._incoming = Incoming(self, reads_parts=reads_parts)
+        self._incoming.handle(incoming_msg)
 
     def _limit_rate(self, channel: Any, msg: Any, msg_list: Any) -> bool | None:
         """Limit the rate as stock does, but not of what is replayed.

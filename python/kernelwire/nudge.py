@@ -8,8 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
+from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire.offline import fill
+from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from kernelwire.lifecycle import LifeCycle
@@ -95,7 +97,11 @@ class Nudge:
     def _open_probes(self) -> None:
         """Open the sockets whose replies the client must not see."""
         for channel in ("shell", "control"):
-            probe = self._probes[channel] = getattr(self._kernel, f"connect_{channel}")()
+            probe = getattr(self._kernel, f"connect_{channel}")()
+            if type(probe) is ZMQStream:
+                # The answer to one closes the other, whose next event upstream would warn of.
+                probe = KernelwireStream.adopt(probe)
+            self._probes[channel] = probe
             probe.on_recv(partial(self._on_reply, channel))
 
     async def _wait(self, timeout: float) -> None:

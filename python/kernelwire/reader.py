@@ -54,7 +54,7 @@ class ChannelReader:
         self, connection: KernelwireWebsocketConnection, channel: str, congestion: Congestion
     ) -> None:
         self._connection = connection
-        self._handle_one: Any = connection.handle_outgoing_message
+        self._handle_one: Any = connection._handle_one
         self._handler = connection.websocket_handler
         self._pump = connection._pump
         self._signatures = connection.signatures()

@@ -11,6 +11,8 @@ import zmq
 from tornado.log import gen_log
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire import _native
+from kernelwire._drain import drain
 from kernelwire._logs import Throttle
 
 if TYPE_CHECKING:
@@ -20,7 +22,18 @@ if TYPE_CHECKING:
 
     from kernelwire.pacing import Pacer, Pacing
 
-__all__ = ["KernelwireStream"]
+__all__ = ["KernelDoesNotReadError", "KernelwireStream"]
+
+
+MAX_QUEUED_MESSAGES = 10_000
+"""Messages that may wait for a kernel that does not read, besides those that libzmq holds."""
+
+MAX_QUEUED_BYTES = 64 * 1024 * 1024
+"""Bytes of the messages that may wait for it."""
+
+
+class KernelDoesNotReadError(Exception):
+    """A message was not sent: too much waits for the kernel."""
 
 
 class KernelwireStream(ZMQStream):
@@ -42,6 +55,9 @@ class KernelwireStream(ZMQStream):
     reads: int = 0
     """How often the reader has found something; the reader counts."""
 
+    _queued_bytes: int = 0
+    """Bytes that wait to be sent, and some that do no more."""
+
     _reader: Callable[[KernelwireStream], bool] | None = None
     _otherwise: Callable[[Any, list[bytes]], Any] | None = None
     _pacer: Pacer | None = None
@@ -53,6 +69,7 @@ class KernelwireStream(ZMQStream):
         # a pipe; a wake-up from within the loop needs neither.
         self._loop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
         self._call_soon = self._loop.call_soon
+        self._native = drain().native
 
     @classmethod
     def adopt(cls, stream: ZMQStream) -> KernelwireStream:
@@ -147,25 +164,59 @@ class KernelwireStream(ZMQStream):
         """Send a message: at once where nothing waits to be sent, else in its turn."""
         at_once = self._reader is not None and callback is None and not kwargs
         if not at_once or self.sending() or not self._send_now(msg, flags, copy, track):
+            self._check_room(sum(map(len, msg)))
             self._stop_pacing()  # it waits for the socket, which must wake the loop for that
             super().send_multipart(
                 msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
             )
+
+    def _check_room(self, size: int) -> None:
+        """Make sure that ``size`` more bytes may wait; raises ``KernelDoesNotReadError``."""
+        if not self.sending():
+            self._queued_bytes = 0
+        count = self._send_queue.qsize()
+        if count >= MAX_QUEUED_MESSAGES or self._queued_bytes + size > MAX_QUEUED_BYTES:
+            # What has been sent since is still counted; one that is too large alone may go.
+            waiting = [message for message, _ in self._send_queue.queue]
+            self._queued_bytes = sum(sum(map(len, message)) for message in waiting)
+            full = count and self._queued_bytes + size > MAX_QUEUED_BYTES
+            if full or count >= MAX_QUEUED_MESSAGES:
+                raise KernelDoesNotReadError(
+                    f"{count} messages ({self._queued_bytes} bytes) wait for the kernel, "
+                    f"{MAX_QUEUED_MESSAGES} messages and {MAX_QUEUED_BYTES} bytes are allowed"
+                )
+        self._queued_bytes += size
 
     def _send_now(self, msg: Any, flags: int, copy: bool, track: bool) -> bool:
         """Try to send; ``False`` where libzmq would have to wait."""
         if self.socket is None:
             return False
         try:
-            self.socket.send_multipart(msg, flags | zmq.NOBLOCK, copy=copy, track=track)
+            events = self._sent_natively(msg) if copy and not flags else None
+            if events is None:
+                self.socket.send_multipart(msg, flags | zmq.NOBLOCK, copy=copy, track=track)
+                events = cast("int", self.socket.EVENTS)
         except zmq.Again:
             return False
-        except zmq.ZMQError as error:
+        except (zmq.ZMQError, OSError) as error:
             gen_log.error("SEND Error: %s", error)
+            return True
         # Sending may have taken the signal that something has come.
-        if cast("int", self.socket.EVENTS) & zmq.POLLIN:
+        if events & zmq.POLLIN:
             self._call_soon(self.read)
         return True
+
+    def _sent_natively(self, msg: Any) -> int | None:
+        """Send what is bytes throughout; ``None`` where that is pyzmq's to do.
+
+        pyzmq looks at each part several times, which takes longer than the sending.
+        """
+        if not self._native or any(type(part) is not bytes for part in msg):
+            return None
+        events = _native.send(self.socket, msg)
+        if events is None:
+            raise zmq.Again
+        return events
 
     def _handle_events(self, fd: Any, events: int) -> None:
         """Serve the socket: the reader where there is one, else as upstream does."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
-from tornado.web import Finish
+from tornado.web import Finish, HTTPError
 
+from kernelwire._drain import Drain
 from kernelwire.nudge import Nudge
 from support.desk import finish, open_files, written
 from support.fake_kernel import script
@@ -218,6 +220,68 @@ def test_connect_when_a_step_fails_then_nothing_is_left_of_it(
     desk(body)
 
 
+@pytest.mark.kernelwire_only("H5", "H18")
+@pytest.mark.parametrize(
+    "error", [InjectedError("why"), HTTPError(503, "why")], ids=["any", "HTTP"]
+)
+def test_connect_when_a_channel_cannot_be_opened_then_it_raises_without_a_message(
+    desk: RunOnDesk, error: Exception
+) -> None:
+    """Stops a handler from going on with `None`, and the log from showing the request's address."""
+
+    async def body(the_desk: Desk) -> None:
+        quiet(the_desk)
+        connection = the_desk.connection()
+        await connection.prepare()
+        with (
+            patch.object(the_desk.kernel, "connect_iopub", side_effect=error),
+            pytest.raises(HTTPError) as raised,
+        ):
+            connection.connect()
+        assert raised.value.status_code == getattr(error, "status_code", 500)
+        assert raised.value.log_message is None
+        assert raised.value.__cause__ is error
+        assert the_desk.count == 0
+
+    desk(body)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.kernelwire_only("H5", "H6")
+@pytest.mark.parametrize("native", [True, False], ids=["native", "portable"])
+def test_connect_when_a_thousand_fail_in_turn_then_all_is_back_where_it_was(
+    desk: RunOnDesk, native: bool
+) -> None:
+    """Stops a server that runs for months from being worn down, whatever fails after what."""
+    order = random.Random(1)
+    way = Drain(native, "the test's choice")
+    tried = 0
+
+    async def fail_in_turn(the_desk: Desk) -> int:
+        faults = order.sample(list(FAULTS.values()), len(FAULTS))
+        for fault in faults:
+            await fail_once(the_desk, fault, None)
+        return len(faults)
+
+    async def body(the_desk: Desk) -> None:
+        nonlocal tried
+        quiet(the_desk)
+        the_desk.multi_kernel_manager.buffer_offline_messages = False
+        await fail_in_turn(the_desk)
+        before, files = footprint(the_desk), open_files()
+        while tried < 1000:
+            tried += await fail_in_turn(the_desk)
+            assert footprint(the_desk) == before
+        await wait_until_async(lambda: open_files() <= files, what="closed descriptors")
+
+    with (
+        patch("kernelwire.reader.drain", lambda: way),
+        patch("kernelwire.offline.drain", lambda: way),
+    ):
+        desk(body, timeout=240)
+
+
 @pytest.mark.kernelwire_only("H5", "H6")
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS.keys())
 def test_connect_when_a_return_fails_then_missed_messages_wait_for_the_next(
@@ -347,6 +411,28 @@ def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
         assert seen == list(range(seen[0], seen[-1] + 1))
         for each in (connection, worker):
             finish(the_desk, each)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H18")
+def test_nudge_when_an_event_comes_after_its_end_then_nothing_is_logged(
+    desk: RunOnDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stops a warning about a closed stream with some connections and not with others."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = the_desk.connection()
+        await connection.prepare()
+        connected = connection.connect()
+        probes = list(connection._nudge._probes.values())
+        await connected
+        for probe in probes:
+            assert probe.closed()
+            # What a stream has scheduled for itself is not taken back when it is closed.
+            probe._handle_events(None, 0)
+        assert [record.getMessage() for record in caplog.records] == []
+        finish(the_desk, connection)
 
     desk(body)
 

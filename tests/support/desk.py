@@ -93,4 +93,5 @@ def finish(the_desk: Desk, connection: Any) -> None:
     connection.disconnect()
 
 
-RunOnDesk = Callable[[Callable[[Desk], Coroutine[Any, Any, None]]], None]
+Body = Callable[[Desk], Coroutine[Any, Any, None]]
+RunOnDesk = Callable[..., None]

@@ -6,13 +6,14 @@ An execute request's code is a JSON list of steps (`Kernel.steps` names them), r
     {"do": "odd", "kind": "no_delimiter", "count": 2}
     {"do": "wait_for", "path": "/a/file/the/test/will/make"}
     {"do": "status", "state": "idle"}
-    {"do": "tick", "count": 500}        numbered messages while serving requests
+    {"do": "tick", "count": 500}        numbered messages while serving requests, so many at least
     {"do": "exit"}
 
 The n-th emitted message of a kernel has n in its metadata as "number", so that loss, doubling and
-disorder show; what is published is never dropped on this side. Comm messages are sent back on iopub
-as they came. Environment: FAKE_KERNEL_MUTE=1
-answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER from giving an identity to a new peer.
+disorder show; what is published is never dropped on this side. The reply to a kernel info request
+says how many were "emitted" and how many ticks are "to_come". Comm messages are sent back on iopub
+as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
+from giving an identity to a new peer.
 """
 
 from __future__ import annotations
@@ -131,10 +132,11 @@ class Kernel:
             header: Header = json.loads(frames[split + 2])
             content = json.loads(frames[split + 5])
             msg_type = header["msg_type"]
-        except (ValueError, KeyError, IndexError, TypeError):
+            is_comm = msg_type.startswith("comm_")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return
         self._status(header, {"state": "busy"})
-        if msg_type.startswith("comm_"):
+        if is_comm:
             self._send("iopub", msg_type, header, content, buffers=frames[split + 6 :])
         else:
             self._answer(channel, frames[:split], header, msg_type, content)
@@ -151,6 +153,7 @@ class Kernel:
         elif msg_type == "kernel_info_request":
             reply |= {"protocol_version": "5.4", "implementation": "fake", "banner": ""}
             reply["language_info"] = {"name": "json", "version": "1", "file_extension": ".json"}
+            reply |= {"emitted": self._number, "to_come": self._ticks_left}
         elif msg_type == "shutdown_request":
             reply["restart"] = content.get("restart", False)
             self._running = False
@@ -181,7 +184,7 @@ class Kernel:
         self._send("iopub", "status", parent, {"execution_state": step["state"]})
 
     def _tick(self, _parent: Header, step: dict[str, Any]) -> None:
-        self._ticks_left = step["count"]
+        self._ticks_left = max(self._ticks_left, step["count"])
 
     def _exit(self, _parent: Header, _step: dict[str, Any]) -> None:
         # Everything published is written out before the process is gone.

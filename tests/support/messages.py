@@ -57,6 +57,10 @@ class Message:
             and parent_id in (None, self.parent_id)
         )
 
+    def is_reply_to(self, request_id: str) -> bool:
+        """Whether this is the reply to that request."""
+        return self.msg_type.endswith("_reply") and self.parent_id == request_id
+
 
 def request(
     session_id: str,

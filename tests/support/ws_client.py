@@ -13,6 +13,8 @@ from support.messages import PROTOCOLS, Message, decode, encode, request
 from support.websocket import ConnectionClosedError, WebSocket
 
 if TYPE_CHECKING:
+    import socket
+
     from support.server import Server
 
 DEFAULT_TIMEOUT = 30.0
@@ -65,6 +67,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         token_in_url: bool = False,
         handshake_timeout: float = DEFAULT_TIMEOUT,
+        open_socket: Callable[[], socket.socket] | None = None,
     ) -> None:
         self.protocol = protocol
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
@@ -76,7 +79,7 @@ class Client:
         if PROTOCOLS[protocol]:
             all_headers["Sec-WebSocket-Protocol"] = PROTOCOLS[protocol]
         self.socket = WebSocket(
-            server.open_socket,
+            open_socket or server.open_socket,
             f"/api/kernels/{kernel_id}/channels?{urlencode(query)}",
             headers=all_headers,
             compression=compression,

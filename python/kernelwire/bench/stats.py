@@ -32,6 +32,7 @@ FIGURES = {
     "peak_rss_mb": Figure("peak RSS", "MB", "lower"),
     "peak_over_idle": Figure("peak memory over idle / message", "times", "lower"),
     "lost": Figure("messages lost", ""),
+    "us_per_call": Figure("time per call", "µs", "lower"),
 }
 
 

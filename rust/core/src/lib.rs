@@ -13,5 +13,6 @@ pub mod limit;
 pub mod parts;
 pub mod peek;
 pub mod pump;
+pub mod quote;
 pub mod sign;
 pub mod wire;

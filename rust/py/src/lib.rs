@@ -5,8 +5,10 @@
 #![deny(unsafe_code)]
 
 mod codec;
+mod dump;
 mod errors;
 mod pump;
+mod request;
 mod source;
 #[allow(unsafe_code)] // The only place that talks to C: see its documentation.
 mod sys;
@@ -20,17 +22,23 @@ mod _native {
     #[pymodule_export]
     use super::codec::{decode_legacy, decode_v1, describe, encode_legacy, encode_v1};
     #[pymodule_export]
+    use super::dump::dump_message;
+    #[pymodule_export]
     use super::errors::PumpError;
     #[pymodule_export]
     use super::pump::Pump;
     #[pymodule_export]
-    use super::source::{load_libzmq, receive, receive_many};
+    use super::request::Signer;
+    #[pymodule_export]
+    use super::source::{load_libzmq, receive, receive_many, send};
     #[pymodule_export]
     use super::watch::Watch;
+    use kernelwire_core::wire::MAX_PARTS;
     use pyo3::prelude::*;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("MAX_PARTS", MAX_PARTS)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

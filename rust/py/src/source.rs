@@ -1,4 +1,5 @@
-//! The two sources a pump is fed from: pyzmq's socket, and one message that Python has received.
+//! The two sources a pump is fed from, pyzmq's socket and one message that Python has received;
+//! and sending on such a socket.
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -57,6 +58,23 @@ pub(crate) fn receive_many<'py>(
             frames.clear();
         }
         Ok((messages, true))
+    })
+}
+
+/// Sends a message without waiting; returns what the socket is ready for then, as `zmq_poll`
+/// flags, or `None` where libzmq would have to wait.
+#[pyfunction]
+#[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+pub(crate) fn send(
+    socket: &Bound<'_, PyAny>,
+    frames: Vec<Bound<'_, PyBytes>>,
+) -> PyResult<Option<i32>> {
+    contained(|| {
+        let mut target = open_socket(socket)?;
+        let parts: Vec<&[u8]> = frames.iter().map(PyBytesMethods::as_bytes).collect();
+        let sent = target.send(&parts).map_err(zmq_error)?;
+        let events = if sent { Some(target.events().map_err(zmq_error)?) } else { None };
+        Ok(events)
     })
 }
 

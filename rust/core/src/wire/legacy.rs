@@ -9,20 +9,15 @@
 //!
 //! Source: `jupyter_server.services.kernels.connection.base.serialize_binary_message`.
 
-use super::WireError;
 use super::fill::Fill;
+use super::{MAX_PARTS, WireError};
 
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 4;
 
-/// The most parts a message from a client may have.
-///
-/// The reference unpacks the table with one `struct` format of this many items, which CPython
-/// then caches; the limit keeps that, too, to a size nobody minds. No client comes near it.
-pub const MAX_PARTS: usize = 65_536;
-
-/// Bytes of the count and the offset table for `parts` parts.
-pub(super) fn head_len(parts: usize) -> usize {
+/// Bytes of the count and the offset table for `parts` parts: what [`head_into`] writes.
+#[must_use]
+pub fn head_len(parts: usize) -> usize {
     OFFSET_BYTES.saturating_mul(parts.saturating_add(1))
 }
 
@@ -61,14 +56,23 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(head_into(parts, out)?);
+    for part in parts {
+        fill.put(part.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+/// Writes what stands before the parts, for somebody else to put the parts behind it.
+pub fn head_into<'o, F: AsRef<[u8]>>(
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
     let mut fill = Fill::new(out);
     let mut lengths = parts.iter().map(|part| part.as_ref().len());
     match lengths.next() {
         Some(document) => put_head(document, lengths, &mut fill)?,
         None => fill.put(&[0; OFFSET_BYTES])?,
-    }
-    for part in parts {
-        fill.put(part.as_ref())?;
     }
     Ok(fill.into_rest())
 }

@@ -25,18 +25,26 @@ use crate::peek::{self, Undecided};
 pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
     let [version, date, id] = peek::raw_values(parts.header(), ["version", "date", "msg_id"])?;
     // Without a date the reference makes one up; other versions are translated.
-    let current = version.is_some_and(|version| version.starts_with("\"5.") || version == "\"5\"");
-    if !current || date.is_none() || id.is_none() {
+    if !version.is_some_and(is_current) || date.is_none() || id.is_none() {
         return Err(Undecided);
     }
     peek::text(parts.header(), "msg_type")?.ok_or(Undecided)?;
-    for header in [parts.header(), parts.parent_header()] {
-        peek::every_text(header, |text| if keeps(text) { Ok(()) } else { Err(Undecided) })?;
-    }
+    keeps_dates(parts.header())?;
+    keeps_dates(parts.parent_header())?;
     for part in [parts.metadata(), parts.content()] {
         peek::fields(part, [])?;
     }
     Ok(())
+}
+
+/// Whether a protocol version, as it stands in JSON, is the one that both sides speak.
+pub(super) fn is_current(version: &str) -> bool {
+    version.starts_with("\"5.") || version == "\"5\""
+}
+
+/// Whether all dates in a header are written as they were read.
+pub(super) fn keeps_dates(header: &[u8]) -> Result<(), Undecided> {
+    peek::every_text(header, |text| if keeps(text) { Ok(()) } else { Err(Undecided) })
 }
 
 /// Whether a string in a header is written as it was read.

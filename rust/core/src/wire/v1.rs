@@ -13,8 +13,8 @@
 
 use std::str;
 
-use super::WireError;
 use super::fill::Fill;
+use super::{MAX_PARTS, WireError};
 
 /// Bytes of one entry of the offset table, and of its count.
 pub const OFFSET_BYTES: usize = 8;
@@ -39,13 +39,32 @@ fn head_len(parts: usize) -> usize {
 /// Bytes that [`encode_into`] writes. Saturates where no memory could hold the message.
 #[must_use]
 pub fn encoded_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
-    parts.iter().fold(head_len(parts.len()).saturating_add(channel.len()), |length, part| {
+    parts.iter().fold(encoded_head_len(channel, parts.len()), |length, part| {
         length.saturating_add(part.as_ref().len())
     })
 }
 
+/// Bytes that [`head_into`] writes.
+#[must_use]
+pub fn encoded_head_len(channel: &[u8], parts: usize) -> usize {
+    head_len(parts).saturating_add(channel.len())
+}
+
 /// Writes the message to the front of `out`; gives back the rest of it.
 pub fn encode_into<'o, F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(head_into(channel, parts, out)?);
+    for part in parts {
+        fill.put(part.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}
+
+/// Writes what stands before the parts, for somebody else to put the parts behind it.
+pub fn head_into<'o, F: AsRef<[u8]>>(
     channel: &[u8],
     parts: &[F],
     out: &'o mut [u8],
@@ -61,9 +80,6 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
         fill.put(&offset.to_le_bytes())?;
     }
     fill.put(channel)?;
-    for part in parts {
-        fill.put(part.as_ref())?;
-    }
     Ok(fill.into_rest())
 }
 
@@ -110,7 +126,7 @@ fn offsets(frame: &[u8]) -> Result<Vec<usize>, WireError> {
 
 /// At least a channel's start and end, and no more than the frame has room for.
 fn checked_count(value: u64, room: usize) -> Result<usize, WireError> {
-    let (low, high) = (EXTRA_OFFSETS as u64, room as u64);
+    let (low, high) = (EXTRA_OFFSETS as u64, room.min(MAX_PARTS + EXTRA_OFFSETS) as u64);
     match usize::try_from(value) {
         Ok(count) if (low..=high).contains(&value) => Ok(count),
         _ => Err(WireError::OutOfRange { field: "offset count", index: 0, value, low, high }),
@@ -178,6 +194,16 @@ mod tests {
             };
             assert_eq!(decode(&frame), Err(wanted));
         }
+    }
+
+    #[test]
+    fn parts_beyond_the_limit_are_refused() {
+        let parts = vec![&b""[..]; MAX_PARTS + 1];
+        let most = encode("shell", parts.get(1..).unwrap_or_default());
+        assert_eq!(decode(&most).map(|decoded| decoded.parts.len()), Ok(MAX_PARTS));
+        let one_more = encode("shell", &parts);
+        let error = decode(&one_more).map_err(|error| error.to_string());
+        assert_eq!(error, Err("offset count[0] is 65539, allowed is 2 to 65538".to_owned()));
     }
 
     #[test]

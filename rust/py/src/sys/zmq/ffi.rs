@@ -13,6 +13,12 @@ pub(super) struct RawMessage(pub(super) [u8; 64]);
 /// `ZMQ_DONTWAIT`.
 pub(super) const DONTWAIT: c_int = 1;
 
+/// `ZMQ_SNDMORE`.
+pub(super) const SNDMORE: c_int = 2;
+
+/// `ZMQ_EVENTS`.
+pub(super) const EVENTS: c_int = 15;
+
 /// The only major version whose `zmq_msg_t` is known to be the above.
 const MAJOR: c_int = 4;
 
@@ -36,6 +42,12 @@ pub(super) struct Symbols {
     pub(super) msg_size: unsafe extern "C" fn(*const RawMessage) -> usize,
     /// `int zmq_msg_more (const zmq_msg_t *msg)`: 1 where more parts follow.
     pub(super) msg_more: unsafe extern "C" fn(*const RawMessage) -> c_int,
+    /// `int zmq_send (void *socket, const void *buf, size_t len, int flags)`: copies the bytes;
+    /// returns their number, or -1 and sets `errno`.
+    pub(super) send: unsafe extern "C" fn(*mut c_void, *const c_void, usize, c_int) -> c_int,
+    /// `int zmq_getsockopt (void *socket, int option, void *value, size_t *length)`.
+    pub(super) getsockopt:
+        unsafe extern "C" fn(*mut c_void, c_int, *mut c_void, *mut usize) -> c_int,
 }
 
 static SYMBOLS: OnceLock<Symbols> = OnceLock::new();
@@ -76,6 +88,8 @@ fn find(path: &Path, version: (c_int, c_int, c_int)) -> Result<Symbols, ZmqError
         msg_data: symbol(&library, "zmq_msg_data")?,
         msg_size: symbol(&library, "zmq_msg_size")?,
         msg_more: symbol(&library, "zmq_msg_more")?,
+        send: symbol(&library, "zmq_send")?,
+        getsockopt: symbol(&library, "zmq_getsockopt")?,
     };
     // The addresses stay valid because the library is never unloaded: neither does Python unload
     // extensions, nor is the reference taken above given back.

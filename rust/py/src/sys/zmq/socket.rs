@@ -1,12 +1,12 @@
-//! Receiving from a socket that pyzmq keeps open.
+//! Receiving from a socket that pyzmq keeps open, and sending on it.
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 use pyo3::prelude::*;
 
-use super::ffi::{self, DONTWAIT, Symbols};
+use super::ffi::{self, DONTWAIT, EVENTS, SNDMORE, Symbols};
 use super::{Message, ZmqError};
 
 /// `EINTR` and `EAGAIN`, as libzmq sets them on the platforms where it can be found.
@@ -55,6 +55,60 @@ impl<'a> Socket<'a> {
         Ok(true)
     }
 
+    /// Sends a message of these parts, copied; `false` where libzmq would have to wait.
+    ///
+    /// libzmq takes "all message parts or none": where it has taken the first, it takes the others.
+    pub(crate) fn send(&mut self, parts: &[&[u8]]) -> Result<bool, ZmqError> {
+        let Some((last, others)) = parts.split_last() else {
+            return Ok(true);
+        };
+        for part in others {
+            if !self.send_part(part, DONTWAIT | SNDMORE)? {
+                return Ok(false);
+            }
+        }
+        self.send_part(last, DONTWAIT)
+    }
+
+    fn send_part(&mut self, part: &[u8], flags: c_int) -> Result<bool, ZmqError> {
+        loop {
+            // SAFETY: the bytes are readable as long as `part` is borrowed, and copied; for the
+            // socket see `part`.
+            let sent = unsafe {
+                (self.symbols.send)(self.address.as_ptr(), part.as_ptr().cast(), part.len(), flags)
+            };
+            if sent >= 0 {
+                return Ok(true);
+            }
+            match self.errno() {
+                EAGAIN => return Ok(false),
+                EINTR => {}
+                number => return Err(error(number)),
+            }
+        }
+    }
+
+    /// What the socket is ready for, as `zmq_poll` flags; its signal is taken with it.
+    pub(crate) fn events(&mut self) -> Result<i32, ZmqError> {
+        let mut events: c_int = 0;
+        let mut length = size_of::<c_int>();
+        // SAFETY: `ZMQ_EVENTS` writes an `int`, for which there is room; for the socket see `part`.
+        let done = unsafe {
+            (self.symbols.getsockopt)(
+                self.address.as_ptr(),
+                EVENTS,
+                (&raw mut events).cast(),
+                &raw mut length,
+            )
+        };
+        if done == 0 { Ok(events) } else { Err(error(self.errno())) }
+    }
+
+    fn errno(&self) -> i32 {
+        // SAFETY: reads the calling thread's error number.
+        unsafe { (self.symbols.errno)() }
+    }
+
     fn part(&mut self) -> Result<Option<Message>, ZmqError> {
         let mut message = Message::new()?;
         loop {
@@ -66,8 +120,7 @@ impl<'a> Socket<'a> {
             if size >= 0 {
                 return Ok(Some(message));
             }
-            // SAFETY: reads the calling thread's error number.
-            match unsafe { (self.symbols.errno)() } {
+            match self.errno() {
                 EAGAIN => return Ok(None),
                 EINTR => {}
                 number => return Err(error(number)),
@@ -78,5 +131,5 @@ impl<'a> Socket<'a> {
 
 #[cold]
 fn error(number: i32) -> ZmqError {
-    ZmqError { number, text: format!("libzmq could not receive: error {number}") }
+    ZmqError { number, text: format!("libzmq reports error {number}") }
 }

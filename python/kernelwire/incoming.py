@@ -1,0 +1,159 @@
+"""The way of a message from the client to the kernel."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from jupyter_client.session import json_packer, orjson_packer
+
+from kernelwire import _native, wire
+from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
+
+if TYPE_CHECKING:
+    from kernelwire.connection import KernelwireWebsocketConnection
+
+__all__ = ["Incoming"]
+
+V1 = "v1.kernel.websocket.jupyter.org"
+DELIMITER = b"<IDS|MSG>"
+
+MIN_PARTS = 4
+"""Header, parent header, metadata and content."""
+
+SHOWN_CHARACTERS = 100
+"""Characters of a client's text that a log line shows at most."""
+
+_Signed = tuple[str, "str | None", "list[Any]"]
+"""Channel, message type where the header tells it plainly, and the frames to send."""
+
+
+class Incoming:
+    """Checks a client's messages, signs them, and sends them to the kernel.
+
+    What is plain is taken apart and signed natively. One that breaks its format, or that the
+    reference fails on, is logged and ignored: the connection lives on. Neither its content nor the
+    request's address, which may hold a token, is logged.
+
+    Source: ``ZMQChannelsWebsocketConnection.handle_incoming_message``.
+    """
+
+    def __init__(self, connection: KernelwireWebsocketConnection, *, reads_parts: bool) -> None:
+        session = connection.session
+        self._connection = connection
+        self._manager = connection.multi_kernel_manager
+        self._session: Any = session
+        self._failures = connection._failures
+        self._reads_parts = reads_parts
+        """Whether the connection wants to read headers itself."""
+        self._v1 = connection.subprotocol == V1
+        signed = session.auth is not None
+        native = not signed or session.signature_scheme == "hmac-sha256"
+        packs_json = session.pack in (json_packer, orjson_packer) and not session.debug
+        self._signer: _native.Signer | None = None
+        if native and (self._v1 or packs_json):
+            self._signer = _native.Signer(session.key if signed else b"")
+
+    def handle(self, message: Any) -> None:
+        """Send ``message`` to the kernel, or log why not."""
+        try:
+            self._handle(message)
+        except KernelDoesNotReadError as error:
+            self._failures.warning("unread", "Ignored a request: %s", error)
+        except Exception:
+            kind = type(message).__name__
+            self._failures.failure(
+                "incoming", "Ignored a malformed message of %d %s", len(message), kind
+            )
+
+    def _handle(self, message: Any) -> None:
+        channels = self._connection.channels
+        if not channels:
+            self._connection.log.debug("Received message on closed websocket")
+            return
+        iopub = channels.get("iopub")
+        if isinstance(iopub, KernelwireStream):
+            iopub.hurry()
+        signed = self._signed_v1(message) if self._v1 else self._signed(message)
+        if signed is None:
+            self._send_parsed(message)
+            return
+        channel, msg_type, frames = signed
+        if msg_type is None or self._reads_parts:
+            msg_type = self._read_type(self._connection.get_part("header", None, frames[2:]))
+        stream = self._stream(channel, msg_type)
+        if stream is not None:
+            self._send(stream, frames, message)
+
+    # -- taking apart ----------------------------------------------------------------------------
+
+    def _signed_v1(self, message: Any) -> _Signed:
+        if not isinstance(message, bytes):
+            raise TypeError("a text frame, where this protocol has binary ones only")
+        if self._signer is not None:
+            return self._signer.v1(message)
+        channel, parts = _native.decode_v1(message)
+        if len(parts) < MIN_PARTS:
+            raise ValueError(f"{len(parts)} parts, at least {MIN_PARTS} are required")
+        return channel, None, [DELIMITER, self._session.sign(parts[:MIN_PARTS]), *parts]
+
+    def _signed(self, message: Any) -> _Signed | None:
+        """Take a message of the default protocol apart; ``None`` where it must be parsed."""
+        # Others are translated by the session.
+        if self._signer is None or self._session.adapt_version not in (0, 5):
+            return None
+        if isinstance(message, bytes):
+            return self._signer.binary(message)
+        return self._signer.text(message)
+
+    @staticmethod
+    def _read_type(header: Any) -> Any:
+        if not isinstance(header, dict) or "msg_type" not in header:
+            raise ValueError("the header is not an object with a msg_type")
+        return header["msg_type"]
+
+    def _send_parsed(self, message: Any) -> None:
+        """Send a message of the default protocol as the reference does."""
+        if isinstance(message, bytes):
+            parsed: Any = wire.deserialize_binary_message(message)
+        else:
+            parsed = json.loads(message)
+        channel = parsed.pop("channel", None)
+        if channel is None:
+            shown = repr(parsed)[:SHOWN_CHARACTERS]
+            self._failures.warning("no channel", "No channel specified, assuming shell: %s", shown)
+            channel = "shell"
+        stream = self._stream(channel, self._read_type(parsed["header"]))
+        if stream is not None:
+            self._session.send(stream, parsed)
+
+    # -- sending ---------------------------------------------------------------------------------
+
+    def _stream(self, channel: Any, msg_type: Any) -> Any:
+        """Return the stream of a channel; ``None`` where the message is not to be sent."""
+        if channel == "iopub":
+            raise ValueError("iopub is for messages from the kernel")
+        stream = self._connection.channels.get(channel)
+        if stream is None:
+            shown = repr(channel)[:SHOWN_CHARACTERS]
+            self._failures.warning("channel", "No such channel: %s", shown)
+            return None
+        allowed = self._manager.allowed_message_types
+        if allowed and msg_type not in allowed:
+            shown = str(msg_type)[:SHOWN_CHARACTERS]
+            self._connection.log.warning(
+                'Received message of type "%s", which is not allowed. Ignoring.', shown
+            )
+            return None
+        return stream
+
+    @staticmethod
+    def _send(stream: Any, frames: list[Any], message: str | bytes) -> None:
+        spans = [index for index, frame in enumerate(frames) if type(frame) is tuple]
+        if spans:
+            # Copied neither here nor by libzmq, which keeps the message as long as it needs it.
+            whole = memoryview(message.encode() if isinstance(message, str) else message)
+            for index in spans:
+                start, end = frames[index]
+                frames[index] = whole[start:end]
+        stream.send_multipart(frames, copy=not spans)
