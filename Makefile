@@ -12,8 +12,12 @@ FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 
 SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml
 
+# What the benchmarks compare with: the bare relay, and a flooding kernel.
+RELAY := benches/relay/target/release/relay
+RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast bench-codec fuzz wheel clean prerequisites
+.PHONY: help run test test-slow check format bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -50,6 +54,8 @@ test-slow: $(VENV)/.installed ## Run the tests that flood, stall and break serve
 check: $(VENV)/.installed ## Run formatting, lints and types
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
+	cd benches/relay && $(CARGO) fmt --check
+	cd benches/relay && $(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
@@ -57,13 +63,22 @@ check: $(VENV)/.installed ## Run formatting, lints and types
 
 format: $(VENV)/.installed ## Format everything
 	$(CARGO) fmt
+	cd benches/relay && $(CARGO) fmt
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/.installed ## Measure against stock, end to end
+$(RELAY): $(RELAY_SOURCES)
+	cd benches/relay && $(CARGO) build --locked --quiet --release
+	@touch $@
+
+jupyverse: | prerequisites ## Install jupyverse, for the benchmarks to compare with
+	$(PYTHON) -m venv benches/.cache/jupyverse
+	benches/.cache/jupyverse/bin/python -m pip install --quiet 'jupyverse[noauth]==0.14.18'
+
+bench: $(VENV)/.installed $(RELAY) ## Measure against stock, end to end
 	$(BIN)/python -m benches.bridge $(ARGS)
 
-bench-fast: $(VENV)/.installed ## See that the benchmarks work, in a minute
+bench-fast: $(VENV)/.installed $(RELAY) ## See that the benchmarks work, in a minute
 	$(BIN)/python -m benches.bridge --fast $(ARGS)
 	$(BIN)/python -m benches.codec --fast $(ARGS)
 
@@ -80,8 +95,15 @@ fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(FUZZ_LIMITS); \
 	done
 
+bench-check: $(VENV)/.installed $(RELAY) ## See that the benchmarks work and that no optimisation is lost
+	$(BIN)/python -m benches.check $(ARGS)
+
+figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
+	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge-websocket-path.json completeness.json completeness-default-limits.json)
+	$(BIN)/python -m benches.pages
+
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist
 
 clean: ## Remove what was built
-	rm -rf $(VENV) target dist build
+	rm -rf $(VENV) target dist build benches/relay/target benches/.cache

@@ -32,9 +32,9 @@ from traitlets import Bool, Float, List
 from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
-from benches import environment, stats
 from benches.report import render
 from kernelwire import KernelwireWebsocketConnection, _native, wire
+from kernelwire.bench import environment, stats
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ def limit(size: str) -> dict[str, Any]:
         return theirs._limit_rate("iopub", unread, parts)
 
     def ours() -> Any:
-        data = pump.feed(frames, b"iopub", time.time(), False, False, False, True)[1]
+        data = pump.feed(frames, b"iopub", time.time(), False, False, False, True, None)[1]
         return data is None
 
     return {STOCK: stock, OURS: ours}
@@ -231,7 +231,7 @@ def feed(size: str) -> dict[str, Any]:
         return theirs.websocket_handler.written
 
     def ours() -> Any:
-        return pump.feed(frames, b"iopub", time.time(), False, False, False, True)[1][0]
+        return pump.feed(frames, b"iopub", time.time(), False, False, False, True, None)[1][0]
 
     return {STOCK: stock, OURS: ours}
 

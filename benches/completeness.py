@@ -8,26 +8,27 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches import contenders, environment
-from benches.asking import connected
-from benches.bridge import FAILURES
-from benches.client import KernelSocket, SilenceError, pump
-from benches.progress import tracked
-from benches.server import Server, Settings, running
-from benches.verify import WrongAnswerError, decode_v1
+from benches import contenders
+from kernelwire.bench import environment
+from kernelwire.bench.asking import connected
+from kernelwire.bench.client import KernelSocket, SilenceError, pump
+from kernelwire.bench.host import end_on_signals, running
+from kernelwire.bench.progress import tracked
+from kernelwire.bench.run import FAILURES
+from kernelwire.bench.server import Server, Settings
+from kernelwire.bench.verify import WrongAnswerError, decode_v1
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from benches.contenders import Contender
+    from kernelwire.bench.contenders import Contender
 
 QUIET_S = 6.0
 """Silence, on top of a stall, after which nothing more is expected."""
@@ -182,7 +183,7 @@ def measure(contender: Contender, program: str, options: argparse.Namespace) -> 
         lift_limits=options.lift_limits,
     )
     try:
-        with running(settings) as server:
+        with running(Server(settings)) as server:
             return {"ok": True, **observe(server, program, options).as_json()}
     except FAILURES as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
@@ -210,7 +211,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "rounds": options.rounds,
             "stall_s": options.stall,
             "limits": "lifted" if options.lift_limits else "default",
-            "contenders": {each.name: asdict(each) for each in options.contenders},
+            "contenders": {each.name: each.as_json() for each in options.contenders},
         },
         "cases": cases,
     }
@@ -259,7 +260,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     names = options.contenders or [
-        name for name, each in contenders.all_contenders().items() if not each.only
+        name
+        for name, each in contenders.all_contenders().items()
+        if not each.only and not each.what
     ]
     try:
         options.contenders = [contenders.parse(name) for name in names]
@@ -273,7 +276,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; 1 if an observation failed or kernelwire lost something with the limits lifted."""
     options = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the servers then, too
+    end_on_signals()
     try:
         result = run(options)
     except KeyboardInterrupt:

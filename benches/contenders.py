@@ -1,51 +1,48 @@
-"""Who is compared with whom: names for pairs of classes."""
+"""All contenders: what `kernelwire.bench` compares, and the variants, peers and limits of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from importlib import import_module
+from benches import rivals
+from kernelwire.bench.contenders import (
+    CONNECTION,
+    KERNELWIRE,
+    MANAGER,
+    STOCK,
+    Contender,
+    exists,
+)
+from kernelwire.bench.server import STOCK_MANAGER
 
-from benches.server import STOCK_CONNECTION, STOCK_MANAGER
-
-KERNELWIRE_MANAGER = "kernelwire.KernelwireMappingKernelManager"
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A connection class, a manager class, and the environment of their server."""
-
-    name: str
-    connection: str
-    manager: str = STOCK_MANAGER
-    environment: dict[str, str] = field(default_factory=dict)
-    only: tuple[str, ...] = ()
-    """Cases this contender is for; empty means all."""
-
-    def takes_part(self, case: str) -> bool:
-        """Whether `case` is run for this contender."""
-        return not self.only or case in self.only
-
-
-def exists(path: str) -> bool:
-    """Whether the class at a dotted path can be imported."""
-    module, _, name = path.rpartition(".")
-    try:
-        return hasattr(import_module(module), name)
-    except ImportError:
-        return False
+NODELAY = "kernelwire.bench.plugins.NoDelayConnection"
+TRIPS = ("rtt", "rtt_comm", "rtt_key", "rtt_flood", "rtt_comm_flood", "rtt_key_flood", "notebook")
 
 
 def all_contenders() -> dict[str, Contender]:
     """Every contender that can run here, stock first."""
-    manager = KERNELWIRE_MANAGER if exists(KERNELWIRE_MANAGER) else STOCK_MANAGER
-    connection = "kernelwire.KernelwireWebsocketConnection"
-    listed = [
-        Contender("stock", STOCK_CONNECTION),
-        Contender("stock-nodelay", "benches.plugins.NoDelayConnection", only=("rtt",)),
-        Contender("kernelwire", connection, manager),
-        Contender("kernelwire-portable", connection, manager, {"KERNELWIRE_DRAIN": "python"}),
-    ]
-    return {each.name: each for each in listed if exists(each.connection)}
+    listed = [STOCK, Contender("stock-nodelay", NODELAY, only=TRIPS)]
+    if exists(CONNECTION):
+        portable = {"KERNELWIRE_DRAIN": "python"}
+        listed += [KERNELWIRE, Contender("kernelwire-portable", CONNECTION, MANAGER, portable)]
+    if rivals.has_jupyverse():
+        listed.append(
+            Contender(
+                "jupyverse",
+                # It has no watcher besides the websocket, and does not say where kernels are.
+                without=("noclient",),
+                host=rivals.JupyverseServer,
+                what=rivals.describe_jupyverse(),
+            )
+        )
+    if rivals.has_relay():
+        listed.append(
+            Contender(
+                "relay",
+                without=("noclient", "status", "legacy"),
+                host=rivals.RelayServer,
+                what="benches/relay, without Python",
+            )
+        )
+    return {each.name: each for each in listed}
 
 
 def parse(text: str) -> Contender:

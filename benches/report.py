@@ -1,7 +1,7 @@
 """Result files to Markdown: one table per case, under the conditions it was measured in.
 
 Usage: ``python -m benches.report benches/results/bridge.json``. A case whose answer was wrong gets
-its reason instead of numbers, and the program ends with 1.
+its reason instead of numbers, and the program ends with 1. ``--svg chart.svg`` draws the first file.
 """
 
 from __future__ import annotations
@@ -12,69 +12,60 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benches.environment import SCHEMA
-from benches.stats import FIGURES
+from kernelwire.bench.environment import SCHEMA
+from kernelwire.bench.plot import draw
+from kernelwire.bench.stats import FIGURES
+from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kernelwire.bench.stats import Figure
+
 SINGLE_ROUND_NOTE = "One round only: no spread, do not quote."
 
 
-def conditions(result: dict[str, Any]) -> str:
-    """Write the line without which no number may be quoted."""
-    where = result["environment"]
-    versions = ", ".join(f"{k} {v}" for k, v in where["versions"].items() if v)
-    settings = {k: v for k, v in result["settings"].items() if not isinstance(v, dict)}
-    how = ", ".join(f"{k} {v}" for k, v in settings.items())
-    commit = f", commit {where['commit']}" if where["commit"] else ""
-    machine = f"{where['cpu']}, {where['cores']} cores, {where['os']}"
-    return f"Measured {where['date']} on {machine}{commit}; {versions}; {how}."
-
-
 def line_up(result: dict[str, Any]) -> Iterator[str]:
-    """Which classes each contender ran: a missing manager falls back to stock's."""
-    for name, each in result["settings"]["contenders"].items():
-        extra = "".join(f", {k}={v}" for k, v in each["environment"].items())
-        yield f"* {name}: `{each['connection']}`, `{each['manager']}`{extra}"
+    """Say what each contender was: which classes, or which program."""
+    fighters = result["settings"]["contenders"].items()
+    yield from (f"* {name}: {each.get('what') or classes(each)}" for name, each in fighters)
 
 
-def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
+def classes(contender: dict[str, Any]) -> str:
+    """Name the classes, and what was set for them."""
+    extra = "".join(f", {key}={value}" for key, value in contender["environment"].items())
+    return f"`{contender['connection']}`, `{contender['manager']}`{extra}"
 
 
-def cell(summary: dict[str, float] | None) -> str:
-    """Median, then the whole range in small."""
+def cell(summary: dict[str, float] | None, gain: dict[str, float] | None) -> str:
+    """Median, the whole range, and how many times better than stock."""
     if summary is None:
         return "-"
-    spread = f"{number(summary['min'])} to {number(summary['max'])}"
-    return f"{number(summary['median'])} ({spread})"
+    text = number(summary["median"])
+    if summary["n"] > 1:
+        text += f" ({number(summary['min'])} to {number(summary['max'])})"
+    return f"{text} **{number(gain['median'])}x**" if gain else text
 
 
 def bridge_table(case: str, outcome: dict[str, Any]) -> Iterator[str]:
-    """Draw one correct case: figures down, contenders across."""
-    names = list(outcome["contenders"])
-    summaries = {name: outcome["contenders"][name]["summary"] for name in names}
-    rivals = [name for name in names if outcome["gains"].get(name)]
-    heads = [*names, *(f"{name}: times better than stock" for name in rivals)]
+    """Draw one correct case: contenders down, figures across."""
+    fighters = outcome["contenders"].items()
+    shown = [name for name in FIGURES if any(name in data["summary"] for _, data in fighters)]
     yield f"### {case}"
     yield ""
-    yield "| | " + " | ".join(heads) + " |"
-    yield "|---|" + "---:|" * len(heads)
-    for figure, what in FIGURES.items():
-        if not any(figure in summary for summary in summaries.values()):
-            continue
-        cells = [cell(summaries[name].get(figure)) for name in names]
-        cells += [cell(outcome["gains"][name].get(figure)) for name in rivals]
-        unit = f", {what.unit}" if what.unit else ""
-        yield f"| {what.label}{unit} | " + " | ".join(cells) + " |"
+    yield "| | " + " | ".join(heading(FIGURES[name]) for name in shown) + " |"
+    yield "|---|" + "---:|" * len(shown)
+    for contender, data in fighters:
+        gains = outcome["gains"].get(contender, {})
+        cells = [cell(data["summary"].get(name), gains.get(name)) for name in shown]
+        yield f"| {contender} | " + " | ".join(cells) + " |"
     yield ""
     yield samples_line(outcome)
+
+
+def heading(what: Figure) -> str:
+    """Label and unit."""
+    return f"{what.label}, {what.unit}" if what.unit else what.label
 
 
 def samples_line(outcome: dict[str, Any]) -> str:
@@ -83,7 +74,7 @@ def samples_line(outcome: dict[str, Any]) -> str:
     counted = sorted({each["counted"] for each in rounds})
     span = f"{counted[0]:,}" if len(counted) == 1 else f"{counted[0]:,} to {counted[-1]:,}"
     per = max(len(data["rounds"]) for data in outcome["contenders"].values())
-    text = f"Median (min to max) of {per} rounds, {span} samples each."
+    text = f"Median (min to max) of {per} rounds, {span} samples each; **x**: times better than stock, the median of rounds."
     return text if per > 1 else f"{text} {SINGLE_ROUND_NOTE}"
 
 
@@ -151,8 +142,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the report of each file; 1 if a case had to be refused."""
     parser = argparse.ArgumentParser(prog="python -m benches.report", description=__doc__)
     parser.add_argument("results", nargs="+", type=Path)
+    parser.add_argument("--svg", type=Path, help="draw the first result into this file")
     options = parser.parse_args(arguments)
-    reports = [render(json.loads(path.read_text())) for path in options.results]
+    results = [json.loads(path.read_text()) for path in options.results]
+    reports = [render(result) for result in results]
+    if options.svg:
+        draw(results[0], options.svg)
     print("\n".join(text for text, _ in reports))
     return 0 if all(sound for _, sound in reports) else 1
 

@@ -116,7 +116,11 @@ class KernelwireApp(JupyterApp):
     version = __version__
     description = Unicode("Rust-accelerated bridge between Jupyter kernels and browsers.")
     subcommands: Any = Dict(
-        {"status": (StatusApp, "Say which classes a server started now would use, and why.")}
+        {
+            "status": (StatusApp, "Say which classes a server started now would use, and why."),
+            # By its name: it is imported only where it is called.
+            "bench": ("kernelwire.bench.app.BenchApp", "Measure stock and kernelwire here."),
+        }
     )
 
     def start(self) -> None:

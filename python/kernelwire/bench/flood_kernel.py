@@ -32,8 +32,9 @@ DELIMITER = b"<IDS|MSG>"
 PROTOCOL_VERSION = "5.3"
 POLL_MS = 1000
 """How often an idle kernel looks whether the server that started it is still there."""
-DATE = "2026-01-01T00:00:00.000000Z"
-"""Every header's date. Constant, so that two floods of the same order differ in ids alone."""
+DATE = "2026-01-01T00:00:00.123456Z"
+"""Every header's date. Constant, so that two floods of the same order differ in ids alone; with a
+fraction, as in life, because Python writes a date without one in another way."""
 
 KERNEL_INFO = {
     "status": "ok",
@@ -46,15 +47,24 @@ KERNEL_INFO = {
 }
 
 
+COMPLETION = {
+    "status": "ok",
+    "matches": [],
+    "cursor_start": 0,
+    "cursor_end": 1,
+    "metadata": {},
+}
+
+
 @dataclass(frozen=True)
 class Order:
     """What an ``execute_request`` asks for."""
 
     emit: str = "stream"
-    """Message type: ``stream``, ``display_data`` or ``comm_msg``."""
+    """``stream``, ``display_data``, ``comm_msg``, or ``notebook`` for `TRACE`."""
     count: int = 1
     size: int = 100
-    """Bytes of text in one message."""
+    """Bytes of text in one message; a notebook has its own sizes."""
     rate: float = 0
     """Messages per second on an absolute schedule; 0 means as fast as possible."""
     buffer: int = 0
@@ -63,22 +73,48 @@ class Order:
     """Not before this ``time.monotonic_ns()``; lets many kernels share one schedule."""
 
 
+TRACE = (
+    ("execute_input", 200),
+    ("stream", 40),
+    ("stream", 40),
+    ("stream", 80),
+    ("stream", 1_000),
+    ("display_data", 2_000),
+    ("stream", 60),
+    ("display_data", 30_000),
+    ("update_display_data", 500),
+    ("update_display_data", 500),
+    ("execute_result", 300),
+    ("error", 1_500),
+)
+"""What a cell of a notebook says, over and over: type, and bytes of text."""
+
+
 def sequence_text(number: int, size: int) -> str:
     """`size` characters that start with the sequence number."""
     return f"seq{number:08d} ".ljust(size, "x")
 
 
-def content_of(order: Order, number: int) -> dict[str, Any]:
-    """Build the content of message `number` of a flood."""
-    text = sequence_text(number, order.size)
-    if order.emit == "stream":
-        return {"name": "stdout", "text": text}
-    if order.emit == "display_data":
-        return {"data": {"text/plain": text}, "metadata": {}, "transient": {}}
-    if order.emit == "comm_msg":
-        return {"comm_id": "flood", "data": {"text": text}}
-    msg = f"emit must be stream, display_data or comm_msg, not {order.emit!r}"
-    raise ValueError(msg)
+def content_of(order: Order, number: int) -> tuple[str, dict[str, Any]]:
+    """Build type and content of message `number` of a flood."""
+    kind, size = order.emit, order.size
+    if kind == "notebook":
+        kind, size = TRACE[number % len(TRACE)]
+    text = sequence_text(number, size)
+    shown: dict[str, Any] = {"data": {"text/plain": text}, "metadata": {}}
+    contents: dict[str, dict[str, Any]] = {
+        "execute_input": {"code": text, "execution_count": 1},
+        "stream": {"name": "stdout", "text": text},
+        "display_data": shown | {"transient": {"display_id": "flood"}},
+        "update_display_data": shown | {"transient": {"display_id": "flood"}},
+        "execute_result": shown | {"execution_count": 1},
+        "error": {"ename": "Flood", "evalue": text, "traceback": []},
+        "comm_msg": {"comm_id": "flood", "data": {"text": text}},
+    }
+    if kind not in contents:
+        msg = f"emit must be stream, display_data, comm_msg or notebook, not {kind!r}"
+        raise ValueError(msg)
+    return kind, contents[kind]
 
 
 def buffers_of(order: Order, number: int) -> list[bytes]:
@@ -89,13 +125,28 @@ def buffers_of(order: Order, number: int) -> list[bytes]:
 
 
 def digest_parts(digest: hashlib._Hash, parts: list[bytes]) -> None:
-    """Add one message (header to last buffer) to the running digest of a flood.
+    """Add one message (header to last buffer), or some of its parts, to a running digest.
 
     Lengths go in first: without them two different splits of the same bytes would look equal.
     """
     for part in parts:
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part)
+
+
+class Digests:
+    """What was sent, or what arrived, in few bytes."""
+
+    def __init__(self) -> None:
+        self.whole = hashlib.sha256()
+        """Of every byte of every part."""
+        self.contents = hashlib.sha256()
+        """Of the contents alone: the default protocol writes the rest anew."""
+
+    def add(self, parts: list[bytes]) -> None:
+        """Add one message, header to last buffer."""
+        digest_parts(self.whole, parts)
+        digest_parts(self.contents, parts[3:4])
 
 
 class Signer:
@@ -190,20 +241,34 @@ class FloodKernel:
         """Busy, whatever the request asks for, reply, idle."""
         msg_type = request.msg_type
         self.publish_status(request, "busy")
-        if msg_type == "execute_request":
-            content = self.flood(request)
-        elif msg_type == "shutdown_request":
-            content = {"status": "ok", "restart": json.loads(request.content).get("restart", False)}
-            self.running = False
-        else:
-            content = KERNEL_INFO
-        self.reply(request, msg_type.replace("_request", "_reply"), content)
+        content = self.carry_out(msg_type, request)
+        if content is not None:
+            self.reply(request, msg_type.replace("_request", "_reply"), content)
         self.publish_status(request, "idle")
+
+    def carry_out(self, msg_type: str, request: Request) -> dict[str, Any] | None:
+        """Do what is asked; returns the reply's content, None where there is no reply."""
+        if msg_type == "execute_request":
+            return self.flood(request)
+        if msg_type == "comm_msg":
+            self.publish(request, "comm_msg", json.loads(request.content))
+            return None
+        if msg_type == "complete_request":
+            return COMPLETION
+        if msg_type == "shutdown_request":
+            self.running = False
+            restart = json.loads(request.content).get("restart", False)
+            return {"status": "ok", "restart": restart}
+        return KERNEL_INFO
 
     def publish_status(self, request: Request, state: str) -> None:
         """Publish a ``status`` message whose parent is `request`."""
-        parts = self.build("status", request.header, {"execution_state": state})
-        self.channels.iopub.send_multipart(self.signed(b"status", parts))
+        self.publish(request, "status", {"execution_state": state})
+
+    def publish(self, request: Request, msg_type: str, content: dict[str, Any]) -> None:
+        """Publish one message whose parent is `request`."""
+        parts = self.build(msg_type, request.header, content)
+        self.channels.iopub.send_multipart(self.signed(msg_type.encode(), parts))
 
     def reply(self, request: Request, msg_type: str, content: dict[str, Any]) -> None:
         """Answer on the socket the request came from, to the peer it came from."""
@@ -232,28 +297,29 @@ class FloodKernel:
     def flood(self, request: Request) -> dict[str, Any]:
         """Carry out one order and say in the reply what was sent, and when."""
         order = Order(**json.loads(json.loads(request.content)["code"]))
-        digest = hashlib.sha256()
-        messages = list(self.prepare(order, request.header, digest))
+        digests = Digests()
+        messages = list(self.prepare(order, request.header, digests))
         gc.collect()
         gc.freeze()  # or the collector walks every prepared message in the middle of the flood
         sent_ns = self.emit(order, messages)
         flood = {
             "count": order.count,
-            "digest": digest.hexdigest(),
+            "digest": digests.whole.hexdigest(),
+            "content_digest": digests.contents.hexdigest(),
             "started_ns": sent_ns[0],
             "finished_ns": time.monotonic_ns(),
             "sent_ns": sent_ns,
         }
         return {"status": "ok", "execution_count": 1, "user_expressions": {}, "flood": flood}
 
-    def prepare(self, order: Order, parent: bytes, digest: hashlib._Hash) -> Iterator[list[bytes]]:
+    def prepare(self, order: Order, parent: bytes, digests: Digests) -> Iterator[list[bytes]]:
         """Build and sign every message of the flood."""
-        topic = order.emit.encode()
         for number in range(order.count):
-            parts = self.build(order.emit, parent, content_of(order, number))
+            kind, content = content_of(order, number)
+            parts = self.build(kind, parent, content)
             parts += buffers_of(order, number)
-            digest_parts(digest, parts)
-            yield self.signed(topic, parts)
+            digests.add(parts)
+            yield self.signed(kind.encode(), parts)
 
     def emit(self, order: Order, messages: list[list[bytes]]) -> list[int]:
         """Send; returns the send times in ns (only the first one if there is no schedule)."""

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 
-from benches.client import KernelSocket, SilenceError, pump
-from benches.flood_kernel import DELIMITER, Order, Signer
-from benches.verify import WrongAnswerError, decode_v1
+from kernelwire.bench.client import KernelSocket, SilenceError, pump
+from kernelwire.bench.flood_kernel import DELIMITER, Order, Signer
+from kernelwire.bench.verify import WrongAnswerError, message_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from benches.server import Server
+    from kernelwire.bench.host import Host
 
 QUIET_S = 15.0
 """Longest silence in the middle of something that still is to arrive."""
@@ -33,14 +33,21 @@ EXTRA_MESSAGES = 3
 
 
 @contextmanager
-def connected(server: Server, kernel_id: str) -> Iterator[KernelSocket]:
+def connected(server: Host, kernel_id: str, *, legacy: bool = False) -> Iterator[KernelSocket]:
     """Open a websocket, hear the kernel on it, and empty it of what that took."""
-    client = KernelSocket(server.port, server.token, kernel_id)
+    client = KernelSocket(server.port, server.token, kernel_id, legacy=legacy)
     try:
         make_ready(client)
         yield client
     finally:
         client.close()
+
+
+@contextmanager
+def listening(server: Host) -> Iterator[KernelSocket]:
+    """Start a kernel and open a websocket to it; both end with the block."""
+    with server.kernel() as kernel, connected(server, kernel) as client:
+        yield client
 
 
 def make_ready(client: KernelSocket) -> None:
@@ -65,7 +72,7 @@ def make_ready(client: KernelSocket) -> None:
 
 def is_answered(client: KernelSocket, msg_id: str) -> bool:
     """Whether everything that answers the request `msg_id` is here."""
-    messages = (decode_v1(client.payload(index)) for index in range(client.count))
+    messages = (message_of(client, index) for index in range(client.count))
     return sum(message.parent_id == msg_id for message in messages) == EXTRA_MESSAGES
 
 
@@ -87,7 +94,7 @@ def receive_all(clients: list[KernelSocket], count: int) -> None:
         pump(clients, lambda: sum(client.count for client in clients) >= wanted, QUIET_S)
 
 
-def wait_until_idle(server: Server, kernel: str, timeout: float = 20.0) -> None:
+def wait_until_idle(server: Host, kernel: str, timeout: float = 20.0) -> None:
     """Wait until the server has heard the kernel, asking the kernel for something to say."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
@@ -102,7 +109,7 @@ def wait_until_idle(server: Server, kernel: str, timeout: float = 20.0) -> None:
 def execute_directly(connection: dict[str, Any], order: Order) -> dict[str, Any]:
     """Order a flood over the kernel's own shell socket; returns the kernel's account of it."""
     header = {"msg_id": uuid.uuid4().hex, "msg_type": "execute_request", "session": "direct"}
-    header |= {"username": "bench", "version": "5.3", "date": "2026-01-01T00:00:00.000000Z"}
+    header |= {"username": "bench", "version": "5.3", "date": "2026-01-01T00:00:00.123456Z"}
     content = {"code": json.dumps(asdict(order))}
     parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
     signature = Signer(connection["key"].encode()).sign(parts)

@@ -2,12 +2,12 @@
 
 A flood is right when every message of it arrived once, in order, byte for byte as the kernel sent
 it (the kernel reports a digest of all parts in its reply), on the iopub channel, between its busy
-and its idle status, in well-formed v1 payloads.
+and its idle status, in well-formed v1 payloads. In the default protocol the server writes messages
+anew; there the contents are compared, by their digest, and the rest by what it means.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import re
@@ -15,10 +15,10 @@ import struct
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from benches.flood_kernel import digest_parts
+from kernelwire.bench.flood_kernel import TRACE, Digests
 
 if TYPE_CHECKING:
-    from benches.client import KernelSocket
+    from kernelwire.bench.client import KernelSocket
 
 SEQUENCE = re.compile(rb"seq(\d{8}) ")
 
@@ -65,6 +65,19 @@ def decode_v1(payload: bytes) -> Message:
     return Message(pieces[0].decode(), pieces[1:])
 
 
+def decode_legacy(payload: bytes) -> Message:
+    """Decode a message of the default protocol, with its parts as the kernel wrote them."""
+    message = json.loads(payload)
+    names = ("header", "parent_header", "metadata", "content")
+    return Message(message["channel"], [json.dumps(message[name]).encode() for name in names])
+
+
+def message_of(client: KernelSocket, index: int) -> Message:
+    """Decode message `index` of a client."""
+    decode = decode_legacy if client.legacy else decode_v1
+    return decode(client.payload(index))
+
+
 @dataclass
 class Flood:
     """What arrived of one flood."""
@@ -78,6 +91,9 @@ class Flood:
     """(index, execution_state) of the request's status messages."""
     reply: dict[str, Any] | None = None
     digest: str = ""
+    """Of the messages as they arrived."""
+    account_key: str = "digest"
+    """What the kernel calls the digest that this must be."""
 
     @property
     def lost(self) -> int:
@@ -85,29 +101,35 @@ class Flood:
         return self.expected - len(set(self.numbers))
 
 
+def kinds_of(emit: str) -> set[str]:
+    """Return the message types that make up a flood."""
+    return {kind for kind, _ in TRACE} if emit == "notebook" else {emit}
+
+
 def collect(client: KernelSocket, msg_id: str, emit: str, expected: int) -> Flood:
     """Sort what `client` received for the request `msg_id`."""
     flood = Flood(expected)
-    digest = hashlib.sha256()
+    digests, kinds = Digests(), kinds_of(emit)
     for index in range(client.count):
-        message = decode_v1(client.payload(index))
+        message = message_of(client, index)
         if message.parent_id != msg_id:
             raise WrongAnswerError(f"message {index} answers another request: {message.parts[0]!r}")
-        kind = (message.channel, message.header["msg_type"])
-        if kind == ("iopub", emit):
+        channel, kind = message.channel, message.header["msg_type"]
+        if channel == "iopub" and kind in kinds:
             found = SEQUENCE.search(message.parts[3])
             if found is None:
                 raise WrongAnswerError(f"not from the kernel: {message.parts[3][:300]!r}")
             flood.indices.append(index)
             flood.numbers.append(int(found.group(1)))
-            digest_parts(digest, message.parts)
-        elif kind == ("iopub", "status"):
+            digests.add(message.parts)
+        elif (channel, kind) == ("iopub", "status"):
             flood.states.append((index, message.content["execution_state"]))
-        elif kind == ("shell", "execute_reply"):
+        elif (channel, kind) == ("shell", "execute_reply"):
             flood.reply = message.content
         else:
-            raise WrongAnswerError(f"unexpected message {kind}")
-    flood.digest = digest.hexdigest()
+            raise WrongAnswerError(f"unexpected message {kind} on {channel}")
+    flood.account_key = "content_digest" if client.legacy else "digest"
+    flood.digest = (digests.contents if client.legacy else digests.whole).hexdigest()
     return flood
 
 
@@ -132,6 +154,6 @@ def check_complete(flood: Flood) -> dict[str, Any]:
     if flood.reply is None:
         raise WrongAnswerError("no execute_reply")
     account: dict[str, Any] = flood.reply["flood"]
-    if account["digest"] != flood.digest:
+    if account[flood.account_key] != flood.digest:
         raise WrongAnswerError("the bytes that arrived are not the bytes that were sent")
     return account

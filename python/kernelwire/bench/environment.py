@@ -14,6 +14,8 @@ import zmq
 
 SCHEMA = 1
 """Of the result files; raise it when a key changes its meaning."""
+CHECKOUT = Path(__file__).parents[3]
+"""Where the repository is, if this is an editable installation of it."""
 PACKAGES = (
     "jupyter_server",
     "jupyter_client",
@@ -49,19 +51,20 @@ def _version(package: str) -> str | None:
 
 
 def _cpu_model() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
+    listed = Path("/proc/cpuinfo")
+    for line in listed.read_text().splitlines() if listed.exists() else ():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or "unknown"
 
 
 def _commit() -> str | None:
-    """Name the commit, with ``-dirty`` if the tree has changes; None outside a repository."""
+    """Name the commit, with ``-dirty`` if the tree has changes; None outside the repository."""
+    if not (CHECKOUT / "benches").is_dir():
+        return None  # an installation, in whoever's repository that may be
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match="]
     try:
-        done = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip() or None

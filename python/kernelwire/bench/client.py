@@ -1,8 +1,8 @@
-"""A websocket client that costs next to nothing, for ``v1.kernel.websocket.jupyter.org``.
+"""A websocket client that costs next to nothing, for both of Jupyter Server's protocols.
 
 On a machine with few cores a client that decodes what it gets takes the time it is meant to
 measure. While the clock runs this one copies bytes into one buffer and walks from frame header to
-frame header; what was in them is decoded and checked by `benches.verify` after the clock stopped.
+frame header; what was in them is decoded and checked by `kernelwire.bench.verify` after the clock stopped.
 
 Frame, as a server sends it (RFC 6455 section 5.2, unmasked)::
 
@@ -34,7 +34,7 @@ SUBPROTOCOL = "v1.kernel.websocket.jupyter.org"
 RECV_BYTES = 256 * 1024
 """Per `recv`: a larger bite would keep other sockets of the same loop waiting."""
 INITIAL_BYTES = 8 * 1024 * 1024
-OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x2, 0x8, 0x9, 0xA
+OP_TEXT, OP_BINARY, OP_CLOSE, OP_PING, OP_PONG = 0x1, 0x2, 0x8, 0x9, 0xA
 FIN = 0x80
 
 
@@ -81,8 +81,10 @@ def pump(
 class KernelSocket:
     """One websocket to one kernel. Received payloads stay in memory until `clear`."""
 
-    def __init__(self, port: int, token: str, kernel_id: str) -> None:
+    def __init__(self, port: int, token: str, kernel_id: str, *, legacy: bool = False) -> None:
         self.session = uuid.uuid4().hex
+        self.legacy = legacy
+        """Whether the default protocol is spoken: JSON, one text frame per message."""
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         # As browsers do: the client's side must not add a delay of its own.
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -108,9 +110,10 @@ class KernelSocket:
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {key}",
             "Sec-WebSocket-Version: 13",
-            f"Sec-WebSocket-Protocol: {SUBPROTOCOL}",
             f"Authorization: token {token}",
         ]
+        if not self.legacy:
+            lines.append(f"Sec-WebSocket-Protocol: {SUBPROTOCOL}")
         self.sock.sendall(("\r\n".join(lines) + "\r\n\r\n").encode())
         reply = b""
         while b"\r\n\r\n" not in reply:
@@ -118,8 +121,10 @@ class KernelSocket:
             if not chunk:
                 raise ClientError("the server closed the connection during the handshake")
             reply += chunk
-        if b" 101 " not in reply.split(b"\r\n")[0] or SUBPROTOCOL.encode() not in reply:
-            raise ClientError(f"no upgrade to {SUBPROTOCOL}: {reply[:300]!r}")
+        if b" 101 " not in reply.split(b"\r\n")[0]:
+            raise ClientError(f"no upgrade: {reply[:300]!r}")
+        if (SUBPROTOCOL.encode() in reply) is self.legacy:
+            raise ClientError(f"not the protocol asked for: {reply[:300]!r}")
 
     def reserve(self, size: int) -> None:
         """Make room for `size` bytes now, so that growing is not part of what is timed."""
@@ -169,6 +174,7 @@ class KernelSocket:
     def _walk(self) -> None:
         """Note where each complete data frame starts and stops."""
         buffer, end, position = self._buffer, self._end, self._next
+        data = FIN | (OP_TEXT if self.legacy else OP_BINARY)
         while position + 2 <= end:
             start = position + 2
             length = buffer[position + 1]
@@ -181,7 +187,7 @@ class KernelSocket:
             stop = start + length
             if stop > end:
                 break
-            if buffer[position] == FIN | OP_BINARY:
+            if buffer[position] == data:
                 self._starts.append(start)
                 self._stops.append(stop)
             else:
@@ -221,11 +227,16 @@ class KernelSocket:
             "msg_type": msg_type,
             "username": "bench",
             "session": self.session,
-            "date": "2026-01-01T00:00:00.000000Z",
+            "date": "2026-01-01T00:00:00.123456Z",
             "version": "5.3",
         }
-        parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
-        self._send_frame(OP_BINARY, encode_v1(channel, parts))
+        if self.legacy:
+            names = ("header", "parent_header", "metadata", "content", "channel")
+            message = dict(zip(names, (header, {}, {}, content, channel), strict=True))
+            self._send_frame(OP_TEXT, json.dumps(message).encode())
+        else:
+            parts = [json.dumps(part).encode() for part in (header, {}, {}, content)]
+            self._send_frame(OP_BINARY, encode_v1(channel, parts))
         return msg_id
 
     def execute(self, code: str) -> str:
@@ -247,61 +258,6 @@ class KernelSocket:
     def close(self) -> None:
         """Drop the connection without a closing handshake."""
         self.sock.close()
-
-
-class StatusProbe:
-    """Asks ``GET /api/status`` over one kept-alive connection and notes how long each takes."""
-
-    GAP_NS = 5_000_000
-    """Pause between answer and next question: the probe must not become the load."""
-
-    def __init__(self, port: int, token: str) -> None:
-        self.latencies_ns: list[int] = []
-        self._request = (
-            f"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-            f"Authorization: token {token}\r\n\r\n"
-        ).encode()
-        self._answer = b""
-        self._asked_ns = 0
-        self._next_ns = 0
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def ask_if_due(self) -> None:
-        """Send the next question unless one is open or the pause is not over."""
-        now = time.monotonic_ns()
-        if not self._asked_ns and now >= self._next_ns:
-            self._asked_ns = now
-            self.sock.sendall(self._request)
-
-    def on_readable(self) -> None:
-        """Collect the answer; when it is complete, note the time it took."""
-        chunk = self.sock.recv(65536)
-        if not chunk:
-            raise ClientError("the server closed the status connection")
-        self._answer += chunk
-        head, separator, body = self._answer.partition(b"\r\n\r\n")
-        if not separator or len(body) < content_length(head):
-            return
-        if b" 200 " not in head.split(b"\r\n")[0]:
-            raise ClientError(f"GET /api/status: {head[:100]!r}")
-        self._next_ns = time.monotonic_ns()
-        self.latencies_ns.append(self._next_ns - self._asked_ns)
-        self._next_ns += self.GAP_NS
-        self._asked_ns, self._answer = 0, b""
-
-    def close(self) -> None:
-        """Drop the connection."""
-        self.sock.close()
-
-
-def content_length(head: bytes) -> int:
-    """Find the ``Content-Length`` of an HTTP answer."""
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.lower() == b"content-length":
-            return int(value)
-    raise ClientError("the answer has no Content-Length")
 
 
 def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:

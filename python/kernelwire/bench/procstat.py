@@ -12,6 +12,12 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+ALLOWED = frozenset(
+    os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+)
+"""The cores this process might use when it started."""
+SERVER_CPU = min(ALLOWED)
+"""The core that a server gets where it gets one to itself."""
 SETTLE_WINDOW_S = 0.2
 SETTLE_BUSY_S = 0.004
 """A server that used less CPU than this (2 %) during one window has nothing left to do."""
@@ -27,6 +33,16 @@ class CpuTime:
     def __sub__(self, earlier: CpuTime) -> CpuTime:
         """CPU time used since `earlier`."""
         return CpuTime(self.total - earlier.total, self.main - earlier.main)
+
+
+def is_available() -> bool:
+    """Whether this system tells CPU time and memory of processes; macOS does not in this way."""
+    return Path("/proc/self/schedstat").exists() and Path("/proc/self/clear_refs").exists()
+
+
+def can_pin() -> bool:
+    """Whether processes can be kept on cores, and there are enough of them."""
+    return hasattr(os, "sched_setaffinity") and len(ALLOWED) > 1
 
 
 def cpu_time(pid: int) -> CpuTime:
@@ -45,6 +61,9 @@ def cpu_time(pid: int) -> CpuTime:
 
 def settle(pid: int, timeout: float = 30.0) -> None:
     """Wait until `pid` is idle, so that its deferred work is part of the bill."""
+    if not is_available():
+        time.sleep(2 * SETTLE_WINDOW_S)
+        return
     deadline = time.monotonic() + timeout
     before = cpu_time(pid).total
     while time.monotonic() < deadline:
@@ -81,8 +100,8 @@ def _status_kb(pid: int, field: str) -> int:
 
 
 def other_cpus(cpu: int) -> set[int]:
-    """Every core of the machine but one."""
-    return set(range(os.cpu_count() or 1)) - {cpu}
+    """Every core that may be used but one."""
+    return set(ALLOWED - {cpu})
 
 
 def pin(pid: int, cpu: int) -> None:

@@ -74,7 +74,7 @@ def dotted(cls: type) -> str:
 
 
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
-    return [{"module": "benches.plugins"}]
+    return [{"module": "kernelwire.bench.plugins"}]
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:

@@ -1,0 +1,120 @@
+"""Figures in the documentation, rendered from committed result files, between their markers.
+
+Usage: ``python -m benches.pages``. A block in a page begins with a line that says what to render::
+
+    <!-- figures: summary benches/results/bridge.json -->
+
+and ends with ``<!-- figures end -->``. With ``--check`` nothing is written, and the program ends
+with 1 where a page differs from what the files say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from benches.report import render
+from kernelwire.bench.plot import draw
+from kernelwire.bench.table import conditions, number, rows_of, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "docs" / "performance.md",)
+BLOCK = re.compile(
+    r"(?P<start><!-- figures: (?P<how>\w+) (?P<file>\S+) -->\n).*?(?P<end><!-- figures end -->)",
+    re.DOTALL,
+)
+
+
+def summary(result: dict[str, Any]) -> Iterator[str]:
+    """Tabulate the figures that say most, a column per contender."""
+    names = list(result["settings"]["contenders"])
+    yield "| | " + " | ".join(names) + " |"
+    yield "|---|" + "---:|" * len(names)
+    for row, summaries in rows_of(result):
+        cells = [spread(summaries[name], row.unit) if name in summaries else "" for name in names]
+        yield f"| {row.what} | " + " | ".join(cells) + " |"
+    yield ""
+    yield f"Median of rounds and their whole range. {conditions(result)}"
+
+
+def tables(result: dict[str, Any]) -> Iterator[str]:
+    """Give everything: the report."""
+    yield render(result)[0].rstrip("\n")
+
+
+def stages(result: dict[str, Any]) -> Iterator[str]:
+    """Divide the loop's CPU time up, and list the system calls."""
+    for workload, by_name in result["cases"].items():
+        names = list(by_name)
+        yield f"**{workload}**, µs of the loop's CPU time per message:"
+        yield ""
+        yield "| | " + " | ".join(names) + " |"
+        yield "|---|" + "---:|" * len(names)
+        found = {stage: None for data in by_name.values() for stage in data["stages_us_per_msg"]}
+        for stage in found:
+            cells = (number(data["stages_us_per_msg"].get(stage, 0)) for data in by_name.values())
+            yield f"| {stage} | " + " | ".join(cells) + " |"
+        for label, key in (
+            ("**together**", "main_us_per_msg"),
+            ("other threads: libzmq's I/O", "other_threads_us_per_msg"),
+        ):
+            yield f"| {label} | " + " | ".join(number(d[key]) for d in by_name.values()) + " |"
+        yield ""
+        for name, data in by_name.items():
+            calls = [(call, rate) for call, rate in data["calls_per_msg"].items() if rate >= 0.001]
+            text = ", ".join(f"`{call}` {rate:.3f}" for call, rate in calls[:6])
+            yield f"* system calls per message, {name}: {text}"
+        yield ""
+    yield conditions(result)
+
+
+RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
+    "summary": summary,
+    "tables": tables,
+    "stages": stages,
+}
+
+
+def rendered(page: Path, draws: dict[Path, dict[str, Any]]) -> str:
+    """Return the page as it should be, and add to `draws` which charts it shows."""
+
+    def block(match: re.Match[str]) -> str:
+        file = ROOT / match["file"]
+        if not file.exists():
+            body = f"`{match['file']}` has not been measured yet."
+        elif match["how"] == "chart":
+            chart = page.with_name(f"{file.stem}.svg")
+            draws[chart] = json.loads(file.read_text())
+            body = f"![The figures as bars, with the range of rounds]({chart.name})"
+        else:
+            body = "\n".join(RENDERERS[match["how"]](json.loads(file.read_text())))
+        return f"{match['start']}\n{body}\n\n{match['end']}"
+
+    return BLOCK.sub(block, page.read_text())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the pages and their charts, or compare the pages."""
+    parser = argparse.ArgumentParser(prog="python -m benches.pages", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only compare")
+    given = parser.parse_args(arguments)
+    draws: dict[Path, dict[str, Any]] = {}
+    texts = {page: rendered(page, draws) for page in PAGES}
+    if given.check:
+        return int(any(page.read_text() != text for page, text in texts.items()))
+    for page, text in texts.items():
+        page.write_text(text)
+    for chart, result in draws.items():
+        draw(result, chart)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

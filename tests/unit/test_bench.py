@@ -1,0 +1,150 @@
+"""The benchmark's own parts: what is checked, and how rounds are put together."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from kernelwire.bench import stats
+from kernelwire.bench.client import encode_v1
+from kernelwire.bench.contenders import KERNELWIRE, STOCK
+from kernelwire.bench.flood_kernel import TRACE, Digests, Order, content_of
+from kernelwire.bench.run import Options, schedule, summarise_case
+from kernelwire.bench.table import comparison
+from kernelwire.bench.verify import (
+    WrongAnswerError,
+    check_complete,
+    collect,
+    decode_legacy,
+    decode_v1,
+)
+
+
+class Received:
+    """What a client has received."""
+
+    legacy = False
+
+    def __init__(self, payloads: list[bytes]) -> None:
+        self.payloads = payloads
+
+    @property
+    def count(self) -> int:
+        return len(self.payloads)
+
+    def payload(self, index: int) -> bytes:
+        return self.payloads[index]
+
+
+def parts(kind: str, content: dict) -> list[bytes]:
+    header = {"msg_id": "m", "msg_type": kind}
+    return [json.dumps(part).encode() for part in (header, {"msg_id": "p"}, {}, content)]
+
+
+def answered(order: Order) -> list[bytes]:
+    """The payloads of a flood that is answered as it should be."""
+    flood = [parts(*content_of(order, number)) for number in range(order.count)]
+    digests = Digests()
+    for message in flood:
+        digests.add(message)
+    account = {"digest": digests.whole.hexdigest()}
+    payloads = [encode_v1("iopub", message) for message in flood]
+    busy, idle = (
+        encode_v1("iopub", parts("status", {"execution_state": state}))
+        for state in ("busy", "idle")
+    )
+    reply = encode_v1("shell", parts("execute_reply", {"flood": account}))
+    return [busy, *payloads, reply, idle]
+
+
+@pytest.mark.parametrize("emit", ["stream", "display_data", "comm_msg", "notebook"])
+def test_flood_when_all_of_it_arrived_then_it_is_right(emit: str) -> None:
+    """Stops a check that refuses what is right."""
+    order = Order(emit=emit, count=len(TRACE))
+    flood = collect(Received(answered(order)), "p", emit, order.count)
+    assert check_complete(flood)["digest"] == flood.digest
+    assert flood.numbers == list(range(order.count))
+
+
+def damage(payloads: list[bytes]) -> dict[str, list[bytes]]:
+    """What may go wrong on the way, by name."""
+    first, second, *rest = payloads[1:]
+    changed = second.replace(b"xxx", b"xyx", 1)
+    assert changed != second
+    return {
+        "lost": [payloads[0], *rest],
+        "twice": [payloads[0], first, first, second, *rest],
+        "swapped": [payloads[0], second, first, *rest],
+        "changed": [payloads[0], first, changed, *rest],
+        "after idle": [payloads[0], second, *rest, first],
+        "no busy": payloads[1:],
+        "foreign": [*payloads, encode_v1("shell", parts("inspect_reply", {}))],
+    }
+
+
+@pytest.mark.parametrize("how", damage(answered(Order(count=5))))
+def test_flood_when_something_went_wrong_then_it_is_refused(how: str) -> None:
+    """Stops wrong answers from being counted as fast ones."""
+    payloads = damage(answered(Order(count=5)))[how]
+    with pytest.raises(WrongAnswerError):
+        check_complete(collect(Received(payloads), "p", "stream", 5))
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff" * 64, encode_v1("iopub", [b"{}"] * 4) + b"x"])
+def test_v1_when_the_table_is_not_exactly_right_then_it_is_refused(payload: bytes) -> None:
+    """Stops a lenient decoder, which would hide what a bridge gets wrong."""
+    with pytest.raises(WrongAnswerError):
+        decode_v1(payload)
+
+
+def test_legacy_when_decoded_then_contents_are_as_the_kernel_wrote_them() -> None:
+    """Stops contents from differing by the decoder's own doing."""
+    content = parts("stream", content_of(Order(), 0)[1])[3]
+    names = ("header", "parent_header", "metadata", "content")
+    message = dict(zip(names, map(json.loads, parts("stream", json.loads(content))), strict=True))
+    decoded = decode_legacy(json.dumps({"channel": "iopub", **message}).encode())
+    assert (decoded.channel, decoded.parts[3]) == ("iopub", content)
+
+
+def test_schedule_when_rounds_follow_then_contenders_swap_places() -> None:
+    """Stops one contender from always running on the warmer machine."""
+    options = Options([STOCK, KERNELWIRE], ["flood", "rtt"], rounds=2)
+    names = [(case, contender.name) for _, case, contender in schedule(options)]
+    flood = [name for case, name in names if case == "flood"]
+    assert flood == ["stock", "kernelwire", "kernelwire", "stock"]
+    assert len(names) == 8
+
+
+def rounds(*values: float | None) -> list[dict]:
+    """Rounds with one figure; None is a wrong answer."""
+    good = {"ok": True, "counted": 10}
+    return [
+        {"ok": False, "reason": "lost"}
+        if value is None
+        else good | {"figures": {"cpu_us_per_msg": value}}
+        for value in values
+    ]
+
+
+def test_gains_when_summarised_then_they_are_ratios_of_the_same_round() -> None:
+    """Stops ratios between rounds that ran at different times."""
+    case = summarise_case({"stock": rounds(10, 40, 90), "kernelwire": rounds(1, 2, 3)})
+    assert case["correct"]
+    gain = case["gains"]["kernelwire"]["cpu_us_per_msg"]
+    assert (gain["median"], gain["min"], gain["max"]) == (20, 10, 30)
+
+
+def test_comparison_when_an_answer_was_wrong_then_the_case_is_not_shown() -> None:
+    """Stops a figure of a wrong answer from being read."""
+    case = summarise_case({"stock": rounds(10, 10), "kernelwire": rounds(1, None)})
+    assert not case["correct"]
+    result = {"cases": {"flood": case}}
+    assert len(list(comparison(result, ("stock", "kernelwire")))) == 1
+
+
+def test_percentile_when_taken_then_it_is_a_measured_value() -> None:
+    """Stops interpolated latencies that nobody saw."""
+    assert stats.percentile([1, 2, 3, 4], 50) == 2
+    assert stats.percentile([1, 2, 3, 4], 99) == 4
+    assert stats.percentile([5], 50) == 5

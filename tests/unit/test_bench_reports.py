@@ -1,0 +1,133 @@
+"""What is written about results: floors, reports and pages, from made-up rounds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from benches import pages, report
+from benches.check import Floor, judge, read_floors
+from benches.stages import CALL, SAMPLE, stage_of
+
+from kernelwire.bench.cases import CASES
+from kernelwire.bench.environment import SCHEMA
+from kernelwire.bench.run import summarise_case
+from kernelwire.bench.stats import FIGURES
+
+ROOT = Path(__file__).parents[2]
+FIGURE = "main_us_per_msg"
+
+
+def rounds(*values: float | None) -> list[dict]:
+    """Rounds with one figure; None is a wrong answer."""
+    return [
+        {"round": number, "ok": False, "reason": "7 of 10 messages lost"}
+        if value is None
+        else {"round": number, "ok": True, "counted": 10, "figures": {FIGURE: value}}
+        for number, value in enumerate(values)
+    ]
+
+
+def result(stock: list[dict], ours: list[dict]) -> dict:
+    """A result file with one case."""
+    named = {"connection": "C", "manager": "M", "environment": {}}
+    where = {"date": "2026", "commit": None, "cpu": "c", "cores": 2, "os": "o", "versions": {}}
+    return {
+        "schema": SCHEMA,
+        "kind": "bridge",
+        "environment": where,
+        "settings": {
+            "rounds": len(stock),
+            "contenders": {name: {"name": name, **named} for name in ("stock", "kernelwire")},
+        },
+        "cases": {"flood": summarise_case({"stock": stock, "kernelwire": ours})},
+    }
+
+
+FLOOR = Floor("flood", FIGURE, "kernelwire", "stock", 10, "why")
+
+
+@pytest.mark.parametrize(("ours", "holds"), [((1, 5, 2), True), ((1, 5, 5), False)])
+def test_floor_when_the_median_ratio_is_below_then_it_does_not_hold(
+    ours: tuple[float, ...], holds: bool
+) -> None:
+    """Stops one lucky round from hiding a lost optimisation, and one unlucky from failing a run."""
+    assert judge(FLOOR, result(rounds(20, 20, 20), rounds(*ours))).holds is holds
+
+
+def test_floor_when_an_answer_was_wrong_then_it_does_not_hold() -> None:
+    """Stops a bridge that loses messages from being a fast one."""
+    verdict = judge(FLOOR, result(rounds(20, 20), rounds(1, None)))
+    assert not verdict.holds
+
+
+def test_floors_when_read_then_each_names_what_there_is() -> None:
+    """Stops a misspelt floor from being found by CI alone."""
+    floors = read_floors()
+    assert {floor.case for floor in floors} <= set(CASES)
+    assert {floor.figure for floor in floors} <= {name for name, f in FIGURES.items() if f.better}
+
+
+def test_report_when_an_answer_was_wrong_then_the_case_is_refused() -> None:
+    """Stops a number that rests on a wrong answer from being quoted."""
+    text, sound = report.render(result(rounds(20, 20), rounds(1, None)))
+    assert not sound
+    assert "Refused, the answer was wrong" in text
+    assert "7 of 10 messages lost" in text
+    assert "loop CPU" not in text
+
+
+def test_report_when_answers_were_right_then_it_has_spread_and_gain() -> None:
+    """Stops figures without their spread."""
+    text, sound = report.render(result(rounds(20, 30, 40), rounds(1, 2, 4)))
+    assert sound
+    assert "| kernelwire | 2.00 (1.00 to 4.00) **15.0x** |" in text
+    assert "3 rounds, 10 samples each" in text
+
+
+def test_pages_when_rendered_again_then_nothing_differs() -> None:
+    """Stops a page from saying something else than the committed results."""
+    assert pages.main(["--check"]) == 0
+
+
+def test_block_when_measured_then_the_page_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops a result that is committed and not shown."""
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    (tmp_path / "r.json").write_text(json.dumps(result(rounds(20), rounds(2))))
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- figures: summary r.json -->\nold\n<!-- figures end -->\nb\n")
+    text = pages.rendered(page, {})
+    assert "old" not in text
+    assert "| event loop per 100-byte message, full speed | 20.0 µs | 2.00 µs |" in text
+    assert text.startswith("a\n<!-- figures: summary r.json -->\n")
+    assert text.endswith("<!-- figures end -->\nb\n")
+
+
+def test_sample_when_read_then_its_library_has_a_stage() -> None:
+    """Stops samples from being thrown away because a tool writes them as it does."""
+    line = "  4242     7f00aa  zmq_msg_recv (/x/pyzmq.libs/libzmq-2f02442c.so.5.2.5)"
+    match = SAMPLE.match(line)
+    assert match
+    assert (match["tid"], stage_of(match["library"])) == ("4242", "libzmq")
+    assert stage_of("[kernel.kallsyms]") == "system calls"
+    assert stage_of("/x/python/kernelwire/_native.abi3.so") == "kernelwire, native"
+    assert stage_of("/x/zmq/backend/cython/_zmq.cpython-311-x86_64-linux-gnu.so") == "pyzmq"
+    assert stage_of("/usr/lib/x86_64-linux-gnu/libc.so.6").startswith("libc")
+    assert stage_of("/usr/bin/python3.11") == "Python"
+
+
+@pytest.mark.parametrize(
+    ("line", "calls"),
+    [
+        (" 61.12    0.104312          10     10311           sendto", "10311"),
+        ("  0.50    0.000312           3       104        12 recvfrom", "104"),
+    ],
+)
+def test_call_when_counted_then_errors_are_not_taken_for_calls(line: str, calls: str) -> None:
+    """Stops the wrong column of strace's table."""
+    match = CALL.match(line)
+    assert match
+    assert match["calls"] == calls
