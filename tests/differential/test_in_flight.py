@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
@@ -23,6 +23,7 @@ from support.coalescing import head, iopub, let_go
 from support.messages import decode
 from support.offline_messages import DELIMITER, display, message_header, packed
 from support.waiting import run_to_end
+from support.websocket import CLOSE
 from support.workbench import NATIVE, PORTABLE, V1, Workbench
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def whole_payloads(data: bytes) -> Iterator[bytes]:
     """What is in websocket frames, of which the last may be cut off (RFC 6455, section 5.2)."""
     at = 0
     while at + 2 <= len(data):
-        size, at = data[at + 1], at + 2
+        opcode, size, at = data[at] & 0x0F, data[at + 1], at + 2
         if size >= 126:
             width = 2 if size == 126 else 8
             if at + width > len(data):
@@ -105,7 +106,8 @@ def whole_payloads(data: bytes) -> Iterator[bytes]:
             size, at = int.from_bytes(data[at : at + width], "big"), at + width
         if at + size > len(data):
             return
-        yield data[at : at + size]
+        if opcode != CLOSE:
+            yield data[at : at + size]
         at += size
 
 
@@ -119,10 +121,26 @@ def seen(bench: Workbench, kind: str) -> list[int]:
     return [int(text.strip("⟦⟧")) for text in ids]
 
 
-def kept(bench: Workbench) -> list[int]:
-    """The numbers of the messages that wait for the next connection, signed by the kernel's key."""
+def close(bench: Workbench) -> Any:
+    """End as tornado does when the client's close frame has come; what is kept."""
+    bench.handler.ws_connection.client_terminated = True
+    bench.iostream.close()
+    return bench.connection._take_backlog()
+
+
+def replace(bench: Workbench) -> Any:
+    """End as where another connection takes the session over; what that one gets."""
+    bench.handler.ws_connection.close()
+    return bench.connection._bequeath().backlog
+
+
+ENDS = {"closed": close, "replaced": replace}
+
+
+def kept(backlog: Any) -> list[int]:
+    """The numbers of the messages in a backlog, each signed with the kernel's key."""
     numbers = []
-    for _, frames in bench.connection._take_backlog() or ():
+    for _, frames in backlog or ():
         receiver = Session(key=b"key")
         receiver.deserialize(receiver.feed_identities(list(frames))[1])
         header = json.loads(frames[frames.index(DELIMITER) + 2])
@@ -131,10 +149,11 @@ def kept(bench: Workbench) -> list[int]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("end", ENDS)
 @given(flood=steps)
 @few
 def test_client_when_it_goes_in_a_flood_then_each_message_is_sent_or_kept(
-    kind: str, flood: list[Step]
+    kind: str, end: str, flood: list[Step]
 ) -> None:
     """Stops messages from being lost, or shown twice, because a tab was closed in their middle."""
 
@@ -148,11 +167,9 @@ def test_client_when_it_goes_in_a_flood_then_each_message_is_sent_or_kept(
                     count += 1
                 let_go(bench)
                 await read(bench, wanted)
-            # As tornado does when the client's close frame has come.
-            bench.handler.ws_connection.client_terminated = True
-            bench.iostream.close()
+            backlog = ENDS[end](bench)
             await read(bench, 1 << 30)
-            assert seen(bench, kind) + kept(bench) == list(range(count))
+            assert seen(bench, kind) + kept(backlog) == list(range(count))
         finally:
             bench.close()
 

@@ -238,6 +238,13 @@ class Life(RuleBasedStateMachine):
             self.server.restart_kernel(self.tabs.kernel_id)
         for each in self.tabs.live:
             each.meet_new_kernel()
+        wait_until(self._is_watched, what="the activity watcher to find the kernel")
+
+    def _is_watched(self) -> bool:
+        # The watcher follows executions only.
+        self.tabs.pick_live(0).start()
+        self.tabs.settle()
+        return self.server.kernel(self.tabs.kernel_id)["execution_state"] == "idle"
 
     # connections that come to nothing
 
