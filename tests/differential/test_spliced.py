@@ -35,6 +35,10 @@ DATES = (
     "2024-02-29T00:00:00.000001Z", "2026-02-29T00:00:00Z", "2026-13-01T00:00:00Z", "yesterday", "",
     "2026-02-28T24:00:00Z", "2026-02-28", "٢026-02-28T23:59:59Z", "2026-02-28T23:59:59Z\n", None, 5,
 )  # fmt: skip
+NUMBERS = (
+    b'{"a": 123456789012345678901234567890}', b'{"a": -9223372036854775809}', b'{"a": 1e400}',
+    b'{"a": [1E5, 1.10, 12345678901234567, 1e-400, 0.1e1, -0, 1.7976931348623157e308]}',
+)  # fmt: skip
 VERSIONS = ("5.4", "5.4", "5.4", "5.0", "5", "4.1", "6.0", "five", None, 5)
 
 
@@ -76,7 +80,7 @@ def genuine(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     parts = [
         spelled(draw, draw(headers(msg_type))),
         json.dumps(parent).encode(),
-        draw(st.sampled_from((b"{}", b'{"tags":["\xc3\xa9"]}', b"null", b'{"a": NaN}'))),
+        draw(st.sampled_from((b"{}", b'{"tags":["\xc3\xa9"]}', b"null", b'{"a": NaN}', *NUMBERS))),
         spelled(draw, content(draw, msg_type, draw(st.integers(0, 300)))),
     ]
     right = draw(st.sampled_from((True, True, True, True, False)))

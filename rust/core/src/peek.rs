@@ -18,6 +18,9 @@ const MAX_DEPTH: usize = 64;
 /// Length of a number up to which all parsers agree: Python refuses integers of 4,301 digits.
 const MAX_NUMBER: usize = 256;
 
+/// Digits of an integer up to which it fits 64 bits.
+const SAFE_DIGITS: usize = 18;
+
 /// The document is not one that this reader can vouch for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Undecided;
@@ -47,7 +50,7 @@ pub fn fields<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<Fields<'a, N>, Undecided> {
-    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut reader = Reader::new(json)?;
     let mut found = Fields { values: [const { None }; N], others: 0 };
     reader.space();
     reader.members(|reader, key| {
@@ -79,7 +82,7 @@ pub fn raw_strings<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<RawFields<'a, N>, Undecided> {
-    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut reader = Reader::new(json)?;
     let mut found = RawFields { values: [None; N], others: 0 };
     reader.space();
     reader.members(|reader, key| {
@@ -101,7 +104,7 @@ pub fn raw_values<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<[Option<&'a str>; N], Undecided> {
-    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut reader = Reader::new(json)?;
     let mut values = [None; N];
     reader.space();
     reader.members(|reader, key| {
@@ -120,12 +123,15 @@ pub fn raw_values<'a, const N: usize>(
 
 /// Calls `check` with every string in the object that `json` holds, at any depth, but for keys.
 ///
+/// [`Undecided`] also where a number is one that parsers may round in different ways: an integer of
+/// more digits than 64 bits hold, or one beyond the largest that is finite.
 /// Where an object has equal keys, `check` gets all of their values. Ends with what `check` says.
 pub fn every_text(
     json: &[u8],
     mut check: impl FnMut(&str) -> Result<(), Undecided>,
 ) -> Result<(), Undecided> {
-    let mut reader = Reader { text: str::from_utf8(json).map_err(|_| Undecided)?, at: 0 };
+    let mut reader = Reader::new(json)?;
+    reader.narrow = true;
     reader.space();
     if reader.peek() != Some(b'{') {
         return Err(Undecided);
@@ -150,9 +156,16 @@ pub fn text<'a>(json: &'a [u8], key: &str) -> Result<Option<Cow<'a, str>>, Undec
 struct Reader<'a> {
     text: &'a str,
     at: usize,
+    /// Whether numbers must be ones that are the same to every parser.
+    narrow: bool,
 }
 
 impl<'a> Reader<'a> {
+    fn new(json: &'a [u8]) -> Result<Self, Undecided> {
+        let text = str::from_utf8(json).map_err(|_| Undecided)?;
+        Ok(Self { text, at: 0, narrow: false })
+    }
+
     fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
@@ -304,24 +317,30 @@ impl<'a> Reader<'a> {
         if whole == 0 || (leading_zero && whole > 1) {
             return Err(Undecided);
         }
+        let integer = !matches!(self.peek(), Some(b'.' | b'e' | b'E'));
         if self.peek() == Some(b'.') {
             self.advance(1);
             if self.digits() == 0 {
                 return Err(Undecided);
             }
         }
-        if matches!(self.peek(), Some(b'e' | b'E')) {
-            self.exponent()?;
+        let magnitude = if matches!(self.peek(), Some(b'e' | b'E')) { self.exponent()? } else { 0 };
+        if self.narrow && ((integer && whole > SAFE_DIGITS) || whole > 200 || magnitude > 2) {
+            return Err(Undecided);
         }
         if self.at.saturating_sub(start) > MAX_NUMBER { Err(Undecided) } else { Ok(()) }
     }
 
-    fn exponent(&mut self) -> Result<(), Undecided> {
+    /// Reads an exponent; returns how many digits it has.
+    fn exponent(&mut self) -> Result<usize, Undecided> {
         self.advance(1);
         if matches!(self.peek(), Some(b'+' | b'-')) {
             self.advance(1);
         }
-        if self.digits() == 0 { Err(Undecided) } else { Ok(()) }
+        match self.digits() {
+            0 => Err(Undecided),
+            digits => Ok(digits),
+        }
     }
 
     /// Reads a string; gives back what stands between the quotes, escapes included.

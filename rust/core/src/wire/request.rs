@@ -45,8 +45,8 @@ pub fn from_text(document: &[u8]) -> Result<Request<'_>, Undecided> {
     };
     let parts = [header, parent, metadata, content].map(|part| part.unwrap_or_default().as_bytes());
     let [header, parent, metadata, content] = parts;
-    for object in [parent, metadata, content] {
-        peek::fields(object, [])?;
+    for object in [header, parent, metadata, content] {
+        peek::every_text(object, |_| Ok(()))?;
     }
     let [version, date] = peek::raw_values(header, ["version", "date"])?;
     if !version.is_some_and(splice::is_current) || date.is_none() {
@@ -110,6 +110,7 @@ mod tests {
             ("\"content\"", "\"contents\""),
             ("{\"a\":[1]}", "\"text\""),
             ("{\"a\":[1]}", "{\"a\":NaN}"),
+            ("{\"a\":[1]}", "{\"a\":1e400}"),
             ("\"channel\"", "\"canal\""),
             ("\"sh\\u0065ll\"", "5"),
         ] {
