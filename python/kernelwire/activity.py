@@ -22,7 +22,7 @@ __all__ = ["ActivityReader"]
 MAX_MESSAGES = 2048
 """Messages that one wake-up takes at most."""
 
-MAX_SECONDS = 0.002
+MAX_SECONDS = 0.0005
 """Seconds that one wake-up takes at most, before others have their turn."""
 
 _Watched = tuple[bool, "list[tuple[str, str | None, str | None]]", int, "str | None", Any]

@@ -15,10 +15,15 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from kernelwire.stream import KernelwireStream
 
 __all__ = ["ACTIVITY", "IOPUB", "Pacer", "Pacing"]
 
+
+SLICE_SECONDS = 0.001
+"""Seconds after which a look at many streams lets others have their turn."""
 
 FEW = 3
 """Streams up to which they are read without asking first which of them are ready."""
@@ -69,6 +74,7 @@ class Pacer:
 
     def __init__(self, loop: Any, pacing: Pacing) -> None:
         self._call_later = loop.call_later
+        self._call_soon = loop.call_soon
         self._pacing = pacing
         self._wakeups: deque[float] = deque(maxlen=pacing.wakeups)
         # Not on Windows, where all are read at each look.
@@ -117,16 +123,30 @@ class Pacer:
 
     def _look(self) -> None:
         """Have everything read that has come; let those go that have been quiet."""
+        self._serve(iter(self._ready()))
+
+    def _serve(self, streams: Iterator[KernelwireStream]) -> None:
+        """Read for a while; go on after others had their turn, then wait for the next look."""
+        until = monotonic() + SLICE_SECONDS
         try:
-            for stream in self._ready():
-                stream.read()
+            for stream in streams:
+                if stream in self._paced:
+                    stream.read()
+                if monotonic() > until:
+                    self._call_soon(self._serve, streams)
+                    return
             self._looks += 1
             if self._looks % self._pacing.patience == 0:
                 self._release_quiet()
-        finally:
-            self._waiting = bool(self._paced)
-            if self._waiting:
-                self._call_later(self._pacing.interval, self._look)
+        except BaseException:
+            self._wait_for_next()
+            raise
+        self._wait_for_next()
+
+    def _wait_for_next(self) -> None:
+        self._waiting = bool(self._paced)
+        if self._waiting:
+            self._call_later(self._pacing.interval, self._look)
 
     def _ready(self) -> list[KernelwireStream]:
         """Find the streams with something to read; for a few, reading is as cheap as asking."""

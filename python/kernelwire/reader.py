@@ -24,7 +24,7 @@ MAX_MESSAGES = 1024
 MAX_BYTES = 1 << 20
 """Bytes of messages that one wake-up takes, the message that crosses the line included."""
 
-MAX_SECONDS = 0.002
+MAX_SECONDS = 0.0005
 """Seconds that one wake-up takes at most, before others have their turn."""
 
 HOLD_SECONDS = 0.05
