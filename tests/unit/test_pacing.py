@@ -8,12 +8,16 @@ import os
 import weakref
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kernelwire.pacing import FEW, Pacing
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
+
+if TYPE_CHECKING:
+    from kernelwire.stream import KernelwireStream
 
 
 def eager(**options: float) -> Pacing:
@@ -306,5 +310,43 @@ def test_message_when_a_paced_stream_sends_more_than_fits_then_the_rest_goes_too
 
             await wait_until_async(is_all_there, what="everything", timeout=5)
             assert got == list(range(50))
+
+    run_to_end(body)
+
+
+def test_look_when_many_streams_have_much_then_others_get_their_turn_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops fifty printing kernels from keeping a request waiting for all of them."""
+    monkeypatch.setattr("kernelwire.pacing.SLICE_SECONDS", -1.0)
+
+    async def body() -> None:
+        with ExitStack() as stack:
+            benches = [stack.enter_context(bench()) for _ in range(FEW + 2)]
+            pacing, turn, read_in = eager(patience=10**6), [0], []
+
+            def count_turns() -> None:
+                turn[0] += 1
+                benches[0].loop.call_soon(count_turns)
+
+            class Noting(Reader):
+                def __call__(self, stream: KernelwireStream) -> bool:
+                    before = len(self.messages)
+                    more = super().__call__(stream)
+                    if len(self.messages) > before:
+                        read_in.append(turn[0])
+                    return more
+
+            readers = [Noting() for _ in benches]
+            for on, reader in zip(benches, readers, strict=True):
+                on.read_with(reader, pacing)
+            for number, on in enumerate(benches):
+                await until_paced(on, pacing, number + 1)
+            read_in.clear()
+            count_turns()
+            for on in benches:
+                on.send(7)
+            await wait_until_async(lambda: len(read_in) >= len(benches), what="all of them")
+            assert len(set(read_in)) == len(read_in)
 
     run_to_end(body)
