@@ -99,7 +99,7 @@ bench-check: $(VENV)/.installed $(RELAY) ## See that the benchmarks work and tha
 	$(BIN)/python -m benches.check $(ARGS)
 
 figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
-	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge-websocket-path.json completeness.json completeness-default-limits.json)
+	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge.json completeness.json completeness-default-limits.json)
 	$(BIN)/python -m benches.pages
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/

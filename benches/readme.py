@@ -27,6 +27,7 @@ SHOWN = {
     ("trickle", "main_us_per_msg"),
     ("trickle50", "main_us_per_msg"),
     ("noclient", "main_us_per_msg"),
+    ("legacy", "main_us_per_msg"),
     ("rtt", "latency_p50_ms"),
 }
 """Case and figure: the fewest rows that say what a user gets."""
