@@ -99,6 +99,9 @@ class Pacer:
             len(wakeups) == pacing.wakeups
             and now - wakeups[0] < pacing.window
             and now - stream.hurried > pacing.grace
+            # Upstream's stream schedules wake-ups of its own, as when its callback is replaced;
+            # one of them may come when the stream has been taken in already.
+            and stream not in self._paced
         ):
             self._take(stream)
 

@@ -100,6 +100,24 @@ def test_hurry_when_a_stream_is_paced_then_it_is_read_at_once_and_watched_again(
     run_to_end(body)
 
 
+def test_event_when_a_stream_is_paced_already_then_it_stays_so_and_nothing_is_raised() -> None:
+    """Stops what upstream has scheduled before from raising in a callback of the event loop."""
+
+    async def body() -> None:
+        with bench() as on:
+            pacing, reader = eager(), Reader()
+            on.read_with(reader, pacing)
+            await until_paced(on, pacing)
+            on.send(7)
+            on.stream._handle_events(None, 0)
+            assert reader.numbers[-1] == 7
+            assert not on.is_watched()
+            on.send(8)
+            await wait_until_async(lambda: reader.numbers[-1] == 8, what="the next look")
+
+    run_to_end(body)
+
+
 def test_hurry_when_a_stream_is_not_paced_then_nothing_is_read_twice() -> None:
     """Stops a request from making the server read when there is nothing to read."""
 
