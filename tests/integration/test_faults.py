@@ -38,7 +38,7 @@ MAX_PENDING = 5_000_000
 SLACK = 64 * MEBIBYTE
 SIZE = 100 * 1024
 UNLIMITED = {"iopub_msg_rate_limit": 0, "iopub_data_rate_limit": 0}
-KERNELS = 20
+KERNELS = 50
 RATE = 300
 MESSAGE_BYTES = 1500
 """Bytes that a line of the scripted kernel takes in a socket."""
@@ -180,19 +180,19 @@ def test_slow_client_when_it_reads_again_then_it_has_or_is_told_of_every_message
     """Stops a sleeping laptop from eating the server's memory, or from missing output unknowingly."""
     kernel_id = impatient.start_kernel()
     client = connect(kernel_id, on=impatient)
-    code = display_steadily(0, 800) + SEND_WHAT_MATTERS + display_steadily(800, 800)
+    code = display_steadily(0, 1500) + SEND_WHAT_MATTERS + display_steadily(1500, 1500)
     with watched_memory(impatient) as memory:
         msg_id = client.start(code)
         impatient.wait_for_state(kernel_id, "busy")
         impatient.wait_for_state(kernel_id, "idle")
         execution = client.collect(msg_id)
-    assert_all_is_accounted_for(execution.messages, 1600)
-    assert announced(execution.messages).messages > 800
+    assert_all_is_accounted_for(execution.messages, 3000)
+    assert announced(execution.messages).messages > 2000
     sent = [m.msg_type for m in execution.messages]
     assert {"comm_open", "comm_close", "error", "execute_input"} <= set(sent)
     assert memory.growth < MAX_PENDING + SLACK
-    later = client.execute(display_steadily(1600, 20)).messages
-    assert emitted(later) == list(range(1600, 1620))
+    later = client.execute(display_steadily(3000, 20)).messages
+    assert emitted(later) == list(range(3000, 3020))
 
 
 def test_slow_client_when_it_falls_behind_again_then_it_is_told_again_and_not_twice(
@@ -388,7 +388,7 @@ def test_stall_when_a_kernel_prints_at_full_speed_then_nothing_is_lost(
 # many kernels
 
 
-def test_kernels_when_twenty_print_at_once_then_every_client_gets_every_line(
+def test_kernels_when_fifty_print_at_once_then_every_client_gets_every_line(
     server: Server, connect: Connect, start_kernel: StartKernel, gate: Path
 ) -> None:
     """Stops one kernel's flood from costing another's output, or the server its life."""
