@@ -19,6 +19,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -98,6 +99,8 @@ class Sample:
 
 class Handler(KernelWebsocketHandler):
     """Takes what it is given to write, and knows no network."""
+
+    ws_connection: Any = SimpleNamespace(is_closing=lambda: False)
 
     selected_subprotocol: Any = V1
 
@@ -271,12 +274,15 @@ class Requests:
         self._stream: Any = KernelwireStream.adopt(stream) if contender == OURS else stream
         self._connection = connection(contender, protocol)
         self._connection.channels = {"shell": self._stream}
+        if contender == OURS:
+            self._connection._go_live()
         self._frame = frame
 
     def send(self) -> None:
         """Handle the frame, and see that the message is gone."""
         self._connection.handle_incoming_message(self._frame)
-        self._stream.flush(zmq.POLLOUT)
+        if self._stream.sending():
+            self._stream.flush(zmq.POLLOUT)
 
     def received(self) -> list[list[bytes]]:
         """Take what has arrived, and let the event loop do what it was asked to."""
