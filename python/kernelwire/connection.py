@@ -14,6 +14,7 @@ from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, 
 
 from kernelwire import _native
 from kernelwire._logs import Throttle
+from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
@@ -29,13 +30,6 @@ if TYPE_CHECKING:
     from kernelwire.offline import Dropped
 
 __all__ = ["KernelwireWebsocketConnection"]
-
-V1 = "v1.kernel.websocket.jupyter.org"
-
-MIN_PARTS = 4
-"""Header, parent header, metadata and content."""
-
-DELIMITER = b"<IDS|MSG>"
 
 NEVER_LIMITED = frozenset(("clear_output", "comm_close", "error", "execute_result"))
 """Types that the rate limits let through with ``iopub_overflow = "coalesce"``, besides stock's."""

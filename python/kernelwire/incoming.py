@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Any
 from jupyter_client.session import json_packer, orjson_packer
 
 from kernelwire import _native, wire
+from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
 if TYPE_CHECKING:
     from kernelwire.connection import KernelwireWebsocketConnection
 
 __all__ = ["Incoming"]
-
-V1 = "v1.kernel.websocket.jupyter.org"
-DELIMITER = b"<IDS|MSG>"
-
-MIN_PARTS = 4
-"""Header, parent header, metadata and content."""
 
 SHOWN_CHARACTERS = 100
 """Characters of a client's text that a log line shows at most."""

@@ -15,6 +15,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire._protocol import DELIMITER
 from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
@@ -34,8 +35,6 @@ else:
     _Base = object
 
 __all__ = ["LifeCycle", "Phase"]
-
-DELIMITER = b"<IDS|MSG>"
 
 MAX_SESSION_BYTES = 255
 """Length of a ZeroMQ routing id, as which the session id serves, in bytes."""

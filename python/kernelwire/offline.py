@@ -10,6 +10,7 @@ import zmq
 
 from kernelwire import _native
 from kernelwire._drain import drain
+from kernelwire._protocol import DELIMITER, MIN_PARTS
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
@@ -21,10 +22,6 @@ __all__ = ["BufferReader", "Dropped", "OfflineBuffer", "fill"]
 Message = tuple[str, list[bytes]]
 """A channel and the frames of a message, as the stock buffer keeps them."""
 
-DELIMITER = b"<IDS|MSG>"
-
-MIN_PARTS = 4
-"""Header, parent header, metadata and content."""
 
 MERGED_BYTES = 1 << 16
 """Bytes up to which stream output is joined, so that what must be dropped is dropped in pieces."""

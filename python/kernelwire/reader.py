@@ -153,50 +153,36 @@ class ChannelReader:
     ) -> _Drained:
         """Do what ``Pump.drain`` does, with pyzmq receiving."""
         stop, data, message, malformed = self._pull_portably(
-            socket, channel, now, hide, block, congested, history
+            socket, channel, now, hide, block, congested, True, history
         )
-        sent = 0 if data is None else self._write.send(data, descriptor)
-        return stop, data, message, malformed, sent
+        joint = joined(data, block)
+        sent = 0 if joint is None else self._write.send(joint, descriptor)
+        return stop, joint, message, malformed, sent
 
-    def _pull_portably(  # noqa: PLR0917 (as `Pump.drain`)
-        self,
-        socket: zmq.Socket[bytes],
-        channel: bytes,
-        now: float,
-        hide: bool,
-        block: bool,
-        congested: bool,
-        history: set[bytes] | None,
-    ) -> _Pulled:
+    def _pull_portably(
+        self, socket: zmq.Socket[bytes], *arguments: Any
+    ) -> tuple[int, list[Any], list[bytes] | None, str | None]:
+        """Feed the pump with what is ready; ``arguments`` are those of ``Pump.feed``."""
         data: list[Any] = []
         taken = 0
         stop = _EMPTY
         until = monotonic() + MAX_SECONDS
-        if self._handed_over:
-            # The message that was left to Python may have kept the one behind it waiting.
-            self._handed_over = False
-            stop, one, message, malformed = self._pump.feed(
-                [], channel, now, hide, block, congested, True, history
-            )
-            data += [] if one is None else [one]
-            if message is not None:
-                self._handed_over = True
-                return stop, joined(data, block), message, malformed
-        while len(data) < MAX_MESSAGES and taken < MAX_BYTES and monotonic() < until:
+        # The message that was left to Python may have kept the one behind it waiting.
+        waiting, self._handed_over = self._handed_over, False
+        while waiting or (len(data) < MAX_MESSAGES and taken < MAX_BYTES and monotonic() < until):
             try:
-                received = socket.recv_multipart(zmq.NOBLOCK)
+                received = [] if waiting else socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return stop, joined(data, block), None, None
+                return stop, data, None, None
+            waiting = False
             taken += sum(map(len, received))
-            stop, one, message, malformed = self._pump.feed(
-                received, channel, now, hide, block, congested, True, history
-            )
+            stop, one, message, malformed = self._pump.feed(received, *arguments)
             if one is not None:
                 data.append(one)
             if message is not None:
                 self._handed_over = True
-                return stop, joined(data, block), message, malformed
-        return _MORE, joined(data, block), None, None
+                return stop, data, message, malformed
+        return _MORE, data, None, None
 
     def _signed(self, message: list[bytes]) -> list[bytes]:
         """Sign a message that was merged, or held to be."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kernelwire._protocol import DELIMITER
+
 if TYPE_CHECKING:
     from jupyter_client.session import Session
 
 __all__ = ["Signatures"]
-
-DELIMITER = b"<IDS|MSG>"
 
 
 class Signatures:

@@ -10,7 +10,6 @@ Left out, each with the test that covers it:
 
 from __future__ import annotations
 
-import asyncio
 from datetime import datetime, timezone
 from typing import Any
 
@@ -18,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.kernel_messages import messages, odd_messages
-from support.workbench import STOCK, WAYS, Workbench, clock
+from support.workbench import STOCK, Workbench, clock, compare
 
 DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -82,12 +81,4 @@ def test_client_when_kernel_sends_anything_then_gets_what_stock_sends(
     steps: Steps, traits: dict[str, Any]
 ) -> None:
     """Stops every difference in bytes, order, warnings or the limiter's state."""
-
-    async def compare() -> None:
-        expected = await play(STOCK, steps, traits)
-        for way in WAYS[1:]:
-            got = await play(way, steps, traits)
-            for what, value in expected.items():
-                assert got[what] == value, (way, what)
-
-    asyncio.run(compare())
+    compare(play, steps, traits)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 from typing import TYPE_CHECKING
@@ -36,15 +35,6 @@ def messages() -> list[tuple[str, list[bytes]]]:
     return [("iopub", [*display(number), *each]) for number, each in enumerate(buffers)]
 
 
-async def everything(bench: Workbench) -> bytes:
-    """What the client gets, when it has got all of it."""
-    sent = await bench.sent()
-    while bench.iostream.writing():
-        await asyncio.sleep(0.001)
-        sent = await bench.sent()
-    return sent
-
-
 async def got(way: str, protocol: str | None) -> bytes:
     bench = Workbench(way, protocol, limit_rate=False)
     bench.connection.session.key = b""  # the displays are not signed
@@ -52,7 +42,7 @@ async def got(way: str, protocol: str | None) -> bytes:
         bench.connection._go_live()
     try:
         bench.deliver(messages())
-        return await everything(bench)
+        return await bench.sent()
     finally:
         bench.close()
 
@@ -88,7 +78,7 @@ def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
             bench.deliver(messages())
         assert [len(part) for part in views] == [len(LARGE), len(LARGE), len(LARGE) - 1, 65_536]
         await wait_until_async(bench.iostream.writing, what="more than fits the socket")
-        data = await everything(bench)
+        data = await bench.sent()
         assert LARGE in data
         in_flight = _writers.writer_for(bench.handler).in_flight
         await wait_until_async(lambda: not in_flight._items, what="nothing in flight")

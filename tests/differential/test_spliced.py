@@ -5,7 +5,6 @@ Left out is what ``test_bridge.py`` leaves out.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import hmac
 import json
@@ -21,7 +20,7 @@ from hypothesis import strategies as st
 from kernelwire.connection import KernelwireWebsocketConnection
 from support.kernel_messages import DELIMITER, MESSAGE_TYPES, content, odd_messages, spelled
 from support.waiting import run_to_end
-from support.workbench import NATIVE, PORTABLE, STOCK, WAYS, Workbench, clock
+from support.workbench import NATIVE, PORTABLE, STOCK, Workbench, clock, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,15 +156,7 @@ def test_client_when_it_speaks_the_default_protocol_then_gets_what_stock_sends(
     steps: Any, traits: dict[str, Any]
 ) -> None:
     """Stops every difference in values, order, kind of frame, warnings or signatures known."""
-
-    async def compare() -> None:
-        expected = await play(STOCK, steps, traits)
-        for way in WAYS[1:]:
-            got = await play(way, steps, traits)
-            for what, value in expected.items():
-                assert got[what] == value, (way, what)
-
-    asyncio.run(compare())
+    compare(play, steps, traits)
 
 
 def message(number: int, msg_type: str = "stream", **more: Any) -> tuple[str, list[bytes]]:

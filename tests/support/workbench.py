@@ -31,7 +31,7 @@ from kernelwire._drain import Drain, drain
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from datetime import datetime
 
 V1 = "v1.kernel.websocket.jupyter.org"
@@ -180,3 +180,18 @@ def clock(now: list[float], date: datetime) -> Iterator[None]:
         patch("jupyter_client.session.utcnow", lambda: date),
     ):
         yield
+
+
+def compare(
+    play: Callable[[str, Any, dict[str, Any]], Any], steps: Any, traits: dict[str, Any]
+) -> None:
+    """Play a script to a connection of each class and way: all must show what stock's shows."""
+
+    async def each() -> None:
+        expected = await play(STOCK, steps, traits)
+        for way in WAYS[1:]:
+            got = await play(way, steps, traits)
+            for what, value in expected.items():
+                assert got[what] == value, f"{way}, {what}: {got[what]!r}, stock: {value!r}"
+
+    asyncio.run(each())

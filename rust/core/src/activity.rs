@@ -13,7 +13,7 @@ use std::fmt;
 
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided, Value};
-use crate::sign::Verifier;
+use crate::sign::Key;
 
 /// Something that has come from a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,10 +54,10 @@ impl From<Undecided> for Refusal {
     }
 }
 
-/// Reads one message; verified where there is a verifier.
-pub fn event<F: AsRef<[u8]>>(frames: &[F], verifier: Option<&Verifier>) -> Result<Event, Refusal> {
+/// Reads one message; verified where there is a key.
+pub fn event<F: AsRef<[u8]>>(frames: &[F], key: Option<&Key>) -> Result<Event, Refusal> {
     let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
-    if verifier.is_some_and(|verifier| !verifier.verifies(&parts)) {
+    if key.is_some_and(|key| !key.verifies(&parts)) {
         return Err(Refusal::Forged);
     }
     let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Refusal::Undecided)?;
@@ -163,8 +163,8 @@ mod tests {
 
     #[test]
     fn a_message_without_its_signature_is_refused() {
-        let verifier = Verifier::new(b"key");
-        let event = event(&frames(STREAM, "{}", "{}"), verifier.as_ref());
+        let key = Key::new(b"key");
+        let event = event(&frames(STREAM, "{}", "{}"), key.as_ref());
         assert_eq!(event, Err(Refusal::Forged));
     }
 

@@ -50,10 +50,8 @@ pub fn fields<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<Fields<'a, N>, Undecided> {
-    let mut reader = Reader::new(json)?;
     let mut found = Fields { values: [const { None }; N], others: 0 };
-    reader.space();
-    reader.members(|reader, key| {
+    Reader::new(json)?.whole(|reader, key| {
         let slot = keys.iter().position(|wanted| *wanted == key);
         let value = reader.value_of(slot.is_some())?;
         match slot.and_then(|index| found.values.get_mut(index)) {
@@ -62,8 +60,7 @@ pub fn fields<'a, const N: usize>(
         }
         Ok(())
     })?;
-    reader.space();
-    if reader.at == reader.text.len() { Ok(found) } else { Err(Undecided) }
+    Ok(found)
 }
 
 /// What [`raw_strings`] found.
@@ -82,10 +79,8 @@ pub fn raw_strings<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<RawFields<'a, N>, Undecided> {
-    let mut reader = Reader::new(json)?;
     let mut found = RawFields { values: [None; N], others: 0 };
-    reader.space();
-    reader.members(|reader, key| {
+    Reader::new(json)?.whole(|reader, key| {
         let slot = keys.iter().position(|wanted| *wanted == key);
         if let Some(place @ None) = slot.and_then(|index| found.values.get_mut(index)) {
             *place = Some(reader.string()?);
@@ -95,8 +90,7 @@ pub fn raw_strings<'a, const N: usize>(
         }
         Ok(())
     })?;
-    reader.space();
-    if reader.at == reader.text.len() { Ok(found) } else { Err(Undecided) }
+    Ok(found)
 }
 
 /// Finds the values of `keys` in the object that `json` holds, as they stand in it.
@@ -104,10 +98,8 @@ pub fn raw_values<'a, const N: usize>(
     json: &'a [u8],
     keys: [&str; N],
 ) -> Result<[Option<&'a str>; N], Undecided> {
-    let mut reader = Reader::new(json)?;
     let mut values = [None; N];
-    reader.space();
-    reader.members(|reader, key| {
+    Reader::new(json)?.whole(|reader, key| {
         let start = reader.at;
         reader.value(MAX_DEPTH)?;
         if let Some(index) = keys.iter().position(|wanted| *wanted == key)
@@ -117,8 +109,7 @@ pub fn raw_values<'a, const N: usize>(
         }
         Ok(())
     })?;
-    reader.space();
-    if reader.at == reader.text.len() { Ok(values) } else { Err(Undecided) }
+    Ok(values)
 }
 
 /// Calls `check` with every string in the object that `json` holds, at any depth, but for keys.
@@ -132,13 +123,7 @@ pub fn every_text(
 ) -> Result<(), Undecided> {
     let mut reader = Reader::new(json)?;
     reader.narrow = true;
-    reader.space();
-    if reader.peek() != Some(b'{') {
-        return Err(Undecided);
-    }
-    reader.visit(MAX_DEPTH, &mut check)?;
-    reader.space();
-    if reader.at == reader.text.len() { Ok(()) } else { Err(Undecided) }
+    reader.whole(|reader, _| reader.visit(MAX_DEPTH - 1, &mut check))
 }
 
 /// The string value of `key`; `None` where the object lacks the key.
@@ -190,6 +175,17 @@ impl<'a> Reader<'a> {
         }
         self.advance(1);
         Ok(())
+    }
+
+    /// Reads the whole document, which must be an object; see [`Self::members`].
+    fn whole(
+        mut self,
+        member: impl FnMut(&mut Self, &str) -> Result<(), Undecided>,
+    ) -> Result<(), Undecided> {
+        self.space();
+        self.members(member)?;
+        self.space();
+        if self.at == self.text.len() { Ok(()) } else { Err(Undecided) }
     }
 
     /// Reads an object and calls `member` with the reader in front of each value.

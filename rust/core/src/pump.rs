@@ -23,7 +23,7 @@ use crate::coalesce::{Kind, Released, Run, StreamText};
 use crate::limit::{Limiter, Limits, Verdict};
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided};
-use crate::sign::Verifier;
+use crate::sign::Key;
 use crate::wire::rfc6455::{self, Opcode};
 use crate::wire::{WireError, splice, v1};
 
@@ -61,8 +61,8 @@ pub trait History {
 /// What a message must prove before it is spliced.
 #[derive(Clone, Copy)]
 pub struct Seal<'a> {
-    /// Knows the key.
-    pub verifier: &'a Verifier,
+    /// What it must be signed with.
+    pub key: &'a Key,
     /// Knows the messages before.
     pub history: &'a dyn History,
 }
@@ -107,6 +107,10 @@ impl<'a> Lane<'a> {
         matches!(self.protocol, Protocol::Spliced(_)) && !splice::is_binary(parts)
     }
 
+    fn opcode<F: AsRef<[u8]>>(self, parts: &[F]) -> Opcode {
+        if self.is_text(parts) { Opcode::Text } else { Opcode::Binary }
+    }
+
     /// Bytes of a message to the client.
     fn payload_len<F: AsRef<[u8]>>(self, parts: &[F]) -> usize {
         match self.protocol {
@@ -142,9 +146,8 @@ impl<'a> Lane<'a> {
         let head = payload.saturating_sub(body.fold(0, usize::saturating_add));
         let start = out.len();
         out.resize(start.saturating_add(rfc6455::header_len(payload)).saturating_add(head), 0);
-        let opcode = if self.is_text(parts) { Opcode::Text } else { Opcode::Binary };
         let rest = out.get_mut(start..).unwrap_or_default();
-        let rest = rfc6455::write_header(opcode, payload, rest)?;
+        let rest = rfc6455::write_header(self.opcode(parts), payload, rest)?;
         match self.protocol {
             Protocol::V1 => v1::head_into(self.name, parts, rest).map(drop),
             Protocol::Spliced(_) => splice::head_into(self.name, parts, rest).map(drop),
@@ -156,8 +159,8 @@ impl<'a> Lane<'a> {
         let Protocol::Spliced(seal) = self.protocol else {
             return Ok(());
         };
-        if let Some(Seal { verifier, history }) = seal
-            && (history.has(parts.signature()) || !verifier.verifies(parts))
+        if let Some(Seal { key, history }) = seal
+            && (history.has(parts.signature()) || !key.verifies(parts))
         {
             return Err(Unusual::Undecided);
         }
@@ -400,8 +403,7 @@ impl<F: AsRef<[u8]>> Batch<F> {
     /// Writes each message as one websocket frame, back to back.
     pub fn frames_into(&self, lane: Lane<'_>, mut out: &mut [u8]) -> Result<(), WireError> {
         for parts in self.messages() {
-            let opcode = if lane.is_text(parts) { Opcode::Text } else { Opcode::Binary };
-            out = rfc6455::write_header(opcode, lane.payload_len(parts), out)?;
+            out = rfc6455::write_header(lane.opcode(parts), lane.payload_len(parts), out)?;
             out = lane.put_payload(parts, out)?;
         }
         Ok(())

@@ -8,14 +8,14 @@ use sha2::Sha256;
 
 use crate::parts::{MIN_PARTS, Parts};
 
-/// Verifies signatures made with one key.
+/// Makes and verifies signatures with one key.
 #[derive(Clone, Debug)]
-pub struct Verifier {
+pub struct Key {
     keyed: Hmac<Sha256>,
 }
 
-impl Verifier {
-    /// A verifier for `key`; `None` where the key is empty, which means that nothing is signed.
+impl Key {
+    /// The key of these bytes; `None` where there are none, which means that nothing is signed.
     #[must_use]
     pub fn new(key: &[u8]) -> Option<Self> {
         if key.is_empty() {
@@ -28,39 +28,27 @@ impl Verifier {
     /// wrong signature differs.
     #[must_use]
     pub fn verifies<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>) -> bool {
-        let mut mac = self.keyed.clone();
-        for part in parts.all().iter().take(MIN_PARTS) {
-            mac.update(part.as_ref());
-        }
+        let mac = self.mac(parts.all());
         from_hex(parts.signature()).is_some_and(|signature| mac.verify_slice(&signature).is_ok())
-    }
-}
-
-/// Makes signatures with one key.
-#[derive(Clone, Debug)]
-pub struct Signer {
-    keyed: Hmac<Sha256>,
-}
-
-impl Signer {
-    /// A signer for `key`; `None` where the key is empty, which means that nothing is signed.
-    #[must_use]
-    pub fn new(key: &[u8]) -> Option<Self> {
-        Verifier::new(key).map(|verifier| Self { keyed: verifier.keyed })
     }
 
     /// The signature of header, parent header, metadata and content.
     #[must_use]
     pub fn sign(&self, parts: &[&[u8]]) -> [u8; 64] {
-        let mut mac = self.keyed.clone();
-        for part in parts.iter().take(MIN_PARTS) {
-            mac.update(part);
-        }
         let mut digits = [0; 64];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(mac.finalize().into_bytes()) {
+        let bytes = self.mac(parts).finalize().into_bytes();
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
             pair.copy_from_slice(&[hex(byte >> 4), hex(byte & 15)]);
         }
         digits
+    }
+
+    fn mac<F: AsRef<[u8]>>(&self, parts: &[F]) -> Hmac<Sha256> {
+        let mut mac = self.keyed.clone();
+        for part in parts.iter().take(MIN_PARTS) {
+            mac.update(part.as_ref());
+        }
+        mac
     }
 }
 
@@ -99,7 +87,7 @@ mod tests {
     fn verified(signature: &[u8], content: &[u8]) -> Option<bool> {
         let frames: [&[u8]; 7] = [b"<IDS|MSG>", signature, b"{}", b"{}", b"{}", content, b"buffer"];
         let parts = Parts::split(&frames).ok()?;
-        Some(Verifier::new(b"key")?.verifies(&parts))
+        Some(Key::new(b"key")?.verifies(&parts))
     }
 
     #[test]
@@ -111,11 +99,7 @@ mod tests {
     #[test]
     fn a_signer_makes_the_signature_that_is_verified() {
         let parts: [&[u8]; 5] = [b"{}", b"{}", b"{}", b"{}", b"buffer"];
-        assert_eq!(
-            Signer::new(b"key").map(|signer| signer.sign(&parts).to_vec()),
-            Some(SIGNATURE.to_vec())
-        );
-        assert!(Signer::new(b"").is_none());
+        assert_eq!(Key::new(b"key").map(|key| key.sign(&parts).to_vec()), Some(SIGNATURE.to_vec()));
     }
 
     #[test]
@@ -129,6 +113,6 @@ mod tests {
 
     #[test]
     fn without_a_key_nothing_is_signed() {
-        assert!(Verifier::new(b"").is_none());
+        assert!(Key::new(b"").is_none());
     }
 }

@@ -16,6 +16,9 @@ mod watch;
 
 use pyo3::prelude::*;
 
+/// Bytes from which on a part is not copied, either way.
+const LARGE_PART: usize = 1 << 16;
+
 /// The native part of kernelwire. Private: its names may change with any release.
 #[pymodule]
 mod _native {

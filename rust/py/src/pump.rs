@@ -7,12 +7,13 @@ use kernelwire_core::limit::{Counted, Limits};
 use kernelwire_core::pump::{
     Batch, Budget, Chunk, History, Lane, Protocol, Pump as Core, Rules, Seal, Stop, Unusual,
 };
-use kernelwire_core::sign::Verifier;
+use kernelwire_core::sign::Key;
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PySet, PyString};
 
+use crate::LARGE_PART;
 use crate::codec::copied;
 use crate::errors::{contained, wire_error, zmq_error};
 use crate::source::{Fed, open_socket};
@@ -118,9 +119,6 @@ enum Drained<'py> {
     Left(Left<'py>),
 }
 
-/// Bytes from which on a part is not copied into a block.
-const LARGE_PART: usize = 1 << 16;
-
 /// Nothing more is ready: the socket will wake the event loop.
 const EMPTY: u8 = 0;
 /// There may be more: come back after others had their turn.
@@ -141,7 +139,7 @@ struct State {
     limit: bool,
     coalesce: bool,
     spliced: bool,
-    verifier: Option<Verifier>,
+    key: Option<Key>,
 }
 
 /// A message may stay in its batch from one call to the next, so no two channels may share one;
@@ -193,7 +191,7 @@ impl Pump {
             limit: false,
             coalesce: false,
             spliced: false,
-            verifier: None,
+            key: None,
         };
         Self { state: Mutex::new(state), max_messages, max_bytes, slice }
     }
@@ -218,7 +216,7 @@ impl Pump {
     /// messages are not signed.
     fn splice(&self, key: &[u8]) {
         let mut state = self.lock();
-        (state.spliced, state.verifier) = (true, Verifier::new(key));
+        (state.spliced, state.key) = (true, Key::new(key));
     }
 
     /// Takes what is ready on a pyzmq socket, and sends a block of it to the socket `descriptor`;
@@ -242,9 +240,9 @@ impl Pump {
             let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
             let state = &mut *self.lock();
             let rules = state.rules(hide_tracebacks, congested);
-            let State { core, drained, verifier, spliced, .. } = state;
+            let State { core, drained, key, spliced, .. } = state;
             let history = history.map(Remembered);
-            let lane = lane(channel, *spliced, verifier.as_ref(), history.as_ref())?;
+            let lane = lane(channel, *spliced, key.as_ref(), history.as_ref())?;
             let (rules, batch) = ((lane, rules), drained.of(lane));
             batch.clear();
             let stop = core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
@@ -278,9 +276,9 @@ impl Pump {
             let state = &mut *self.lock();
             let mut rules = state.rules(hide_tracebacks, congested);
             rules.limit &= limited;
-            let State { core, fed, verifier, spliced, .. } = state;
+            let State { core, fed, key, spliced, .. } = state;
             let history = history.map(Remembered);
-            let lane = lane(channel, *spliced, verifier.as_ref(), history.as_ref())?;
+            let lane = lane(channel, *spliced, key.as_ref(), history.as_ref())?;
             let (rules, batch) = ((lane, rules), fed.of(lane));
             batch.clear();
             let mut source = Fed(Some(message).filter(|frames| !frames.is_empty()));
@@ -433,15 +431,13 @@ impl Pump {
 fn lane<'a>(
     channel: &'a [u8],
     spliced: bool,
-    verifier: Option<&'a Verifier>,
+    key: Option<&'a Key>,
     history: Option<&'a Remembered<'_, '_>>,
 ) -> PyResult<Lane<'a>> {
-    let protocol = match (spliced, verifier, history) {
+    let protocol = match (spliced, key, history) {
         (false, _, _) => Protocol::V1,
         (true, None, _) => Protocol::Spliced(None),
-        (true, Some(verifier), Some(history)) => {
-            Protocol::Spliced(Some(Seal { verifier, history }))
-        }
+        (true, Some(key), Some(history)) => Protocol::Spliced(Some(Seal { key, history })),
         (true, Some(_), None) => return Err(PyValueError::new_err("the history is missing")),
     };
     Ok(Lane::new(channel).speaking(protocol))

@@ -1,16 +1,14 @@
 //! Bindings of `kernelwire_core::wire::request`: a client's message, signed and ready to be sent.
 
 use kernelwire_core::parts::{DELIMITER, MIN_PARTS};
-use kernelwire_core::sign::Signer as Key;
+use kernelwire_core::sign::Key;
 use kernelwire_core::wire::request::{Request, from_binary, from_text, from_v1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
+use crate::LARGE_PART;
 use crate::errors::{contained, wire_error};
-
-/// Bytes from which on a part is not copied out of the client's message.
-const LARGE_PART: usize = 1 << 16;
 
 /// A part of what is to be sent.
 #[derive(IntoPyObject)]

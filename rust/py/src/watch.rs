@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use kernelwire_core::activity::{Digest, Event, Refusal, event};
-use kernelwire_core::sign::Verifier;
+use kernelwire_core::sign::Key;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -22,7 +22,7 @@ type Watched<'py> = (bool, Vec<Told>, usize, Option<String>, Option<Vec<Bound<'p
 /// Reads what an activity watcher needs of a kernel's messages.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Watch {
-    verifier: Option<Verifier>,
+    key: Option<Key>,
     max_messages: usize,
     slice: Duration,
 }
@@ -41,8 +41,8 @@ impl<F: AsRef<[u8]>> Batch<F> {
     }
 
     /// Adds a message; `false` where it is left to Python.
-    fn add(&mut self, frames: &mut Vec<F>, verifier: Option<&Verifier>) -> bool {
-        match event(frames, verifier) {
+    fn add(&mut self, frames: &mut Vec<F>, key: Option<&Key>) -> bool {
+        match event(frames, key) {
             Ok(event) => self.digest.add(event),
             Err(Refusal::Undecided) => {
                 self.left = Some(std::mem::take(frames));
@@ -72,7 +72,7 @@ impl Watch {
     #[new]
     fn new(key: &[u8], max_messages: usize, max_seconds: f64) -> Self {
         let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
-        Self { verifier: Verifier::new(key), max_messages, slice }
+        Self { key: Key::new(key), max_messages, slice }
     }
 
     /// Takes what is ready on a pyzmq socket.
@@ -85,8 +85,7 @@ impl Watch {
                 if !source.receive(&mut frames).map_err(zmq_error)? {
                     return Ok(batch.answer(py, false));
                 }
-                if !batch.add(&mut frames, self.verifier.as_ref()) || started.elapsed() > self.slice
-                {
+                if !batch.add(&mut frames, self.key.as_ref()) || started.elapsed() > self.slice {
                     break;
                 }
             }
@@ -102,7 +101,7 @@ impl Watch {
     ) -> PyResult<Watched<'py>> {
         contained(|| {
             let mut batch = Batch::new();
-            batch.add(&mut message, self.verifier.as_ref());
+            batch.add(&mut message, self.key.as_ref());
             Ok(batch.answer(py, false))
         })
     }

@@ -31,3 +31,15 @@ impl<'a> Fill<'a> {
         self.rest
     }
 }
+
+/// Writes `parts` to the front of `out`; gives back the rest of it.
+pub(super) fn put_all<'o, F: AsRef<[u8]>>(
+    parts: &[F],
+    out: &'o mut [u8],
+) -> Result<&'o mut [u8], WireError> {
+    let mut fill = Fill::new(out);
+    for part in parts {
+        fill.put(part.as_ref())?;
+    }
+    Ok(fill.into_rest())
+}

@@ -9,7 +9,7 @@
 //!
 //! Source: `jupyter_server.services.kernels.connection.base.serialize_binary_message`.
 
-use super::fill::Fill;
+use super::fill::{self, Fill};
 use super::{MAX_PARTS, WireError};
 
 /// Bytes of one entry of the offset table, and of its count.
@@ -56,11 +56,7 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
-    let mut fill = Fill::new(head_into(parts, out)?);
-    for part in parts {
-        fill.put(part.as_ref())?;
-    }
-    Ok(fill.into_rest())
+    fill::put_all(parts, head_into(parts, out)?)
 }
 
 /// Writes what stands before the parts, for somebody else to put the parts behind it.

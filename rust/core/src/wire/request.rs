@@ -35,25 +35,30 @@ pub fn from_v1(frame: &[u8]) -> Result<Request<'_>, WireError> {
 /// something: translate from another protocol version, or add a date.
 pub fn from_text(document: &[u8]) -> Result<Request<'_>, Undecided> {
     let keys = ["channel", "header", "parent_header", "metadata", "content", "buffers"];
-    let [channel, header, parent, metadata, content, buffers] = peek::raw_values(document, keys)?;
-    if buffers.is_some_and(|buffers| buffers != "[]") {
-        return Err(Undecided);
-    }
-    let [channel_text] = peek::fields(document, ["channel"])?.values;
-    let (Some(_), Some(Value::Text(channel))) = (channel, channel_text) else {
+    let [channel, header, parent, metadata, content, buffers] =
+        peek::fields(document, keys)?.values;
+    let Some(Value::Text(channel)) = channel else {
         return Err(Undecided);
     };
-    let parts = [header, parent, metadata, content].map(|part| part.unwrap_or_default().as_bytes());
-    let [header, parent, metadata, content] = parts;
-    for object in [header, parent, metadata, content] {
-        peek::every_text(object, |_| Ok(()))?;
-    }
-    let [version, date] = peek::raw_values(header, ["version", "date"])?;
-    if !version.is_some_and(splice::is_current) || date.is_none() {
+    if buffers.is_some_and(|buffers| buffers != Value::Other("[]")) {
         return Err(Undecided);
     }
-    let msg_type = peek::text(header, "msg_type")?.ok_or(Undecided)?;
-    Ok(Request { channel, msg_type: Some(msg_type), parts: parts.to_vec() })
+    let mut parts = Vec::with_capacity(MIN_PARTS);
+    for part in [header, parent, metadata, content] {
+        let Some(Value::Other(object)) = part else {
+            return Err(Undecided);
+        };
+        peek::every_text(object.as_bytes(), |_| Ok(()))?;
+        parts.push(object.as_bytes());
+    }
+    let header = parts.first().copied().unwrap_or_default();
+    let [version, date, msg_type] = peek::fields(header, ["version", "date", "msg_type"])?.values;
+    match (version, date, msg_type) {
+        (Some(version), Some(_), Some(Value::Text(msg_type))) if splice::is_current(&version) => {
+            Ok(Request { channel, msg_type: Some(msg_type), parts })
+        }
+        _ => Err(Undecided),
+    }
 }
 
 /// Takes a binary message of the default protocol apart, as [`from_text`].

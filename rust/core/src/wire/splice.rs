@@ -13,10 +13,10 @@
 //! Source: `jupyter_client.session.Session.deserialize` and
 //! `ZMQChannelsWebsocketConnection._reserialize_reply`.
 
-use super::fill::Fill;
+use super::fill::{self, Fill};
 use super::{WireError, legacy};
 use crate::parts::{MIN_PARTS, Parts};
-use crate::peek::{self, Undecided};
+use crate::peek::{self, Undecided, Value};
 
 /// Whether the document spliced from `parts` says what the reference's would.
 ///
@@ -24,12 +24,12 @@ use crate::peek::{self, Undecided};
 /// reference would round, where the protocol version is
 /// one to adapt from, and where a date in a header would be written differently.
 pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
-    let [version, date, id] = peek::raw_values(parts.header(), ["version", "date", "msg_id"])?;
+    let keys = ["version", "date", "msg_id", "msg_type"];
     // Without a date the reference makes one up; other versions are translated.
-    if !version.is_some_and(is_current) || date.is_none() || id.is_none() {
-        return Err(Undecided);
+    match peek::fields(parts.header(), keys)?.values {
+        [Some(version), Some(_), Some(_), Some(Value::Text(_))] if is_current(&version) => {}
+        _ => return Err(Undecided),
     }
-    peek::text(parts.header(), "msg_type")?.ok_or(Undecided)?;
     keeps_dates(parts.header())?;
     keeps_dates(parts.parent_header())?;
     for part in [parts.metadata(), parts.content()] {
@@ -38,9 +38,9 @@ pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
     Ok(())
 }
 
-/// Whether a protocol version, as it stands in JSON, is the one that both sides speak.
-pub(super) fn is_current(version: &str) -> bool {
-    version.starts_with("\"5.") || version == "\"5\""
+/// Whether a protocol version is the one that both sides speak.
+pub(super) fn is_current(version: &Value<'_>) -> bool {
+    matches!(version, Value::Text(version) if version.starts_with("5.") || version == "5")
 }
 
 /// Whether all dates in a header are written as they were read.
@@ -178,11 +178,8 @@ pub fn encode_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
-    let mut fill = Fill::new(head_into(channel, parts, out)?);
-    for buffer in parts.get(MIN_PARTS..).unwrap_or_default() {
-        fill.put(buffer.as_ref())?;
-    }
-    Ok(fill.into_rest())
+    let buffers = parts.get(MIN_PARTS..).unwrap_or_default();
+    fill::put_all(buffers, head_into(channel, parts, out)?)
 }
 
 /// Writes what stands before the buffers, for somebody else to put them behind it.

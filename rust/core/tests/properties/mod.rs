@@ -8,7 +8,7 @@
 use kernelwire_core::coalesce::StreamText;
 use kernelwire_core::parts::{DELIMITER, Parts, PartsError};
 use kernelwire_core::peek::{self, Value};
-use kernelwire_core::sign::Verifier;
+use kernelwire_core::sign::Key;
 use kernelwire_core::wire::{MAX_PARTS, WireError, legacy, v1};
 use serde_json::value::RawValue;
 
@@ -160,8 +160,8 @@ fn assert_parts_are_named(parts: &Parts<'_, &[u8]>) {
     let named = [parts.header(), parts.parent_header(), parts.metadata(), parts.content()];
     assert_eq!(all.get(..4), Some(&named[..]));
     assert_eq!(parts.bytes(), all.concat().len());
-    if let Some(verifier) = Verifier::new(b"key") {
-        assert!(!verifier.verifies(parts) || parts.signature().len() == 64);
+    if let Some(key) = Key::new(b"key") {
+        assert!(!key.verifies(parts) || parts.signature().len() == 64);
     }
     if let Some(said) = StreamText::of(parts) {
         let told = json(parts.content());
