@@ -203,7 +203,11 @@ def verify_and_peek(size: str) -> dict[str, Any]:
         msg = session.deserialize(parts, content=False)
         return [(msg["header"]["msg_type"], msg["parent_header"]["msg_type"], None)]
 
-    return {STOCK: stock, OURS: lambda: watch.feed(frames)[1]}
+    def ours() -> Any:
+        watch.feed(frames, None)
+        return watch.take()[0]
+
+    return {STOCK: stock, OURS: ours}
 
 
 def limit(size: str) -> dict[str, Any]:

@@ -78,11 +78,11 @@ def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
     """
 
 def receive_many(
-    socket: zmq.Socket[Any], max_messages: int, max_bytes: int
+    socket: zmq.Socket[Any], max_messages: int, max_bytes: int, watch: Watch | None
 ) -> tuple[list[list[bytes]], bool]:
     """Receive the messages that are ready on ``socket``, and whether there may be more.
 
-    At most ``max_messages``, and not much more than ``max_bytes`` bytes.
+    At most ``max_messages``, and not much more than ``max_bytes`` bytes. ``watch`` reads them.
     """
 
 def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, bytes] | None]:
@@ -103,19 +103,45 @@ class Watch:
         """
 
     def drain(
-        self, socket: zmq.Socket[Any]
-    ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
-        """Take what is ready on a pyzmq socket.
+        self, socket: zmq.Socket[Any], heir: Watch | None
+    ) -> tuple[int, tuple[list[tuple[str, str | None, str | None] | list[bytes]], int, str | None]]:
+        """Take what is ready on a pyzmq socket, up to the message at which ``heir`` takes over.
 
-        Returns whether there may be more, the events (message type, the parent's type, the state
-        in a status), how many messages were refused, why the first of them was, and the frames of
-        a message that only Python's parsers can read, which is the last one taken.
+        Returns 0 where nothing more is ready, 1 where there may be more, 2 where that message has
+        been received, which is not read then; and what ``take`` returns.
         """
 
-    def feed(
-        self, message: Sequence[bytes]
-    ) -> tuple[bool, list[tuple[str, str | None, str | None]], int, str | None, list[bytes] | None]:
-        """Do for one message that Python has received what ``drain`` does for a socket's."""
+    def feed(self, message: Sequence[bytes], heir: Watch | None) -> bool:
+        """Do for one message that Python has received what ``drain`` does for a socket's.
+
+        ``True`` where ``heir`` takes over at it.
+        """
+
+    def take(
+        self,
+    ) -> tuple[list[tuple[str, str | None, str | None] | list[bytes]], int, str | None]:
+        """Take out what was read.
+
+        Returns the events (message type, the parent's type, the state in a status) and, between
+        them, the frames of messages that only Python's parsers can read; how many messages were
+        refused, and why the first of them was.
+        """
+
+    def begin(self, other: Watch) -> None:
+        """Forget what was read, to take over from ``other``: nothing is missing or read twice.
+
+        It takes over at its first message, should the other come to that, or behind the other's
+        last message, should it come to that itself.
+        """
+
+    def retire(self) -> None:
+        """Forget which message was the last: another one goes on."""
+
+    def has_met(self) -> bool:
+        """Whether it has come to the other's last message, who must not go on then."""
+
+    def is_full(self) -> bool:
+        """Whether so much was read that it should be taken out."""
 
 @final
 class Signer:
@@ -186,6 +212,7 @@ class Pump:
         congested: bool,
         descriptor: int,
         history: set[bytes] | None,
+        watch: Watch | None,
     ) -> (
         bool
         | tuple[
@@ -194,10 +221,13 @@ class Pump:
     ):
         """Take what is ready on a pyzmq socket, and send it to the socket ``descriptor``.
 
+        ``watch`` reads what is taken.
+
         Returns ``False`` where nothing was ready and ``True`` where all that was has been sent.
         Else how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is left
         to the caller; 3: nothing more is ready, and output is held back to be merged), what to
-        write (websocket frames back to back where ``block``, in pieces if some are large, else a list of messages), the frames
+        write (websocket frames back to back where ``block``, in pieces if some are large, else a
+        list of messages), the frames
         of the message that is left to the caller, what is wrong with that message if it is
         malformed, and how many bytes of a block were sent, or, negative, the number of the error
         that has kept it from being sent. Where ``congested``, output is dropped but for what a

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
 
 import zmq
 from jupyter_server._tz import utcnow
@@ -25,8 +26,10 @@ MAX_MESSAGES = 2048
 MAX_SECONDS = 0.0005
 """Seconds that one wake-up takes at most, before others have their turn."""
 
-_Watched = tuple[bool, "list[tuple[str, str | None, str | None]]", int, "str | None", Any]
-"""What the native watcher answers; see ``_native.Watch.drain``."""
+_EMPTY, _MORE, _MET = 0, 1, 2
+
+_Item = tuple[str, "str | None", "str | None"] | list[bytes]
+"""A message's type, its parent's, and the state of a status; or frames for Python's parsers."""
 
 
 class ActivityReader:
@@ -43,51 +46,77 @@ class ActivityReader:
         self._kernel = manager._kernels[kernel_id]
         self._session = session
         self._failures = failures
-        self._signed = session.auth is not None
+        signed = session.auth is not None
         # Other digests than the usual one are checked by the session, message by message.
-        self._checked_here = self._signed and session.signature_scheme != "hmac-sha256"
-        key = session.key if self._signed and not self._checked_here else b""
+        self._checked_here = signed and session.signature_scheme != "hmac-sha256"
+        key = session.key if signed and not self._checked_here else b""
         self._watch = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
+        self.overheard = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
+        """Reads what another stream receives."""
+        self.can_overhear = not self._checked_here
         natively = drain().native and not self._checked_here
         self._pull: Any = self._watch.drain if natively else self._pull_portably
+        self._items: deque[_Item] = deque()
+        self._following = False
         self.refused = 0
         """Messages that were malformed or forged, since the kernel is watched."""
 
     def __call__(self, stream: KernelwireStream) -> bool:
         """Follow what is ready; ``True`` if there may be more."""
-        more, events, refused, reason, left = self._pull(stream.socket)
-        if events:
+        return self._follow_ready(stream, None) == _MORE
+
+    def approach(self, stream: KernelwireStream) -> tuple[bool, bool]:
+        """Do the same, up to the message at which ``overheard`` takes over.
+
+        Returns whether there may be more, and whether that message has been met.
+        """
+        stop = self._follow_ready(stream, self.overheard)
+        return stop == _MORE, stop == _MET
+
+    def _follow_ready(self, stream: KernelwireStream, heir: _native.Watch | None) -> int:
+        stop, (items, refused, reason) = self._pull(stream.socket, heir)
+        if items:
             stream.reads += 1
-            for event in events:
-                self._follow(*event)
-        if refused:
-            self._refuse(refused, reason)
-        if left is not None:
-            self._follow_oddly(left)
-        return more
+        self._follow_all(items, refused, reason)
+        return int(stop)
 
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Follow a single message, however it was received."""
-        if self._checked_here and not self._is_genuine(message):
-            self._refuse(1, "the signature is missing or wrong")
-            return
-        _, events, refused, reason, left = self._watch.feed(message)
-        for event in events:
-            self._follow(*event)
-        if refused:
-            self._refuse(refused, reason)
-        if left is not None:
-            self._follow_oddly(left)
+        self._add(message)
+        self._follow_all(*self._watch.take())
 
-    def _pull_portably(self, socket: zmq.Socket[bytes]) -> _Watched:
-        """Receive with pyzmq; each message is followed at once."""
+    def take_over(self) -> None:
+        """Let what is overheard count from now on."""
+        self._watch.retire()
+        self.follow_overheard()
+
+    def follow_overheard(self) -> None:
+        """Follow what was overheard."""
+        self._follow_all(*self.overheard.take())
+
+    def _pull_portably(self, socket: zmq.Socket[bytes], heir: _native.Watch | None) -> Any:
+        """Do what ``Watch.drain`` does, with pyzmq receiving."""
+        stop = _MORE
         for _ in range(MAX_MESSAGES):
             try:
                 message = socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
-                return False, [], 0, None, None
-            self.one(None, message)
-        return True, [], 0, None, None
+                stop = _EMPTY
+                break
+            if self._add(message, heir):
+                stop = _MET
+                break
+        return stop, self._watch.take()
+
+    def _add(self, message: list[bytes], heir: _native.Watch | None = None) -> bool:
+        if self._checked_here and not self._is_genuine(message):
+            self._refuse(1, "the signature is missing or wrong")
+            return False
+        return self._watch.feed(message, heir)
+
+    def begin_to_overhear(self) -> None:
+        """Have what is overheard take over from the own subscription."""
+        self.overheard.begin(self._watch)
 
     def _is_genuine(self, message: list[bytes]) -> bool:
         """Check a signature as the session does."""
@@ -96,6 +125,24 @@ class ActivityReader:
         except ValueError:
             return True  # it is malformed, and refused for that
         return bool(signature) and signature == self._session.sign(parts[:4])
+
+    def _follow_all(self, items: list[_Item], refused: int, reason: str | None) -> None:
+        """Follow what was read, in its order."""
+        if refused:
+            self._refuse(refused, reason)
+        self._items.extend(items)
+        if self._following:
+            return  # an observer of the state has asked for it: what came before comes first
+        self._following = True
+        try:
+            while self._items:
+                item = self._items.popleft()
+                if type(item) is tuple:
+                    self._follow(*item)
+                else:
+                    self._follow_oddly(cast("list[bytes]", item))
+        finally:
+            self._following = False
 
     def _follow(self, msg_type: str, parent_type: str | None, state: str | None) -> None:
         """Do what upstream does with a message of that type; a subclass's rules may fail."""

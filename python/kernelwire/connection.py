@@ -237,6 +237,14 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             if isinstance(stream, KernelwireStream) and not stream.closed():
                 pacing = IOPUB if channel == "iopub" else None
                 stream.on_ready(ChannelReader(self, channel, congestion), one_by_one, pacing)
+        self._offer_iopub()
+
+    def _offer_iopub(self) -> None:
+        """Let the watcher of the kernel's activity follow what is read here anyway."""
+        offer = getattr(self.multi_kernel_manager, "offer_iopub", None)
+        iopub = self.channels.get("iopub")
+        if offer is not None and isinstance(iopub, KernelwireStream) and not iopub.closed():
+            offer(self.kernel_id, iopub)
 
     def _follow_traceback_setting(self) -> None:
         """Keep at hand what ``allow_tracebacks`` says: a trait takes long to read."""

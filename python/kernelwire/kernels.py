@@ -16,8 +16,8 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._logs import Throttle
 from kernelwire.activity import ActivityReader
+from kernelwire.listening import ActivityStream
 from kernelwire.offline import OfflineBuffer, fill
-from kernelwire.pacing import ACTIVITY
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -76,9 +76,15 @@ class KernelwireKernelsMixin(_Base):
             stream.on_recv_stream(reader.one)
             return
         stream.socket.setsockopt(zmq.RCVHWM, 0)
-        kernel._activity_stream = KernelwireStream.adopt(stream)
+        kernel._activity_stream = ActivityStream.adopt(stream)
         kernel._activity_stream.channel = "iopub"
-        kernel._activity_stream.on_ready(reader, reader.one, ACTIVITY)
+        kernel._activity_stream.follow_with(reader)
+
+    def offer_iopub(self, kernel_id: str, stream: KernelwireStream) -> None:
+        """Let the watcher listen in on a client's stream, for want of which it has its own."""
+        watcher = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
+        if isinstance(watcher, ActivityStream):
+            watcher.offer(stream)
 
     def settle_activity(self, kernel_id: str) -> None:
         """Follow now what a kernel has said, so that its state and its dates are what they are.

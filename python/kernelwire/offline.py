@@ -258,7 +258,11 @@ class BufferReader:
 
     def __call__(self, stream: KernelwireStream) -> bool:
         """Take what is ready; ``True`` if there may be more."""
-        messages, more = self._receive(stream.socket, self.MAX_MESSAGES, self.MAX_BYTES)
+        listener = stream.listener
+        record = None if listener is None else listener.record
+        messages, more = self._receive(stream.socket, self.MAX_MESSAGES, self.MAX_BYTES, record)
+        if listener is not None:
+            listener.heard()
         if messages:
             stream.reads += 1
         for message in messages:
@@ -271,7 +275,10 @@ class BufferReader:
 
     @staticmethod
     def _receive_portably(
-        socket: zmq.Socket[bytes], max_messages: int, max_bytes: int
+        socket: zmq.Socket[bytes],
+        max_messages: int,
+        max_bytes: int,
+        record: _native.Watch | None,
     ) -> tuple[list[list[bytes]], bool]:
         messages: list[list[bytes]] = []
         taken = 0
@@ -281,6 +288,8 @@ class BufferReader:
             except zmq.Again:
                 return messages, False
             taken += sum(map(len, messages[-1]))
+            if record is not None:
+                record.feed(messages[-1], None)
         return messages, True
 
 

@@ -12,6 +12,7 @@ from kernelwire._drain import drain
 from kernelwire._writers import writer_for
 
 if TYPE_CHECKING:
+    from kernelwire import _native
     from kernelwire.congestion import Congestion
     from kernelwire.connection import KernelwireWebsocketConnection
     from kernelwire.stream import KernelwireStream
@@ -77,6 +78,7 @@ class ChannelReader:
         descriptor = write.descriptor()
         if descriptor is None:
             return self._leave(stream)
+        listener = stream.listener
         drained = self._drain(
             stream.socket,
             self._channel,
@@ -86,7 +88,10 @@ class ChannelReader:
             write.behind and self._is_congested(),
             descriptor,
             None if self._signatures is None else self._signatures.known(),
+            None if listener is None else listener.record,
         )
+        if listener is not None:
+            listener.heard()
         if drained is False:
             return False
         if self._signatures is not None:
@@ -135,9 +140,13 @@ class ChannelReader:
     def _leave(self, stream: KernelwireStream) -> bool:
         """Leave messages where they are: the client is going, and the buffer will want them.
 
-        Asking for the events takes the socket's signal, which would wake the loop for ever.
+        Somebody who listens in wants them now. Asking for the events takes the socket's signal,
+        which would wake the loop for ever.
         """
-        stream.socket.EVENTS  # noqa: B018
+        if stream.listener is not None:
+            self._connection._hold_back()
+        else:
+            stream.socket.EVENTS  # noqa: B018
         return False
 
     def _drain_portably(  # noqa: PLR0917 (as `Pump.drain`)
@@ -150,17 +159,18 @@ class ChannelReader:
         congested: bool,
         descriptor: int,
         history: set[bytes] | None,
+        record: _native.Watch | None,
     ) -> _Drained:
         """Do what ``Pump.drain`` does, with pyzmq receiving."""
         stop, data, message, malformed = self._pull_portably(
-            socket, channel, now, hide, block, congested, True, history
+            socket, record, channel, now, hide, block, congested, True, history
         )
         joint = joined(data, block)
         sent = 0 if joint is None else self._write.send(joint, descriptor)
         return stop, joint, message, malformed, sent
 
     def _pull_portably(
-        self, socket: zmq.Socket[bytes], *arguments: Any
+        self, socket: zmq.Socket[bytes], record: _native.Watch | None, *arguments: Any
     ) -> tuple[int, list[Any], list[bytes] | None, str | None]:
         """Feed the pump with what is ready; ``arguments`` are those of ``Pump.feed``."""
         data: list[Any] = []
@@ -174,6 +184,8 @@ class ChannelReader:
                 received = [] if waiting else socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return stop, data, None, None
+            if record is not None and not waiting:
+                record.feed(received, None)
             waiting = False
             taken += sum(map(len, received))
             stop, one, message, malformed = self._pump.feed(received, *arguments)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import zmq
 from tornado.log import gen_log
@@ -36,6 +37,20 @@ class KernelDoesNotReadError(Exception):
     """A message was not sent: too much waits for the kernel."""
 
 
+class Listener(Protocol):
+    """Somebody who follows what a stream's reader reads."""
+
+    @property
+    def record(self) -> _native.Watch:
+        """Where the reader puts in each message."""
+
+    def heard(self) -> None:
+        """Note that the reader has read."""
+
+    def left(self, stream: KernelwireStream) -> None:
+        """Note that ``stream`` is being closed; its socket may be taken."""
+
+
 class KernelwireStream(ZMQStream):
     """A stream of one kernel channel.
 
@@ -54,6 +69,9 @@ class KernelwireStream(ZMQStream):
 
     reads: int = 0
     """How often the reader has found something; the reader counts."""
+
+    listener: Listener | None = None
+    """Who follows what is read from here; readers let it know."""
 
     _queued_bytes: int = 0
     """Bytes that wait to be sent, and some that do no more."""
@@ -74,12 +92,16 @@ class KernelwireStream(ZMQStream):
     @classmethod
     def adopt(cls, stream: ZMQStream) -> KernelwireStream:
         """Make a stream of the socket of ``stream``, which reads as closed from then on."""
-        socket, io_loop = stream.socket, stream.io_loop
-        io_loop.remove_handler(socket)
-        stream.socket = None  # type: ignore[assignment]
-        adopted = cls(socket, io_loop)
+        adopted = cls(cls.surrender(stream), stream.io_loop)
         adopted.channel = getattr(stream, "channel", None)
         return adopted
+
+    def surrender(self: ZMQStream) -> zmq.Socket[Any]:
+        """Give the socket away as it is; the stream reads as closed from then on."""
+        socket = self.socket
+        self.io_loop.remove_handler(socket)
+        self.socket = None  # type: ignore[assignment]
+        return socket
 
     def on_ready(
         self,
@@ -105,7 +127,16 @@ class KernelwireStream(ZMQStream):
         """Register a callback for each message, as upstream does; ``None`` for none."""
         self._stop_pacing()
         self._forget_reader()
+        if callback is not None and self.listener is not None:
+            callback = partial(self._overheard, callback)
         super().on_recv(callback, copy=copy)
+
+    def _overheard(self, callback: Any, message: list[Any]) -> Any:
+        """Let the listener have a message, and the callback."""
+        if self.listener is not None:
+            self.listener.record.feed([bytes(part) for part in message], None)
+            self.listener.heard()
+        return callback(message)
 
     def _forget_reader(self) -> None:
         self._reader = self._pacer = self._otherwise = None
@@ -115,6 +146,9 @@ class KernelwireStream(ZMQStream):
         if self._pacer is not None:
             self._pacer.release(self)
         self._forget_reader()
+        listener, self.listener = self.listener, None
+        if listener is not None:
+            listener.left(self)
         super().close(linger)
 
     def hurry(self) -> None:

@@ -253,3 +253,25 @@ def test_shutdown_when_a_kernel_floods_then_it_is_prompt(
     client.start(script(emit(10**9)))
     client.messages(until=last_number(100))
     server.stop(SHUTDOWN_SECONDS)
+
+
+@pytest.mark.kernelwire_only("a second subscription costs every message once more")
+def test_subscriptions_when_clients_come_and_go_then_the_kernel_sends_everything_once(
+    server: Server, connect: Connect, start_kernel: StartKernel, protocol: str
+) -> None:
+    """Stops the activity watcher from having the kernel send, and the server receive, it all twice."""
+    kernel_id = start_kernel("fake")
+    client = connect(kernel_id, protocol=protocol)
+    for _ in range(2):
+        assert client.execute(script(emit(3))).numbers
+        wait_until(lambda: server.subscriptions(kernel_id) == 1, what="one subscription")
+        assert server.kernel(kernel_id)["execution_state"] == "idle"
+        leave(server, client, kernel_id)
+        assert server.subscriptions(kernel_id) == 1
+        client = connect(kernel_id, protocol=protocol, session_id=client.session_id, settle=False)
+    stranger = connect(kernel_id, protocol=protocol)
+    client.close()
+    server.wait_for_connections(kernel_id, 1)
+    assert stranger.execute(script(emit(3))).numbers
+    wait_until(lambda: server.subscriptions(kernel_id) == 1, what="one subscription")
+    assert server.kernel(kernel_id)["execution_state"] == "idle"

@@ -246,11 +246,12 @@ class Server:
 
     def open_connections(self) -> int:
         """The TCP connections the server has and has not closed, from whomever."""
-        established, close_wait = "01", "08"
-        port = f":{self._info['port']:04X}"
-        rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-        states = [row[3] for row in rows if row[1].endswith(port)]
-        return states.count(established) + states.count(close_wait)
+        return _connections(self._info["port"])
+
+    def subscriptions(self, kernel_id: str) -> int:
+        """The TCP connections to a kernel's iopub."""
+        file = self.home / "runtime" / f"kernel-{kernel_id}.json"
+        return _connections(json.loads(file.read_text())["iopub_port"])
 
     def _read_info(self) -> dict[str, Any] | None:
         if self.process.poll() is not None:
@@ -270,6 +271,14 @@ class Server:
 
 StartServer = Callable[..., Server]
 StartKernel = Callable[..., str]
+
+
+def _connections(port: int) -> int:
+    """The TCP connections to a port that neither end, or only the other end, has closed."""
+    established, close_wait = "01", "08"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    states = [row[3] for row in rows if row[1].endswith(f":{port:04X}")]
+    return states.count(established) + states.count(close_wait)
 
 
 def _settings(

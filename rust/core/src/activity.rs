@@ -34,8 +34,6 @@ pub enum Refusal {
     Malformed(PartsError),
     /// Its signature is missing or wrong.
     Forged,
-    /// Only Python's parsers can vouch for what it says.
-    Undecided,
 }
 
 impl fmt::Display for Refusal {
@@ -43,75 +41,234 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed(error) => error.fmt(f),
             Self::Forged => f.write_str("the signature is missing or wrong"),
-            Self::Undecided => f.write_str("the message is not plain JSON"),
         }
     }
 }
 
-impl From<Undecided> for Refusal {
-    fn from(_: Undecided) -> Self {
-        Self::Undecided
-    }
+/// What a message says of the kernel's activity.
+struct Said<'a> {
+    msg_type: Cow<'a, str>,
+    parent_type: Option<Cow<'a, str>>,
+    state: Option<Cow<'a, str>>,
 }
 
-/// Reads one message; verified where there is a key.
-pub fn event<F: AsRef<[u8]>>(frames: &[F], key: Option<&Key>) -> Result<Event, Refusal> {
-    let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
-    if key.is_some_and(|key| !key.verifies(&parts)) {
-        return Err(Refusal::Forged);
+impl<'a> Said<'a> {
+    fn of<F: AsRef<[u8]>>(parts: &Parts<'a, F>) -> Result<Self, Undecided> {
+        let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Undecided)?;
+        let state = match msg_type.as_ref() {
+            "status" => Some(peek::text(parts.content(), "execution_state")?.ok_or(Undecided)?),
+            _ => None,
+        };
+        Ok(Self { msg_type, parent_type: parent_type(parts.parent_header())?, state })
     }
-    let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Refusal::Undecided)?;
-    let state = match msg_type.as_ref() {
-        "status" => {
-            let state = peek::text(parts.content(), "execution_state")?;
-            Some(state.ok_or(Refusal::Undecided)?.into_owned())
+
+    fn is(&self, event: &Event) -> bool {
+        self.msg_type == event.msg_type
+            && self.parent_type.as_deref() == event.parent_type.as_deref()
+            && self.state.as_deref() == event.state.as_deref()
+    }
+
+    fn into_event(self) -> Event {
+        Event {
+            msg_type: self.msg_type.into_owned(),
+            parent_type: self.parent_type.map(Cow::into_owned),
+            state: self.state.map(Cow::into_owned),
         }
-        _ => None,
-    };
-    let parent_type = parent_type(parts.parent_header())?;
-    Ok(Event { msg_type: msg_type.into_owned(), parent_type, state })
+    }
 }
 
 /// The parent's type; a parent that is `null` or says no type has none.
-fn parent_type(json: &[u8]) -> Result<Option<String>, Undecided> {
+fn parent_type(json: &[u8]) -> Result<Option<Cow<'_, str>>, Undecided> {
     if json == b"null" {
         return Ok(None);
     }
     let [value] = peek::fields(json, ["msg_type"])?.values;
     match value {
         None | Some(Value::Other("null")) => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(Cow::into_owned(text))),
+        Some(Value::Text(text)) => Ok(Some(text)),
         Some(Value::Other(_)) => Err(Undecided),
     }
 }
 
-/// The events of a batch, as few as tell the same.
-#[derive(Debug, Default)]
-pub struct Digest {
-    events: Vec<Event>,
-    /// Where the events since the last status begin.
-    since_status: usize,
+/// One of the things that a watcher is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// What a message, or several of them, said.
+    Event(Event),
+    /// A message without its buffers that only Python's parsers can read.
+    Odd(Vec<Vec<u8>>),
 }
 
-impl Digest {
-    /// Adds an event, unless it says nothing new.
-    pub fn add(&mut self, event: Event) {
-        if event.state.is_some() {
-            self.events.push(event);
-            self.since_status = self.events.len();
-        } else if !self.recent().contains(&event) {
-            self.events.push(event);
+/// What is told of several messages.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tale {
+    /// The events and what else there is to read, in their order.
+    pub told: Vec<Told>,
+    /// How many messages were refused.
+    pub refused: usize,
+    /// Why the first of them was.
+    pub reason: Option<Refusal>,
+}
+
+/// What tells a message from all others: its signature and its header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity(Vec<u8>, Vec<u8>);
+
+impl Identity {
+    fn of<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Self {
+        Self(parts.signature().to_vec(), parts.header().to_vec())
+    }
+
+    fn is_of<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>) -> bool {
+        parts.header() == self.1 && parts.signature() == self.0
+    }
+}
+
+/// The events of some messages, as few as tell the same.
+///
+/// Two records may be of the same messages, received twice. [`Record::begin`] has one take over
+/// from the other with no message missing and none told twice: it does so at the message where
+/// they meet, whichever of them is ahead.
+#[derive(Debug, Default)]
+pub struct Record {
+    tale: Tale,
+    /// Where the events since the last status begin.
+    since_status: usize,
+    odd_bytes: usize,
+    last: Option<Identity>,
+    takeover: Takeover,
+}
+
+/// How far a record is in taking over from another one.
+#[derive(Debug, Default)]
+enum Takeover {
+    #[default]
+    None,
+    /// It takes over at its first message, if the other comes to that, or behind the other's last.
+    Begun { first: Option<Identity>, last: Option<Identity> },
+    /// It has come to the other's last message: all it tells came behind that.
+    Met,
+}
+
+impl Record {
+    /// Events from which on a record is full.
+    pub const MAX_EVENTS: usize = 2048;
+
+    /// Bytes of messages for Python from which on it is.
+    pub const MAX_BYTES: usize = 1 << 20;
+
+    /// Adds what a message tells, unless that says nothing new; verified where there is a key.
+    ///
+    /// What says nothing new is not verified: it changes nothing, whoever has said it.
+    pub fn add<F: AsRef<[u8]>>(&mut self, frames: &[F], key: Option<&Key>) {
+        if let Err(refusal) = self.read(frames, key) {
+            self.tale.refused = self.tale.refused.saturating_add(1);
+            self.tale.reason.get_or_insert(refusal);
         }
     }
 
-    fn recent(&self) -> &[Event] {
-        self.events.get(self.since_status..).unwrap_or_default()
+    fn read<F: AsRef<[u8]>>(&mut self, frames: &[F], key: Option<&Key>) -> Result<(), Refusal> {
+        let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
+        if self.meets(&parts) {
+            *self = Self { takeover: Takeover::Met, ..Self::default() };
+            return Ok(());
+        }
+        let said = Said::of(&parts);
+        if said.as_ref().is_ok_and(|said| self.knows(said)) {
+            return Ok(());
+        }
+        if key.is_some_and(|key| !key.verifies(&parts)) {
+            return Err(Refusal::Forged);
+        }
+        let news = said.as_ref().map_or(true, |said| said.state.is_some());
+        let told = match said {
+            Ok(said) => Told::Event(said.into_event()),
+            Err(Undecided) => Told::Odd(self.without_buffers(frames, parts.buffers().len())),
+        };
+        self.tale.told.push(told);
+        if news {
+            self.since_status = self.tale.told.len();
+        }
+        Ok(())
     }
 
-    /// The events, in their order.
+    /// Whether it says what has been said since the last status.
+    fn knows(&self, said: &Said<'_>) -> bool {
+        let recent = self.tale.told.get(self.since_status..).unwrap_or_default();
+        let known = |told: &Told| matches!(told, Told::Event(event) if said.is(event));
+        said.state.is_none() && recent.iter().any(known)
+    }
+
+    fn without_buffers<F: AsRef<[u8]>>(&mut self, frames: &[F], buffers: usize) -> Vec<Vec<u8>> {
+        let kept = frames.len().saturating_sub(buffers);
+        let kept: Vec<_> = frames.iter().take(kept).map(|frame| frame.as_ref().to_vec()).collect();
+        let bytes = kept.iter().map(Vec::len).sum();
+        self.odd_bytes = self.odd_bytes.saturating_add(bytes);
+        kept
+    }
+
+    /// Whether a message is the last of the record that it takes over from.
+    fn meets<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>) -> bool {
+        let Takeover::Begun { first, last } = &mut self.takeover else {
+            return false;
+        };
+        if last.as_ref().is_some_and(|last| last.is_of(parts)) {
+            return true;
+        }
+        first.get_or_insert_with(|| Identity::of(parts));
+        false
+    }
+
+    /// Whether there is so much that it should be taken.
     #[must_use]
-    pub fn into_events(self) -> Vec<Event> {
-        self.events
+    pub fn is_full(&self) -> bool {
+        self.tale.told.len() >= Self::MAX_EVENTS || self.odd_bytes >= Self::MAX_BYTES
+    }
+
+    /// Takes out all there is.
+    pub fn take(&mut self) -> Tale {
+        (self.since_status, self.odd_bytes) = (0, 0);
+        std::mem::take(&mut self.tale)
+    }
+
+    /// Notes that a message is the last that was added.
+    pub fn ends_with<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
+        if let Ok(parts) = Parts::split(frames) {
+            self.last = Some(Identity::of(&parts));
+        }
+    }
+
+    /// Forgets everything, to take over from `other`.
+    pub fn begin(&mut self, other: &Self) {
+        let takeover = Takeover::Begun { first: None, last: other.last.clone() };
+        *self = Self { takeover, ..Self::default() };
+    }
+
+    /// Forgets its last message: another record goes on.
+    pub fn retire(&mut self) {
+        self.last = None;
+    }
+
+    /// Notes how far the other one has got.
+    pub fn follows(&mut self, other: &Self) {
+        if let Takeover::Begun { last, .. } = &mut self.takeover {
+            last.clone_from(&other.last);
+        }
+    }
+
+    /// Whether a message is the first here: the other one must leave it, and all that follow.
+    #[must_use]
+    pub fn takes_over_at<F: AsRef<[u8]>>(&self, frames: &[F]) -> bool {
+        match (&self.takeover, Parts::split(frames)) {
+            (Takeover::Begun { first: Some(first), .. }, Ok(parts)) => first.is_of(&parts),
+            _ => false,
+        }
+    }
+
+    /// Whether it has come to the other's last message; the other must not go on then.
+    #[must_use]
+    pub const fn has_met(&self) -> bool {
+        matches!(self.takeover, Takeover::Met)
     }
 }
 
@@ -123,28 +280,31 @@ mod tests {
         [b"<IDS|MSG>", b"", header.as_bytes(), parent.as_bytes(), b"", content.as_bytes()]
     }
 
-    fn told(header: &str, parent: &str, content: &str) -> Result<Event, Refusal> {
-        event(&frames(header, parent, content), None)
+    fn told(header: &str, parent: &str, content: &str) -> Vec<Told> {
+        let mut record = Record::default();
+        record.add(&frames(header, parent, content), None);
+        record.take().told
     }
 
-    fn plain(msg_type: &str, parent: Option<&str>, state: Option<&str>) -> Event {
+    fn event(msg_type: &str, parent: Option<&str>, state: Option<&str>) -> Told {
         let (parent_type, state) = (parent.map(Into::into), state.map(Into::into));
-        Event { msg_type: msg_type.into(), parent_type, state }
+        Told::Event(Event { msg_type: msg_type.into(), parent_type, state })
     }
 
     const STATUS: &str = r#"{"msg_type":"status"}"#;
     const STREAM: &str = r#"{"msg_type":"stream"}"#;
+    const BUSY: &str = r#"{"execution_state":"busy"}"#;
 
     #[test]
     fn a_status_tells_the_state_and_what_it_answers() {
-        let event = told(STATUS, r#"{"msg_type":"x"}"#, r#"{"execution_state":"busy"}"#);
-        assert_eq!(event, Ok(plain("status", Some("x"), Some("busy"))));
+        let told = told(STATUS, r#"{"msg_type":"x"}"#, BUSY);
+        assert_eq!(told, [event("status", Some("x"), Some("busy"))]);
     }
 
     #[test]
     fn a_parent_may_be_missing_in_any_way() {
         for parent in ["{}", "null", r#"{"msg_type":null}"#] {
-            assert_eq!(told(STREAM, parent, "not looked at"), Ok(plain("stream", None, None)));
+            assert_eq!(told(STREAM, parent, "not looked at"), [event("stream", None, None)]);
         }
     }
 
@@ -157,25 +317,97 @@ mod tests {
             (STATUS, "{}", r#"{"execution_state":1}"#),
             (STREAM, "[]", "{}"),
         ] {
-            assert_eq!(told(header, parent, content), Err(Refusal::Undecided));
+            let whole = frames(header, parent, content).map(<[u8]>::to_vec).to_vec();
+            assert_eq!(told(header, parent, content), [Told::Odd(whole)]);
         }
+    }
+
+    #[test]
+    fn a_message_for_python_comes_without_its_buffers() {
+        let mut record = Record::default();
+        let mut whole = frames("{}", "{}", "{}").to_vec();
+        whole.push(b"a buffer");
+        record.add(&whole, None);
+        assert!(matches!(record.take().told.as_slice(), [Told::Odd(frames)] if frames.len() == 6));
     }
 
     #[test]
     fn a_message_without_its_signature_is_refused() {
-        let key = Key::new(b"key");
-        let event = event(&frames(STREAM, "{}", "{}"), key.as_ref());
-        assert_eq!(event, Err(Refusal::Forged));
+        let (key, mut record) = (Key::new(b"key"), Record::default());
+        record.add(&frames(STREAM, "{}", "{}"), key.as_ref());
+        let tale = record.take();
+        assert_eq!((tale.told, tale.refused, tale.reason), (vec![], 1, Some(Refusal::Forged)));
     }
 
     #[test]
     fn a_flood_is_one_event_and_every_status_counts() {
-        let mut digest = Digest::default();
-        let busy = plain("status", None, Some("busy"));
-        let stream = plain("stream", None, None);
-        for event in [&stream, &stream, &busy, &busy, &stream, &stream] {
-            digest.add(event.clone());
+        let mut record = Record::default();
+        for what in ["stream", "stream", "busy", "busy", "stream", "stream"] {
+            let header = if what == "busy" { STATUS } else { STREAM };
+            record.add(&frames(header, "{}", BUSY), None);
         }
-        assert_eq!(digest.into_events(), [stream.clone(), busy.clone(), busy, stream]);
+        let (stream, busy) = (event("stream", None, None), event("status", None, Some("busy")));
+        assert_eq!(record.take().told, [stream.clone(), busy.clone(), busy, stream]);
+        assert_eq!(record.take(), Tale::default());
+    }
+
+    /// A record of the messages with these numbers, with a state each.
+    fn add(record: &mut Record, numbers: std::ops::Range<usize>) {
+        for number in numbers {
+            let header = format!(r#"{{"msg_id":"{number}","msg_type":"status"}}"#);
+            let content = format!(r#"{{"execution_state":"{number}"}}"#);
+            record.add(&frames(&header, "{}", &content), None);
+            record.ends_with(&frames(&header, "{}", &content));
+        }
+    }
+
+    fn takes_over_at(record: &Record, number: usize) -> bool {
+        let header = format!(r#"{{"msg_id":"{number}","msg_type":"status"}}"#);
+        record.takes_over_at(&frames(&header, "{}", "{}"))
+    }
+
+    fn states(record: &mut Record) -> Vec<usize> {
+        let state = |told| match told {
+            Told::Event(Event { state: Some(state), .. }) => state.parse().ok(),
+            _ => None,
+        };
+        record.take().told.into_iter().filter_map(state).collect()
+    }
+
+    #[test]
+    fn a_record_that_is_ahead_takes_over_at_its_first_message() {
+        let (mut own, mut other) = (Record::default(), Record::default());
+        add(&mut own, 0..2);
+        other.begin(&own);
+        add(&mut other, 5..8);
+        assert_eq!([4, 5, 6].map(|number| takes_over_at(&other, number)), [false, true, false]);
+        assert!(!other.has_met());
+        assert_eq!(states(&mut other), [5, 6, 7]);
+    }
+
+    #[test]
+    fn a_record_that_is_behind_takes_over_after_the_others_last_message() {
+        let (mut own, mut other) = (Record::default(), Record::default());
+        add(&mut own, 0..4);
+        other.begin(&own);
+        add(&mut other, 1..3);
+        add(&mut own, 4..6);
+        other.follows(&own);
+        add(&mut other, 3..5);
+        assert!(!other.has_met());
+        add(&mut other, 5..8);
+        assert!(other.has_met());
+        assert_eq!(states(&mut other), [6, 7]);
+        assert!(!takes_over_at(&other, 6));
+    }
+
+    #[test]
+    fn a_record_of_many_states_is_full() {
+        let mut record = Record::default();
+        while !record.is_full() {
+            record.add(&frames(STATUS, "{}", BUSY), None);
+        }
+        assert_eq!(record.take().told.len(), Record::MAX_EVENTS);
+        assert!(!record.is_full());
     }
 }

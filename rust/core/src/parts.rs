@@ -86,6 +86,12 @@ impl<'a, F: AsRef<[u8]>> Parts<'a, F> {
         self.parts
     }
 
+    /// The buffers.
+    #[must_use]
+    pub fn buffers(&self) -> &'a [F] {
+        self.parts.get(MIN_PARTS..).unwrap_or_default()
+    }
+
     /// The message header, as JSON.
     #[must_use]
     pub fn header(&self) -> &'a [u8] {

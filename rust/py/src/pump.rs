@@ -19,6 +19,7 @@ use crate::errors::{contained, wire_error, zmq_error};
 use crate::source::{Fed, open_socket};
 use crate::sys::tcp::{self, Sent};
 use crate::sys::zmq::Message;
+use crate::watch::Watch;
 
 /// What to write.
 #[derive(IntoPyObject)]
@@ -220,7 +221,7 @@ impl Pump {
     }
 
     /// Takes what is ready on a pyzmq socket, and sends a block of it to the socket `descriptor`;
-    /// -1 for none.
+    /// -1 for none. A `watch` reads what is taken.
     #[allow(clippy::too_many_arguments)] // One call a wake-up: an object for them would cost more.
     fn drain<'py>(
         &self,
@@ -233,6 +234,7 @@ impl Pump {
         congested: bool,
         descriptor: i32,
         history: Option<&Bound<'py, PySet>>,
+        watch: Option<&Bound<'py, Watch>>,
     ) -> PyResult<Drained<'py>> {
         contained(|| {
             let mut source = open_socket(socket)?;
@@ -245,7 +247,11 @@ impl Pump {
             let lane = lane(channel, *spliced, key.as_ref(), history.as_ref())?;
             let (rules, batch) = ((lane, rules), drained.of(lane));
             batch.clear();
-            let stop = core.pull(&mut source, batch, rules, now, budget).map_err(zmq_error);
+            let stop = match watch.map(Bound::get) {
+                Some(watch) => core.pull(&mut watch.on(&mut source), batch, rules, now, budget),
+                None => core.pull(&mut source, batch, rules, now, budget),
+            };
+            let stop = stop.map_err(zmq_error);
             // What came before an error is delivered; the error comes again with the next call.
             let stop = if batch.is_empty() { stop? } else { stop.unwrap_or(Stop::Budget) };
             let pulled = pulled(py, batch, rules.0, stop, block);

@@ -14,6 +14,7 @@ use pyo3::types::PyBytes;
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
 use crate::sys::zmq::{Message, Socket};
+use crate::watch::Watch;
 
 /// Looks up libzmq's functions in the pyzmq extension at `path`, which must be loaded already,
 /// and checks that they are of the version pyzmq reports.
@@ -37,20 +38,25 @@ pub(crate) fn receive<'py>(
 }
 
 /// Receives the messages that are ready on `socket`, at most `max_messages` of them and not much
-/// more than `max_bytes`; the second value tells whether there may be more.
+/// more than `max_bytes`; the second value tells whether there may be more. A `watch` reads them.
 #[pyfunction]
 pub(crate) fn receive_many<'py>(
     py: Python<'py>,
     socket: &Bound<'py, PyAny>,
     max_messages: usize,
     max_bytes: usize,
+    watch: Option<&Bound<'py, Watch>>,
 ) -> PyResult<(Vec<Vec<Bound<'py, PyBytes>>>, bool)> {
     contained(|| {
         let mut source = open_socket(socket)?;
         let (mut messages, mut bytes) = (Vec::new(), 0_usize);
         let mut frames: Vec<Message> = Vec::new();
         while messages.len() < max_messages && bytes < max_bytes {
-            if !source.receive(&mut frames).map_err(zmq_error)? {
+            let ready = match watch.map(Bound::get) {
+                Some(watch) => watch.on(&mut source).receive(&mut frames),
+                None => source.receive(&mut frames),
+            };
+            if !ready.map_err(zmq_error)? {
                 return Ok((messages, false));
             }
             bytes = frames.iter().fold(bytes, |sum, part| sum.saturating_add(part.as_ref().len()));

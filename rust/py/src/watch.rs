@@ -1,8 +1,10 @@
 //! Bindings of `kernelwire_core::activity`.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kernelwire_core::activity::{Digest, Event, Refusal, event};
+use kernelwire_core::activity::{Event, Record, Tale, Told};
+use kernelwire_core::pump::Source;
 use kernelwire_core::sign::Key;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -12,12 +14,23 @@ use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
 use crate::source::open_socket;
 
-/// A message's type, its parent's, and the state a status tells.
-type Told = (String, Option<String>, Option<String>);
+/// What a watcher is told: a message's type, its parent's, and the state a status tells; or the
+/// frames of a message that is left to Python.
+#[derive(IntoPyObject)]
+enum Item<'py> {
+    Event((String, Option<String>, Option<String>)),
+    Odd(Vec<Bound<'py, PyBytes>>),
+}
 
-/// What a batch gives back to Python: whether there may be more, the events, how many messages
-/// were refused, why the first of them was, and the frames of a message that is left to Python.
-type Watched<'py> = (bool, Vec<Told>, usize, Option<String>, Option<Vec<Bound<'py, PyBytes>>>);
+/// The items, how many messages were refused, and why the first of them was.
+type Taken<'py> = (Vec<Item<'py>>, usize, Option<String>);
+
+/// Nothing more is ready: the socket will wake the event loop.
+const EMPTY: u8 = 0;
+/// There may be more: come back after others had their turn.
+const MORE: u8 = 1;
+/// The message at which the heir takes over has been received, and is not read here.
+const MET: u8 = 2;
 
 /// Reads what an activity watcher needs of a kernel's messages.
 #[pyclass(frozen, module = "kernelwire._native")]
@@ -25,44 +38,51 @@ pub(crate) struct Watch {
     key: Option<Key>,
     max_messages: usize,
     slice: Duration,
+    record: Mutex<Record>,
 }
 
-/// The events of one batch, and what was wrong with the rest of it.
-struct Batch<F> {
-    digest: Digest,
-    refused: usize,
-    reason: Option<Refusal>,
-    left: Option<Vec<F>>,
-}
-
-impl<F: AsRef<[u8]>> Batch<F> {
-    fn new() -> Self {
-        Self { digest: Digest::default(), refused: 0, reason: None, left: None }
+impl Watch {
+    /// A poisoned lock is taken all the same: what was added before a panic is whole.
+    fn lock(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message; `false` where it is left to Python.
-    fn add(&mut self, frames: &mut Vec<F>, key: Option<&Key>) -> bool {
-        match event(frames, key) {
-            Ok(event) => self.digest.add(event),
-            Err(Refusal::Undecided) => {
-                self.left = Some(std::mem::take(frames));
-                return false;
-            }
-            Err(refusal) => {
-                self.refused = self.refused.saturating_add(1);
-                self.reason.get_or_insert(refusal);
-            }
+    /// Gives what `source` gives, and reads it as it passes.
+    pub(crate) fn on<'a, S>(&'a self, source: &'a mut S) -> Watched<'a, S> {
+        Watched { source, record: self.lock(), key: self.key.as_ref() }
+    }
+}
+
+/// A source whose messages are read by a watcher as well.
+pub(crate) struct Watched<'a, S> {
+    source: &'a mut S,
+    record: MutexGuard<'a, Record>,
+    key: Option<&'a Key>,
+}
+
+impl<S: Source> Source for Watched<'_, S> {
+    type Frame = S::Frame;
+    type Error = S::Error;
+
+    fn receive(&mut self, frames: &mut Vec<S::Frame>) -> Result<bool, S::Error> {
+        let before = frames.len();
+        let ready = self.source.receive(frames)?;
+        if ready {
+            self.record.add(frames.get(before..).unwrap_or_default(), self.key);
         }
-        frames.clear();
-        true
+        Ok(ready)
     }
+}
 
-    fn answer(self, py: Python<'_>, more: bool) -> Watched<'_> {
-        let told = |Event { msg_type, parent_type, state }| (msg_type, parent_type, state);
-        let events = self.digest.into_events().into_iter().map(told).collect();
-        let reason = self.reason.map(|reason| reason.to_string());
-        (more, events, self.refused, reason, self.left.map(|frames| copied(py, &frames)))
-    }
+fn taken<'py>(py: Python<'py>, record: &mut Record) -> Taken<'py> {
+    let Tale { told, refused, reason } = record.take();
+    let item = |told| match told {
+        Told::Event(Event { msg_type, parent_type, state }) => {
+            Item::Event((msg_type, parent_type, state))
+        }
+        Told::Odd(frames) => Item::Odd(copied(py, &frames)),
+    };
+    (told.into_iter().map(item).collect(), refused, reason.map(|reason| reason.to_string()))
 }
 
 #[pymethods]
@@ -72,37 +92,89 @@ impl Watch {
     #[new]
     fn new(key: &[u8], max_messages: usize, max_seconds: f64) -> Self {
         let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
-        Self { key: Key::new(key), max_messages, slice }
+        Self { key: Key::new(key), max_messages, slice, record: Mutex::default() }
     }
 
-    /// Takes what is ready on a pyzmq socket.
-    fn drain<'py>(&self, py: Python<'py>, socket: &Bound<'py, PyAny>) -> PyResult<Watched<'py>> {
+    /// Takes what is ready on a pyzmq socket, up to the message at which `heir`, another one, takes
+    /// over.
+    fn drain<'py>(
+        &self,
+        py: Python<'py>,
+        socket: &Bound<'py, PyAny>,
+        heir: Option<&Bound<'py, Self>>,
+    ) -> PyResult<(u8, Taken<'py>)> {
         contained(|| {
             let mut source = open_socket(socket)?;
             let started = Instant::now();
-            let (mut batch, mut frames) = (Batch::new(), Vec::new());
+            let mut record = self.lock();
+            let mut heir = heir.map(|heir| heir.get().lock());
+            let (mut frames, mut last) = (Vec::new(), Vec::new());
+            let mut stop = MORE;
             for _ in 0..self.max_messages {
                 if !source.receive(&mut frames).map_err(zmq_error)? {
-                    return Ok(batch.answer(py, false));
+                    stop = EMPTY;
+                    break;
                 }
-                if !batch.add(&mut frames, self.key.as_ref()) || started.elapsed() > self.slice {
+                if heir.as_ref().is_some_and(|heir| heir.takes_over_at(&frames)) {
+                    stop = MET;
+                    break;
+                }
+                record.add(&frames, self.key.as_ref());
+                std::mem::swap(&mut frames, &mut last);
+                frames.clear();
+                if record.is_full() || started.elapsed() > self.slice {
                     break;
                 }
             }
-            Ok(batch.answer(py, true))
+            record.ends_with(&last);
+            if let Some(heir) = &mut heir {
+                heir.follows(&record);
+            }
+            Ok((stop, taken(py, &mut record)))
         })
     }
 
-    /// Does for one message that Python has received what `drain` does for those of a socket.
-    fn feed<'py>(
-        &self,
-        py: Python<'py>,
-        mut message: Vec<PyBackedBytes>,
-    ) -> PyResult<Watched<'py>> {
+    /// Does for one message that Python has received what `drain` does for those of a socket;
+    /// `true` where `heir` takes over at it.
+    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+    fn feed(&self, message: Vec<PyBackedBytes>, heir: Option<&Bound<'_, Self>>) -> PyResult<bool> {
         contained(|| {
-            let mut batch = Batch::new();
-            batch.add(&mut message, self.key.as_ref());
-            Ok(batch.answer(py, false))
+            let mut record = self.lock();
+            let mut heir = heir.map(|heir| heir.get().lock());
+            if heir.as_ref().is_some_and(|heir| heir.takes_over_at(&message)) {
+                return Ok(true);
+            }
+            record.add(&message, self.key.as_ref());
+            record.ends_with(&message);
+            if let Some(heir) = &mut heir {
+                heir.follows(&record);
+            }
+            Ok(false)
         })
+    }
+
+    /// Takes out what was read.
+    fn take<'py>(&self, py: Python<'py>) -> Taken<'py> {
+        taken(py, &mut self.lock())
+    }
+
+    /// Forgets what was read, to take over from `other`, another one.
+    fn begin(&self, other: &Bound<'_, Self>) {
+        self.lock().begin(&other.get().lock());
+    }
+
+    /// Forgets which message was the last: another one goes on.
+    fn retire(&self) {
+        self.lock().retire();
+    }
+
+    /// Whether the last message of the other one has been read: that one must not go on.
+    fn has_met(&self) -> bool {
+        self.lock().has_met()
+    }
+
+    /// Whether so much was read that it should be taken out.
+    fn is_full(&self) -> bool {
+        self.lock().is_full()
     }
 }

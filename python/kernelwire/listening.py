@@ -1,0 +1,150 @@
+"""One subscription where one will do: the watcher of a kernel listens in on a client's."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from kernelwire.pacing import ACTIVITY
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from asyncio import TimerHandle
+
+    from kernelwire import _native
+    from kernelwire.activity import ActivityReader
+
+__all__ = ["ActivityStream"]
+
+
+class ActivityStream(KernelwireStream):
+    """The stream of a kernel's watcher: a subscription of its own, or none where one will do.
+
+    Every subscription has the kernel send everything once more, and the server receive it. Where
+    a client's stream is there to listen in on, the watcher gives its own up, and it takes over
+    the other's socket, with all that waits in it, when that stream is closed. Nothing is followed
+    twice and nothing is missed: what is overheard counts from the very message on at which the
+    watcher has arrived with its own subscription.
+    """
+
+    _follower: ActivityReader
+    _source: KernelwireStream | None = None
+    """The stream that is listened in on."""
+    _own = True
+    """Whether the socket is its own; with a source, only until the watcher has caught up."""
+    _due: TimerHandle | None = None
+    _followed = 0.0
+
+    def follow_with(self, follower: ActivityReader) -> None:
+        """Let ``follower`` follow the kernel from now on."""
+        self._follower = follower
+        self._offers: WeakSet[KernelwireStream] = WeakSet()
+        self.on_ready(self._follow_own, follower.one, ACTIVITY)
+
+    def offer(self, stream: KernelwireStream) -> None:
+        """Listen in on ``stream``, which is read from now on, as soon as nothing is missed."""
+        if self._follower.can_overhear:
+            self._offers.add(stream)
+            self._choose()
+
+    def _choose(self) -> None:
+        """Choose a stream to listen in on, if there is one and none is chosen."""
+        if self._source is not None or self._reader is None or self.closed():
+            return
+        stream = next((offer for offer in self._offers if not offer.closed()), None)
+        if stream is not None:
+            self._source = stream
+            self._follower.begin_to_overhear()
+            stream.listener = self
+
+    def _follow_own(self, _stream: KernelwireStream) -> bool:
+        """Follow what the own subscription has received; give it up once it is not needed."""
+        source = self._source
+        if source is None:
+            return self._follower(self)
+        more, met = self._follower.approach(self)
+        if met:
+            self._give_up_own(source)
+        return more
+
+    def _give_up_own(self, source: KernelwireStream) -> None:
+        self._own = False
+        self._stop_pacing()
+        self._pacer = None
+        self.surrender().close()
+        self.socket = source.socket
+        self._follower.take_over()
+
+    # -- what the stream that is listened in on calls ---------------------------------------------
+
+    @property
+    def record(self) -> _native.Watch:
+        """What reads the messages of the stream that is listened in on."""
+        return self._follower.overheard
+
+    def heard(self) -> None:
+        """Follow what was overheard: at once when it begins, then seldom; see ``pacing``."""
+        record, source = self.record, self._source
+        full = record.is_full()
+        if self._own and source is not None:
+            if record.has_met():
+                self._give_up_own(source)
+            elif full:
+                self._follower.begin_to_overhear()  # too far ahead of the own subscription
+        elif full or (self._due is None and monotonic() - self._followed > ACTIVITY.interval):
+            self._follow_overheard()
+        elif self._due is None:
+            self._due = self._loop.call_later(ACTIVITY.interval, self._follow_overheard)
+
+    def left(self, stream: KernelwireStream) -> None:
+        """Go on with the socket of a stream that is being closed."""
+        self._offers.discard(stream)
+        self._source = None
+        if not self._own:
+            self._follow_overheard()
+            if stream.socket.closed:
+                return
+            self._own = True
+            self.socket = stream.surrender()
+            self._fd = self.socket.FD
+            self.watch()
+            self.on_ready(self._follow_own, self._follower.one, ACTIVITY)
+        self._choose()
+
+    def _follow_overheard(self) -> None:
+        due, self._due = self._due, None
+        if due is not None:
+            due.cancel()
+        self._followed = monotonic()
+        self._follower.follow_overheard()
+
+    # -- as a stream -------------------------------------------------------------------------------
+
+    def read(self) -> None:
+        """Read, where there is something of one's own to read."""
+        if self._own:
+            super().read()
+
+    def read_once(self) -> bool:
+        """Read what there is, wherever it is received; ``True`` if there may be more."""
+        if self._own or self._source is None:
+            return super().read_once()
+        more = self._source.read_once()
+        self._follow_overheard()
+        return more
+
+    def _handle_events(self, fd: Any, events: int) -> None:
+        if self._own:
+            super()._handle_events(fd, events)
+
+    def close(self, linger: int | None = None) -> None:
+        """Watch no more; a stream that is listened in on stays open."""
+        source, self._source = self._source, None
+        if source is not None:
+            source.listener = None
+        if self._due is not None:
+            self._due.cancel()
+        if not self._own:
+            self._own, self.socket = True, None  # type: ignore[assignment]
+        super().close(linger)

@@ -1,0 +1,258 @@
+"""The watcher needs no subscription of its own while a client's will do, and misses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from support.publishing import Client, client_of, publishing
+from support.waiting import run_to_end, wait_until_async
+from support.watching import DELIMITER, KERNEL_ID, NATIVE, PORTABLE, status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+both_ways = pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+
+# what may happen, in any order
+STEPS = st.lists(
+    st.one_of(
+        st.integers(1, 40),
+        st.sampled_from(
+            ("open", "open", "close", "settle", "turn", "turn", "pause", "callback", "fill")
+        ),
+    ),
+    max_size=25,
+)
+
+
+async def walk(kernel: Any, steps: list[int | str]) -> None:
+    """Do one step after the other, then see that every state was followed once, in order."""
+    clients: list[Client] = []
+
+    def open_one() -> None:
+        clients.append(Client(kernel))
+        clients[-1].go_live()
+
+    deeds: dict[str, Callable[[], Any]] = {
+        "open": open_one,
+        "close": lambda: clients and clients.pop(0).close(),
+        "callback": lambda: clients and clients[0].stream.on_recv(lambda _message: None),
+        "fill": lambda: clients and clients[0].go_live(),
+        "settle": kernel.settle,
+    }
+    for step in steps:
+        if isinstance(step, int):
+            kernel.publish(step)
+        elif step in deeds:
+            deeds[step]()
+        else:
+            await asyncio.sleep(0.005 if step == "pause" else 0)
+    kernel.publish()
+    await kernel.until_followed()
+    for client in clients:
+        client.close()
+    kernel.publish()
+    await kernel.until_followed()
+
+
+@both_ways
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_watcher_when_clients_come_and_go_then_each_state_is_followed_once(
+    way: str, steps: list[int | str]
+) -> None:
+    """Stops a kernel from being busy for ever because its idle came as a tab was closed."""
+
+    async def body() -> None:
+        with publishing(way) as kernel:
+            await kernel.until_subscribed(1)
+            await walk(kernel, steps)
+
+    run_to_end(body)
+
+
+@both_ways
+def test_subscriptions_when_a_client_listens_then_there_is_one(way: str) -> None:
+    """Stops the server from receiving every message twice."""
+
+    async def body() -> None:
+        with publishing(way) as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
+            assert kernel.watcher.socket is client.stream.socket
+
+    run_to_end(body)
+
+
+@both_ways
+def test_subscriptions_when_the_client_leaves_then_the_watcher_goes_on_with_its_socket(
+    way: str,
+) -> None:
+    """Stops messages from being lost to the watcher while it would subscribe anew."""
+
+    async def body() -> None:
+        with publishing(way) as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            socket = client.stream.socket
+            kernel.publish(100)
+            client.close()
+            kernel.publish(100)
+            assert client.stream.closed()
+            assert kernel.watcher.socket is socket
+            # Without anybody asking for it: the socket wakes the loop again.
+            await wait_until_async(lambda: kernel.followed == kernel.sent, what="all states")
+            assert kernel.subscribers == 1
+
+    run_to_end(body)
+
+
+def test_subscriptions_when_one_of_two_clients_leaves_then_the_other_is_listened_to() -> None:
+    """Stops the watcher from keeping a subscription of its own after the first tab is closed."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            first, second = await client_of(kernel), await client_of(kernel)
+            await wait_until_async(
+                lambda: (kernel.publish(), kernel.settle(), kernel.subscribers == 2)[-1],
+                what="two subscriptions",
+            )
+            first.close()
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
+            assert kernel.watcher.socket is second.stream.socket
+
+    run_to_end(body)
+
+
+def test_states_when_nobody_asks_then_they_are_followed_within_a_moment() -> None:
+    """Stops the culler and observers from waiting for somebody to ask for the state."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            await client_of(kernel)
+            await kernel.until_one_subscription()
+            for _ in range(3):
+                kernel.publish(2)
+                await wait_until_async(lambda: kernel.followed == kernel.sent, what="the states")
+
+    run_to_end(body)
+
+
+def test_stop_when_listening_in_then_the_client_keeps_its_socket() -> None:
+    """Stops the end of watching, as at a restart on new ports, from closing a tab's socket."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
+            known = len(client.buffer)
+            kernel.manager.stop_watching_activity(KERNEL_ID)
+            assert kernel.watcher.closed()
+            kernel.publish()
+            await wait_until_async(lambda: len(client.buffer) > known, what="the client's message")
+            assert len(kernel.followed) < len(kernel.sent)
+            client.close()
+            assert client.stream.closed()
+            await kernel.until_subscribed(0)
+
+    run_to_end(body)
+
+
+def test_messages_when_received_one_by_one_then_they_are_followed_too() -> None:
+    """Stops a connection whose fast path has failed from blinding the watcher."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            heard: list[Any] = []
+            client.stream.on_recv(heard.append, copy=False)
+            kernel.publish(10)
+            await wait_until_async(lambda: len(heard) >= 10, what="the callback")
+            await kernel.until_followed()
+
+    run_to_end(body)
+
+
+def test_forged_message_when_overheard_then_it_is_refused_and_the_client_gets_it() -> None:
+    """Stops a stranger who can send to a client from deciding what the server thinks."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
+            known = len(client.buffer)
+            kernel.publisher.send_multipart([b"", DELIMITER, b"0" * 64, *status("forged")])
+            kernel.publish()
+            await wait_until_async(lambda: len(client.buffer) >= known + 2, what="both")
+            await kernel.until_followed()
+            assert "Ignored a message of kernel" in "\n".join(kernel.log.lines)
+
+    run_to_end(body)
+
+
+def test_other_digests_when_a_client_listens_then_the_watcher_keeps_its_own_subscription() -> None:
+    """Stops signatures that only the session can check from not being checked."""
+
+    async def body() -> None:
+        with publishing(scheme="hmac-sha512") as kernel:
+            await kernel.until_subscribed(1)
+            await client_of(kernel)
+            kernel.publish(10)
+            await kernel.until_followed()
+            assert kernel.subscribers == 2
+
+    run_to_end(body)
+
+
+def test_record_when_the_watcher_is_far_behind_then_it_begins_anew() -> None:
+    """Stops memory from growing while the watcher tries to catch up."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            own = kernel.watcher._follow_own
+            with patch.object(kernel.watcher, "_reader", lambda _stream: False):
+                client = await client_of(kernel)
+                kernel.publish(5000)
+                await wait_until_async(lambda: len(client.buffer) == 5000, what="the client")
+                assert not kernel.watcher.record.is_full()
+                assert kernel.followed == []
+            assert kernel.watcher._reader == own
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
+
+    run_to_end(body)
+
+
+def test_observer_when_it_asks_for_the_state_then_the_order_stays() -> None:
+    """Stops an older state from being the last word because somebody asked at the wrong moment."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            await client_of(kernel)
+            await kernel.until_one_subscription()
+            kernel.on_state = kernel.settle
+            for _ in range(20):
+                kernel.publish(50)
+                await kernel.until_followed()
+
+    run_to_end(body)
