@@ -132,7 +132,7 @@ class ActivityReader:
             self._refuse(refused, reason)
         self._items.extend(items)
         if self._following:
-            return  # an observer of the state has asked for it: what came before comes first
+            return  # an observer of the state has asked for it
         self._following = True
         try:
             while self._items:

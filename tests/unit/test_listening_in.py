@@ -242,17 +242,41 @@ def test_record_when_the_watcher_is_far_behind_then_it_begins_anew() -> None:
     run_to_end(body)
 
 
-def test_observer_when_it_asks_for_the_state_then_the_order_stays() -> None:
-    """Stops an older state from being the last word because somebody asked at the wrong moment."""
+def test_client_when_it_leaves_then_what_it_has_read_counts() -> None:
+    """Stops what was read by a tab, and not yet looked at, from being lost with it."""
 
     async def body() -> None:
         with publishing() as kernel:
             await kernel.until_subscribed(1)
-            await client_of(kernel)
+            client = await client_of(kernel)
             await kernel.until_one_subscription()
+            await kernel.until_followed()
+            for _ in range(2):  # at least the second one waits for the next look
+                known = len(client.buffer)
+                kernel.publish()
+                await wait_until_async(
+                    lambda known=known: len(client.buffer) > known, what="the client's message"
+                )
+            client.close()
+            await kernel.until_followed()
+
+    run_to_end(body)
+
+
+def test_observer_when_it_always_asks_for_the_state_then_each_is_followed_once() -> None:
+    """Stops somebody who asks for the state whenever it changes from exhausting the stack."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            await kernel.until_followed()
             kernel.on_state = kernel.settle
-            for _ in range(20):
-                kernel.publish(50)
-                await kernel.until_followed()
+            known = len(client.buffer)
+            kernel.publish(1000)
+            await wait_until_async(lambda: len(client.buffer) >= known + 1000, what="the messages")
+            await kernel.until_followed()
+            assert kernel.log.lines == []
 
     run_to_end(body)

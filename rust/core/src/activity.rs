@@ -402,6 +402,21 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_has_retired_is_met_nowhere_behind_the_one_that_went_on() {
+        let (mut own, mut other) = (Record::default(), Record::default());
+        add(&mut own, 0..2);
+        own.retire();
+        other.begin(&own);
+        add(&mut other, 1..3);
+        assert!(!other.has_met());
+        add(&mut own, 8..9);
+        other.follows(&own);
+        add(&mut other, 3..10);
+        assert!(other.has_met());
+        assert_eq!(states(&mut other), [9]);
+    }
+
+    #[test]
     fn a_record_of_many_states_is_full() {
         let mut record = Record::default();
         while !record.is_full() {
