@@ -232,11 +232,13 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             return
         self._follow_traceback_setting()
         congestion = Congestion(self)
+        signatures = self.signatures()
         one_by_one: Any = self._one_by_one
         for channel, stream in self.channels.items():
             if isinstance(stream, KernelwireStream) and not stream.closed():
                 pacing = IOPUB if channel == "iopub" else None
-                stream.on_ready(ChannelReader(self, channel, congestion), one_by_one, pacing)
+                reader = ChannelReader(self, channel, congestion, signatures)
+                stream.on_ready(reader, one_by_one, pacing)
         self._offer_iopub()
 
     def _offer_iopub(self) -> None:

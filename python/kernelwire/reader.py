@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from kernelwire import _native
     from kernelwire.congestion import Congestion
     from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.signatures import Signatures
     from kernelwire.stream import KernelwireStream
 
 __all__ = ["MAX_BYTES", "MAX_MESSAGES", "MAX_SECONDS", "ChannelReader"]
@@ -52,13 +53,17 @@ class ChannelReader:
     """
 
     def __init__(
-        self, connection: KernelwireWebsocketConnection, channel: str, congestion: Congestion
+        self,
+        connection: KernelwireWebsocketConnection,
+        channel: str,
+        congestion: Congestion,
+        signatures: Signatures | None,
     ) -> None:
         self._connection = connection
         self._handle_one: Any = connection._handle_one
         self._handler = connection.websocket_handler
         self._pump = connection._pump
-        self._signatures = connection.signatures()
+        self._signatures = signatures
         self._channel = channel.encode()
         self._write: Any = writer_for(self._handler)
         self._block = self._write.block
