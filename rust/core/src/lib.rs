@@ -14,5 +14,6 @@ pub mod parts;
 pub mod peek;
 pub mod pump;
 pub mod quote;
+mod scan;
 pub mod sign;
 pub mod wire;

@@ -12,8 +12,10 @@
 use std::borrow::Cow;
 use std::str;
 
+use crate::scan;
+
 /// Nesting up to which all parsers agree; real headers have 2 levels.
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Length of a number up to which all parsers agree: Python refuses integers of 4,301 digits.
 const MAX_NUMBER: usize = 256;
@@ -138,20 +140,21 @@ pub fn text<'a>(json: &'a [u8], key: &str) -> Result<Option<Cow<'a, str>>, Undec
     }
 }
 
-struct Reader<'a> {
+/// Reads along the grammar; what it has no name for stays where it stands.
+pub(crate) struct Reader<'a> {
     text: &'a str,
-    at: usize,
+    pub(crate) at: usize,
     /// Whether numbers must be ones that are the same to every parser.
     narrow: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn new(json: &'a [u8]) -> Result<Self, Undecided> {
+    pub(crate) fn new(json: &'a [u8]) -> Result<Self, Undecided> {
         let text = str::from_utf8(json).map_err(|_| Undecided)?;
         Ok(Self { text, at: 0, narrow: false })
     }
 
-    fn peek(&self) -> Option<u8> {
+    pub(crate) fn peek(&self) -> Option<u8> {
         self.text.as_bytes().get(self.at).copied()
     }
 
@@ -159,7 +162,7 @@ impl<'a> Reader<'a> {
         self.at = self.at.saturating_add(bytes);
     }
 
-    fn slice(&self, from: usize, to: usize) -> Result<&'a str, Undecided> {
+    pub(crate) fn slice(&self, from: usize, to: usize) -> Result<&'a str, Undecided> {
         self.text.get(from..to).ok_or(Undecided)
     }
 
@@ -178,7 +181,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads the whole document, which must be an object; see [`Self::members`].
-    fn whole(
+    pub(crate) fn whole(
         mut self,
         member: impl FnMut(&mut Self, &str) -> Result<(), Undecided>,
     ) -> Result<(), Undecided> {
@@ -189,7 +192,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an object and calls `member` with the reader in front of each value.
-    fn members(
+    pub(crate) fn members(
         &mut self,
         mut member: impl FnMut(&mut Self, &str) -> Result<(), Undecided>,
     ) -> Result<(), Undecided> {
@@ -201,11 +204,11 @@ impl<'a> Reader<'a> {
         }
         loop {
             self.space();
-            let key = self.string()?;
+            let key = self.text()?;
             self.space();
             self.expect(b':')?;
             self.space();
-            member(self, &resolve(key)?)?;
+            member(self, &key)?;
             self.space();
             if self.peek() != Some(b',') {
                 return self.expect(b'}');
@@ -217,7 +220,7 @@ impl<'a> Reader<'a> {
     /// Reads a value, and gives it back where it is `wanted`.
     fn value_of(&mut self, wanted: bool) -> Result<Option<Value<'a>>, Undecided> {
         if wanted && self.peek() == Some(b'"') {
-            return Ok(Some(Value::Text(resolve(self.string()?)?)));
+            return Ok(Some(Value::Text(self.text()?)));
         }
         let start = self.at;
         self.value(MAX_DEPTH)?;
@@ -247,7 +250,7 @@ impl<'a> Reader<'a> {
         check: &mut dyn FnMut(&str) -> Result<(), Undecided>,
     ) -> Result<(), Undecided> {
         match self.peek().ok_or(Undecided)? {
-            b'"' => check(&resolve(self.string()?)?),
+            b'"' => check(&self.text()?),
             b'{' => {
                 let depth = depth.checked_sub(1).ok_or(Undecided)?;
                 self.members(|reader, _| reader.visit(depth, check))
@@ -265,7 +268,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads an array and calls `element` with the reader in front of each value.
-    fn elements(
+    pub(crate) fn elements(
         &mut self,
         mut element: impl FnMut(&mut Self) -> Result<(), Undecided>,
     ) -> Result<(), Undecided> {
@@ -286,7 +289,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn literal(&mut self, word: &str) -> Result<(), Undecided> {
+    pub(crate) fn literal(&mut self, word: &str) -> Result<(), Undecided> {
         let rest = self.text.get(self.at..).ok_or(Undecided)?;
         if !rest.starts_with(word) {
             return Err(Undecided);
@@ -303,7 +306,7 @@ impl<'a> Reader<'a> {
         self.at.saturating_sub(start)
     }
 
-    fn number(&mut self) -> Result<(), Undecided> {
+    pub(crate) fn number(&mut self) -> Result<(), Undecided> {
         let start = self.at;
         if self.peek() == Some(b'-') {
             self.advance(1);
@@ -344,51 +347,85 @@ impl<'a> Reader<'a> {
         self.expect(b'"')?;
         let start = self.at;
         loop {
-            match self.peek().ok_or(Undecided)? {
-                b'"' => {
-                    let raw = self.slice(start, self.at)?;
-                    self.advance(1);
-                    return Ok(raw);
-                }
-                b'\\' => self.escape()?,
-                0x00..=0x1F => return Err(Undecided),
-                _ => self.advance(1),
+            self.plain()?;
+            if self.peek() == Some(b'"') {
+                let raw = self.slice(start, self.at)?;
+                self.advance(1);
+                return Ok(raw);
             }
+            self.escape()?;
         }
     }
 
-    fn escape(&mut self) -> Result<(), Undecided> {
+    /// Reads a string, and resolves its escapes.
+    pub(crate) fn text(&mut self) -> Result<Cow<'a, str>, Undecided> {
+        self.expect(b'"')?;
+        let mut text = Cow::Borrowed(self.plain()?);
+        while self.peek() != Some(b'"') {
+            let character = self.escape()?;
+            let owned = text.to_mut();
+            owned.push(character);
+            owned.push_str(self.plain()?);
+        }
         self.advance(1);
-        let rest = self.text.get(self.at..).ok_or(Undecided)?;
-        let (_, length) = escape(rest)?;
+        Ok(text)
+    }
+
+    /// Reads up to the next quote or backslash.
+    fn plain(&mut self) -> Result<&'a str, Undecided> {
+        let start = self.at;
+        let rest = self.text.as_bytes().get(start..).ok_or(Undecided)?;
+        self.advance(scan::find(rest, ends_plain_text).ok_or(Undecided)?);
+        self.slice(start, self.at)
+    }
+
+    /// Reads an escape; [`Undecided`] where none stands here.
+    fn escape(&mut self) -> Result<char, Undecided> {
+        let rest = self.text.as_bytes().get(self.at..).ok_or(Undecided)?;
+        let (character, length) = escape(rest)?;
         self.advance(length);
-        Ok(())
+        Ok(character)
     }
 }
 
-/// The character that an escape stands for, and its length; `text` begins behind the backslash.
-fn escape(text: &str) -> Result<(char, usize), Undecided> {
-    let first = text.as_bytes().first().copied().ok_or(Undecided)?;
-    if first != b'u' {
-        return Ok((short_escape(first)?, 1));
-    }
-    let high = unit(text.get(1..5).ok_or(Undecided)?)?;
-    if let Some(character) = char::from_u32(high.into()) {
-        return Ok((character, 5));
-    }
-    // A character outside the basic plane is two escapes; one alone is left to Python.
-    let low = text.get(5..).and_then(|rest| rest.strip_prefix("\\u")).ok_or(Undecided)?;
-    let low = unit(low.get(..4).ok_or(Undecided)?)?;
-    let character = char::decode_utf16([high, low]).next().and_then(Result::ok);
-    Ok((character.ok_or(Undecided)?, 11))
+/// Whether a byte cannot stand between quotes, or is more than itself there.
+fn ends_plain_text(byte: u8) -> bool {
+    byte < b' ' || byte == b'"' || byte == b'\\'
 }
 
-/// The UTF-16 unit that four hex digits stand for.
-fn unit(digits: &str) -> Result<u16, Undecided> {
-    if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return Err(Undecided);
+/// The character that the escape in front of `text` stands for, and its length.
+fn escape(text: &[u8]) -> Result<(char, usize), Undecided> {
+    match text {
+        [b'\\', b'u', rest @ ..] => {
+            let high = unit(rest)?;
+            match char::from_u32(high) {
+                Some(character) => Ok((character, 6)),
+                None => Ok((pair(high, rest.get(4..).ok_or(Undecided)?)?, 12)),
+            }
+        }
+        [b'\\', letter, ..] => Ok((short_escape(*letter)?, 2)),
+        _ => Err(Undecided),
     }
-    u16::from_str_radix(digits, 16).map_err(|_| Undecided)
+}
+
+/// A character outside the basic plane, which is two escapes; one alone is left to Python.
+fn pair(high: u32, rest: &[u8]) -> Result<char, Undecided> {
+    let low = unit(rest.strip_prefix(b"\\u").ok_or(Undecided)?)?;
+    match (high, low) {
+        (0xD800..0xDC00, 0xDC00..0xE000) => {
+            let offset = (high & 0x3FF) << 10 | (low & 0x3FF);
+            char::from_u32(0x1_0000 + offset).ok_or(Undecided)
+        }
+        _ => Err(Undecided),
+    }
+}
+
+/// The UTF-16 unit that the four hex digits in front of `text` stand for.
+fn unit(text: &[u8]) -> Result<u32, Undecided> {
+    let digits = text.first_chunk::<4>().ok_or(Undecided)?;
+    digits.iter().try_fold(0, |unit, digit| {
+        Ok(unit << 4 | char::from(*digit).to_digit(16).ok_or(Undecided)?)
+    })
 }
 
 fn short_escape(byte: u8) -> Result<char, Undecided> {
@@ -400,25 +437,6 @@ fn short_escape(byte: u8) -> Result<char, Undecided> {
         b'r' => Ok('\r'),
         b't' => Ok('\t'),
         _ => Err(Undecided),
-    }
-}
-
-/// Resolves the escapes of a string that [`Reader::string`] has read.
-fn resolve(raw: &str) -> Result<Cow<'_, str>, Undecided> {
-    let Some((mut before, mut rest)) = raw.split_once('\\') else {
-        return Ok(Cow::Borrowed(raw));
-    };
-    let mut text = String::with_capacity(raw.len());
-    loop {
-        text.push_str(before);
-        let (character, length) = escape(rest)?;
-        text.push(character);
-        let tail = rest.get(length..).ok_or(Undecided)?;
-        let Some(split) = tail.split_once('\\') else {
-            text.push_str(tail);
-            return Ok(Cow::Owned(text));
-        };
-        (before, rest) = split;
     }
 }
 

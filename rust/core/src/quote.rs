@@ -4,12 +4,14 @@
 
 use std::io::Write as _;
 
+use crate::scan;
+
 /// Writes `text` to the end of `out`, between quotes.
 pub fn quote_into(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text;
     while let Some((plain, special)) =
-        special_at(rest.as_bytes()).and_then(|at| rest.split_at_checked(at))
+        scan::find(rest.as_bytes(), is_special).and_then(|at| rest.split_at_checked(at))
     {
         out.extend_from_slice(plain.as_bytes());
         let mut characters = special.chars();
@@ -20,23 +22,6 @@ pub fn quote_into(text: &str, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(rest.as_bytes());
     out.push(b'"');
-}
-
-/// Bytes that are looked at together.
-const CHUNK: usize = 32;
-
-/// Where the first special byte is.
-fn special_at(bytes: &[u8]) -> Option<usize> {
-    let mut before = 0_usize;
-    for chunk in bytes.chunks(CHUNK) {
-        // Without a way out of the loop, the compiler looks at all bytes of a chunk at once.
-        if chunk.iter().fold(false, |any, byte| any | is_special(*byte)) {
-            let at = chunk.iter().position(|byte| is_special(*byte))?;
-            return Some(before.saturating_add(at));
-        }
-        before = before.saturating_add(chunk.len());
-    }
-    None
 }
 
 /// Whether a byte cannot stand in the string as it is; every byte of a longer character is one.
