@@ -1,6 +1,7 @@
 """The native part of kernelwire. Private: its names may change with any release."""
 
 from collections.abc import Mapping, Sequence
+from datetime import tzinfo
 from os import PathLike
 from typing import Any, final
 
@@ -21,6 +22,7 @@ __all__ = [
     "encode_legacy",
     "encode_v1",
     "load_libzmq",
+    "load_message",
     "receive",
     "receive_many",
     "send",
@@ -59,6 +61,13 @@ def dump_message(msg: Mapping[str, Any]) -> bytes | None:
     """Write a message without its buffers, and with the dates of its headers, as JSON.
 
     The text is ``json.dumps``'s. ``None`` where it is left to Python's encoder.
+    """
+
+def load_message(frame: bytes, utc: tzinfo) -> dict[str, Any] | None:
+    """Decode a binary message of the default protocol, with the dates of its headers in ``utc``.
+
+    ``None`` where its document is left to Python's parser. Raises ``ValueError`` as
+    ``decode_legacy``.
     """
 
 def load_libzmq(path: str | PathLike[str], version: tuple[int, int, int]) -> None:

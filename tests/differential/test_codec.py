@@ -11,12 +11,13 @@ from itertools import tee
 from typing import Any
 
 import pytest
+from dateutil.tz import tzutc
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from jupyter_client.session import json_packer
 from jupyter_server.services.kernels.connection import base
 
-from kernelwire import wire
+from kernelwire import _native, wire
 
 PARTS = st.lists(st.one_of(st.binary(max_size=300), st.just(b"x" * 70_000)), max_size=10)
 CHANNELS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -276,6 +277,15 @@ def test_legacy_decode_when_document_is_deep_then_raises_a_value_error(nested: s
                 "2026-01-01 10:00:00.000000Z",
                 "2026-01-01T10:00:00,000000Z",
                 "abcd-a text of the very lengthZ"[:27],
+                "2026-01-01T10:00:00.5Z",
+                "2026-01-01T10:00:00.Z",
+                "2026-01-01T10:00:60Z",
+                "2026-02-30T10:00:00.500Z",
+                "0000-01-01T10:00:00.500Z",
+                "0001-01-01T00:00:00.500Z",
+                "0031-12-11T10:00:00Z",
+                "2026-",
+                "user-name",
             ]
         ),
     )
@@ -292,6 +302,89 @@ def test_legacy_decode_when_header_has_a_date_then_equals_stock(text: str) -> No
         return
     decoded = wire.deserialize_binary_message(frame)
     assert repr(decoded) == repr(expected)
+
+
+def decoded(decode: Any, document: str) -> str:
+    """Say what is made of a document, in a way that tells types, order and NaN apart."""
+    frame = struct.pack("!III", 2, 12, 12 + len(document.encode())) + document.encode() + b"buffer"
+    try:
+        return repr(decode(frame))
+    except ValueError:
+        return "refused"
+
+
+LITERALS = st.one_of(
+    JSON.map(json.dumps),
+    JSON.map(lambda value: json.dumps(value, ensure_ascii=False, indent=1)),
+    st.datetimes().map(lambda date: f'"{date.isoformat(timespec="milliseconds")}Z"'),
+    st.sampled_from(["NaN", "-Infinity", "1e400", "-1e-400", "-0", "-0.0", "1E+2", "0.1e1"]),
+    st.sampled_from([str(2**63 - 1), str(2**63), str(-(2**63)), "1" * 300, "1" * 5000, "01", "1."]),
+    st.sampled_from([r'"\ud83d"', r'"\ud83d\ude00"', r'"\ude00\ud83d"', r'"\u00E9\/\b"', r'"\x"']),
+    st.sampled_from(['"\x7f"', '"\x00"', '"\t"', '"', "tru", "", '"\u2028é\U0001f600"']),
+)
+SPELLINGS = st.recursive(
+    LITERALS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3).map(lambda items: f"[{', '.join(items)}]"),
+        st.lists(st.tuples(st.sampled_from(['"a"', '"\\u0061"', '"é"']), inner), max_size=3).map(
+            lambda members: f"{{{','.join(f'{key}:{value}' for key, value in members)}}}"
+        ),
+    ),
+    max_leaves=6,
+)
+"""JSON as it may also be written, and what only looks like it."""
+
+
+@settings(max_examples=400)
+@given(
+    members=st.lists(
+        st.tuples(
+            st.sampled_from(["header", "parent_header", "content", "buffers", "h\\u0065ader"]),
+            SPELLINGS.map(lambda value: f'{{"date": {value}}}') | SPELLINGS,
+        ),
+        max_size=4,
+    ),
+    padding=st.sampled_from(["", "x" * 9_000, "é" * 5_000]),
+)
+def test_legacy_decode_when_document_is_spelt_in_any_way_then_equals_stock(
+    members: list[tuple[str, str]], padding: str
+) -> None:
+    """Stops numbers, escapes, equal keys and dates from being read in another way than Python's."""
+    first = [("header", '{"a": 1}'), ("parent_header", "null"), ("padding", f'"{padding}"')]
+    document = ", ".join(f'"{key}": {value}' for key, value in [*first, *members])
+    document = f"{{{document}}}"
+    ours = decoded(wire.deserialize_binary_message, document)
+    kinds = {key: type(value) for key, value in parsed(document).items()}
+    if issubclass(kinds.get("header", str), dict) and kinds["parent_header"] in (dict, type(None)):
+        assert ours == decoded(base.deserialize_binary_message, document)
+    else:
+        assert ours == "refused"
+
+
+def parsed(document: str) -> dict[str, Any]:
+    """Read a document; an empty one where it cannot be read."""
+    try:
+        return json.loads(document)
+    except ValueError:
+        return {}
+
+
+@pytest.mark.parametrize("fraction", ["", ".5", ".500", ".000500"])
+def test_legacy_decode_when_message_is_ordinary_then_it_is_read_natively(fraction: str) -> None:
+    """Stops what makes it fast from being lost without anybody noticing."""
+    header = {"date": f"2026-01-01T10:00:00{fraction}Z", "msg_id": "2026abcd-1"}
+    message = {"header": header, "parent_header": {}, "content": {"a": [1, 0.5, None, "é\n"]}}
+    frame = base.serialize_binary_message(message | {"buffers": [b"a", b""]})
+    assert _native.load_message(frame, tzutc()) == base.deserialize_binary_message(frame)
+
+
+def test_legacy_decode_when_long_then_whoever_is_faster_reads_it() -> None:
+    """Stops long documents of short strings or escapes from being slower than with stock."""
+    message = {"header": {}, "parent_header": {}, "content": "a longer line of text\n" * 1_000}
+    frame = base.serialize_binary_message(message | {"buffers": [b"a"]})
+    assert _native.load_message(frame, tzutc()) is not None
+    frame = base.serialize_binary_message(message | {"content": "\n" * 9_000, "buffers": []})
+    assert _native.load_message(frame, tzutc()) is None
 
 
 @pytest.mark.parametrize("document", [' {"header": {}, "parent_header": {}}\n', "\ufeff{}", "{}{}"])

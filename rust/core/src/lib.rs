@@ -9,6 +9,7 @@
 
 pub mod activity;
 pub mod coalesce;
+pub mod document;
 pub mod limit;
 pub mod parts;
 pub mod peek;

@@ -187,6 +187,7 @@ proptest! {
         properties::legacy_decode(&bytes);
         properties::multipart_split(&bytes);
         properties::peek_vs_serde(&bytes);
+        properties::document_vs_serde(&bytes);
     }
 
     #[test]
@@ -243,10 +244,12 @@ proptest! {
     ) {
         let text = if escape { escaped(&document) } else { document };
         properties::peek_vs_serde(text.as_bytes());
+        properties::document_vs_serde(text.as_bytes());
         let mut bytes = text.into_bytes();
         let at = at.index(bytes.len());
         if let (Some(byte), Some(place)) = (byte, bytes.get_mut(at)) { *place = byte; }
         properties::peek_vs_serde(&bytes);
+        properties::document_vs_serde(&bytes);
     }
 
     #[test]

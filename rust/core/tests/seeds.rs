@@ -39,3 +39,8 @@ fn multipart_split() -> io::Result<()> {
 fn peek_vs_serde() -> io::Result<()> {
     each_seed("peek_vs_serde", properties::peek_vs_serde)
 }
+
+#[test]
+fn document_vs_serde() -> io::Result<()> {
+    each_seed("peek_vs_serde", properties::document_vs_serde)
+}

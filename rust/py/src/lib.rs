@@ -7,6 +7,7 @@
 mod codec;
 mod dump;
 mod errors;
+mod load;
 mod pump;
 mod request;
 mod source;
@@ -28,6 +29,8 @@ mod _native {
     use super::dump::dump_message;
     #[pymodule_export]
     use super::errors::PumpError;
+    #[pymodule_export]
+    use super::load::load_message;
     #[pymodule_export]
     use super::pump::{LargePart, Pump};
     #[pymodule_export]

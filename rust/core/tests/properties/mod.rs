@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)] // A fuzz target includes all of it and uses one.
 
 use kernelwire_core::coalesce::StreamText;
+use kernelwire_core::document::{self, Build, Scalar};
 use kernelwire_core::parts::{DELIMITER, Parts, PartsError};
 use kernelwire_core::peek::{self, Value};
 use kernelwire_core::sign::Key;
@@ -18,6 +19,9 @@ const FRAME_END: u8 = b'\n';
 /// How deep and how long a document may be for [`peek`] to have no reason to refuse it.
 const DEEPEST: usize = 65;
 const LONGEST_NUMBER: usize = 256;
+
+/// Digits of an integer for which [`document`] has no reason to refuse it.
+const SHORT_NUMBER: usize = 18;
 
 /// How `serde_json` marks its own numbers and raw values.
 const PRIVATE: &[u8] = b"$serde_json::private::";
@@ -217,6 +221,80 @@ fn raw_strings_vs_serde(document: &[u8]) {
     }
     let given = found.values.iter().flatten().count();
     assert_eq!(found.others + given, members.len());
+}
+
+/// [`document::message`] reads values as a parser does, and refuses nothing that it need not.
+pub fn document_vs_serde(value: &[u8]) {
+    if value.windows(PRIVATE.len()).any(|window| window == PRIVATE) {
+        return;
+    }
+    let message = [br#"{"header":{},"parent_header":null,"content":"#, value, b"}"].concat();
+    if let Ok(members) = document::message(&message, &Tree) {
+        assert_eq!(serde_json::Value::Object(members), plain(json(&message)));
+        return;
+    }
+    let is_value = serde_json::from_slice::<serde_json::Value>(value).is_ok();
+    let longest = value.split(|byte| !byte.is_ascii_digit()).map(<[u8]>::len).max();
+    let is_plain = is_value && is_plain(&message) && longest <= Some(SHORT_NUMBER);
+    assert!(!is_plain, "{:?}", String::from_utf8_lossy(value));
+}
+
+/// Makes of a document what [`plain`] makes of `serde_json`'s.
+struct Tree;
+
+impl Build for Tree {
+    type Value = serde_json::Value;
+    type Members = serde_json::Map<String, serde_json::Value>;
+
+    fn scalar(&self, scalar: Scalar<'_>) -> Result<Self::Value, peek::Undecided> {
+        Ok(match scalar {
+            Scalar::Null => serde_json::Value::Null,
+            Scalar::Bool(value) => value.into(),
+            Scalar::Integer(value) => value.into(),
+            Scalar::Float(value) => value.to_string().into(),
+            Scalar::Text(text) => text.into(),
+            Scalar::Date(_) => return Err(peek::Undecided),
+        })
+    }
+
+    fn array(&self, items: Vec<Self::Value>) -> Result<Self::Value, peek::Undecided> {
+        Ok(items.into())
+    }
+
+    fn members(&self) -> Self::Members {
+        Self::Members::new()
+    }
+
+    fn add(
+        &self,
+        members: &mut Self::Members,
+        key: &str,
+        value: Self::Value,
+    ) -> Result<(), peek::Undecided> {
+        members.insert(key.to_owned(), value);
+        Ok(())
+    }
+
+    fn object(&self, members: Self::Members) -> Self::Value {
+        members.into()
+    }
+}
+
+/// The same value with numbers that can be compared: integers, and the rest as strings.
+fn plain(value: serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Array(items) => items.into_iter().map(plain).collect(),
+        serde_json::Value::Object(members) => {
+            members.into_iter().map(|(key, value)| (key, plain(value))).collect()
+        }
+        serde_json::Value::Number(number) => match number.to_string() {
+            text if text.contains(['.', 'e', 'E']) => {
+                text.parse::<f64>().map_or(text, |number| number.to_string()).into()
+            }
+            text => text.parse::<i64>().map_or(text.into(), Into::into),
+        },
+        other => other,
+    }
 }
 
 /// A document's members as they stand there, equal keys and all.
