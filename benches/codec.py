@@ -2,8 +2,8 @@
 
 Usage: ``python -m benches.codec --json benches/results/codec.json``. pytest-benchmark does the
 timing; ``--fast`` runs everything once and times nothing. Both answers are compared before the
-clock starts, and where they differ there is no result at all. ``benches/README.md`` says what the
-steps are.
+clock starts, and where they differ there is no result at all. What tornado does before either has
+the message is timed beside them. ``benches/README.md`` says what the steps are.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from traitlets import Bool, Float, List
 from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
+from benches.frames import reading
 from benches.report import render
 from kernelwire import KernelwireWebsocketConnection, _native, wire
 from kernelwire.bench import environment, stats
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 V1 = "v1.kernel.websocket.jupyter.org"
 STOCK, OURS = "stock", "kernelwire"
 CONTENDERS = (STOCK, OURS)
+TORNADO = "tornado"
+"""Not a contender: what is the same for both."""
+
 FIGURE = "us_per_call"
 ROUNDS_VARIABLE = "KERNELWIRE_BENCH_ROUNDS"
 KEY = b"key"
@@ -261,6 +265,12 @@ CASES = [
     for size in SIZES
     if (step, size) != ("limit", "1 MB")  # ours would copy the buffers, which stock's leaves
 ]
+OUTSIDE = {
+    f"outside, the same for both: tornado reads the frame of a {step}, {size}": (step, size)
+    for step in REQUESTS
+    for size in SIZES
+}
+"""What comes before a request, and is in none of the other cases."""
 
 
 class Requests:
@@ -314,18 +324,22 @@ class Requests:
         self._context.destroy(linger=0)
 
 
+def request(step: str, size: str) -> str | bytes:
+    """Make the websocket message of a request."""
+    sample = Sample.of(size, "comm_msg")
+    message = sample.message | {"channel": "shell"}
+    if REQUESTS[step] == V1:
+        return base.serialize_msg_to_ws_v1(sample.parts, "shell")
+    if message["buffers"]:
+        return base.serialize_binary_message(message)
+    del message["buffers"]
+    return json.dumps(message, default=json_default)
+
+
 @contextmanager
 def requests(step: str, size: str) -> Iterator[dict[str, Requests]]:
     """Make connections of both contenders, with the same frame to handle."""
-    sample, protocol = Sample.of(size, "comm_msg"), REQUESTS[step]
-    message = sample.message | {"channel": "shell"}
-    if protocol == V1:
-        frame: Any = base.serialize_msg_to_ws_v1(sample.parts, "shell")
-    elif message["buffers"]:
-        frame = base.serialize_binary_message(message)
-    else:
-        del message["buffers"]
-        frame = json.dumps(message, default=json_default)
+    frame, protocol = request(step, size), REQUESTS[step]
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     both = {name: Requests(name, protocol, frame) for name in CONTENDERS}
@@ -344,6 +358,10 @@ def requests(step: str, size: str) -> Iterator[dict[str, Requests]]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Take turns: contenders alternate within a round and swap places from round to round."""
     rounds = int(os.environ.get(ROUNDS_VARIABLE, "1"))
+    if metafunc.function is test_outside:
+        outside = [(turn, case) for turn in range(rounds) for case in OUTSIDE]
+        metafunc.parametrize(("turn", "case"), outside)
+        return
     turns = [
         (turn, case, contender)
         for turn in range(rounds)
@@ -362,12 +380,28 @@ def test_step(benchmark: Any, turn: int, case: str, contender: str) -> None:
         with requests(step, size) as both:
             assert both[STOCK].answer() == both[OURS].answer()
             mine = both[contender]
-            rounds = 50 if size == "1 MB" else 1000
-            benchmark.pedantic(mine.send, setup=mine.clear, rounds=rounds, warmup_rounds=20)
+            benchmark.pedantic(mine.send, setup=mine.clear, rounds=sends(size), warmup_rounds=20)
         return
     work = STEPS[step](size)
     assert work[STOCK]() == work[OURS]()
     benchmark(work[contender])
+
+
+@pytest.mark.benchmark(timer=time.thread_time)
+def test_outside(benchmark: Any, turn: int, case: str) -> None:
+    """Compare what tornado has read, then time it; waiting for the client to send is no work."""
+    step, size = OUTSIDE[case]
+    benchmark.group = case
+    benchmark.extra_info.update(turn=turn, case=case, contender=TORNADO)
+    message = request(step, size)
+    with reading(message) as reader:
+        assert reader.answer() == message
+        benchmark.pedantic(reader.read, setup=reader.send, rounds=sends(size), warmup_rounds=20)
+
+
+def sends(size: str) -> int:
+    """How many times a request of a size is sent in a round."""
+    return 50 if size == "1 MB" else 1000
 
 
 # the result
@@ -375,15 +409,17 @@ def test_step(benchmark: Any, turn: int, case: str, contender: str) -> None:
 
 def result(measured: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
     """Put pytest-benchmark's account into the form that ``benches.report`` reads."""
-    cases = {case: outcome(case, measured) for case in CASES}
+    cases = {case: outcome(case, CONTENDERS, measured) for case in CASES}
+    cases |= {case: outcome(case, (TORNADO,), measured) for case in OUTSIDE}
     what = {
         STOCK: "`jupyter_server.services.kernels.connection`",
         OURS: "`kernelwire`",
+        TORNADO: "`tornado.websocket`, which is before both and the same for both",
     }
     contenders = {
-        name: {"name": name, "what": what[name], "connection": what[name].strip("`")}
+        name: {"name": name, "what": text, "connection": text.split("`")[1]}
         | {"manager": "none", "environment": {}, "only": []}
-        for name in CONTENDERS
+        for name, text in what.items()
     }
     return {
         "schema": environment.SCHEMA,
@@ -394,15 +430,10 @@ def result(measured: list[dict[str, Any]], rounds: int) -> dict[str, Any]:
     }
 
 
-def outcome(case: str, measured: list[dict[str, Any]]) -> dict[str, Any]:
+def outcome(case: str, names: Sequence[str], measured: list[dict[str, Any]]) -> dict[str, Any]:
     """One case: all rounds, their summary, and how many times better than stock."""
     contenders: dict[str, Any] = {}
-    for name in CONTENDERS:
-        mine = [
-            each
-            for each in measured
-            if (each["extra_info"]["case"], each["extra_info"]["contender"]) == (case, name)
-        ]
+    for name in names:
         rounds = [
             {
                 "round": each["extra_info"]["turn"],
@@ -411,18 +442,23 @@ def outcome(case: str, measured: list[dict[str, Any]]) -> dict[str, Any]:
                 "counted": each["stats"]["rounds"] * each["stats"]["iterations"],
                 "samples_ms": [],
             }
-            for each in mine
+            for each in measured
+            if (each["extra_info"]["case"], each["extra_info"]["contender"]) == (case, name)
         ]
         figures = [each["figures"][FIGURE] for each in rounds]
         summary = {FIGURE: stats.summarise(figures).as_json()}
         contenders[name] = {"rounds": rounds, "summary": summary}
-    by_turn = [
+    gains = {OURS: {FIGURE: gain(contenders)}} if OURS in contenders else {}
+    return {"correct": True, "contenders": contenders, "gains": gains}
+
+
+def gain(contenders: dict[str, Any]) -> dict[str, float]:
+    """How many times better than stock each round is."""
+    stock, ours = (
         {each["round"]: each["figures"][FIGURE] for each in contenders[name]["rounds"]}
         for name in CONTENDERS
-    ]
-    ratios = [by_turn[0][turn] / by_turn[1][turn] for turn in by_turn[0]]
-    gains = {OURS: {FIGURE: stats.summarise(ratios).as_json()}}
-    return {"correct": True, "contenders": contenders, "gains": gains}
+    )
+    return stats.summarise([stock[turn] / ours[turn] for turn in stock]).as_json()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

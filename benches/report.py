@@ -74,7 +74,8 @@ def samples_line(outcome: dict[str, Any]) -> str:
     counted = sorted({each["counted"] for each in rounds})
     span = f"{counted[0]:,}" if len(counted) == 1 else f"{counted[0]:,} to {counted[-1]:,}"
     per = max(len(data["rounds"]) for data in outcome["contenders"].values())
-    text = f"Median (min to max) of {per} rounds, {span} samples each; **x**: times better than stock, the median of rounds."
+    text = f"Median (min to max) of {per} rounds, {span} samples each"
+    text += "; **x**: times better than stock, the median of rounds." if outcome["gains"] else "."
     return text if per > 1 else f"{text} {SINGLE_ROUND_NOTE}"
 
 

@@ -205,17 +205,7 @@ class KernelSocket:
 
     def _send_frame(self, opcode: int, payload: bytes) -> None:
         """Send one masked frame. Requests are small; blocking for them is simpler than a queue."""
-        mask = os.urandom(4)
-        size = len(payload)
-        stretched = (mask * (size // 4 + 1))[:size]
-        masked = int.from_bytes(payload, "big") ^ int.from_bytes(stretched, "big")
-        if size < 126:
-            head = struct.pack("!BB", FIN | opcode, 0x80 | size)
-        elif size < 1 << 16:
-            head = struct.pack("!BBH", FIN | opcode, 0x80 | 126, size)
-        else:
-            head = struct.pack("!BBQ", FIN | opcode, 0x80 | 127, size)
-        frame = head + mask + masked.to_bytes(size, "big")
+        frame = masked_frame(opcode, payload)
         if self.sock.send(frame) != len(frame):
             raise ClientError("the server does not read its websocket")
 
@@ -258,6 +248,21 @@ class KernelSocket:
     def close(self) -> None:
         """Drop the connection without a closing handshake."""
         self.sock.close()
+
+
+def masked_frame(opcode: int, payload: bytes) -> bytes:
+    """Make a frame as a client sends it."""
+    mask = os.urandom(4)
+    size = len(payload)
+    stretched = (mask * (size // 4 + 1))[:size]
+    masked = int.from_bytes(payload, "big") ^ int.from_bytes(stretched, "big")
+    if size < 126:
+        head = struct.pack("!BB", FIN | opcode, 0x80 | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", FIN | opcode, 0x80 | 126, size)
+    else:
+        head = struct.pack("!BBQ", FIN | opcode, 0x80 | 127, size)
+    return head + mask + masked.to_bytes(size, "big")
 
 
 def encode_v1(channel: str, parts: Sequence[bytes]) -> bytes:
