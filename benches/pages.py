@@ -75,10 +75,32 @@ def stages(result: dict[str, Any]) -> Iterator[str]:
     yield conditions(result)
 
 
+def functions(result: dict[str, Any]) -> Iterator[str]:
+    """Tabulate single functions and steps, and below them what is in neither contender's."""
+    ours: list[str] = []
+    outside: list[str] = []
+    for case, outcome in result["cases"].items():
+        summaries = [each["summary"]["us_per_call"] for each in outcome["contenders"].values()]
+        gains = [f"{number(gain['us_per_call']['median'])}x" for gain in outcome["gains"].values()]
+        cells = [spread(summary, "µs") for summary in summaries] + gains
+        (ours if gains else outside).append(f"| {case} | {' | '.join(cells)} |")
+    yield "| | stock | kernelwire | times better |"
+    yield "|---|---:|---:|---:|"
+    yield from ours
+    if outside:
+        yield ""
+        yield "| | tornado |"
+        yield "|---|---:|"
+        yield from outside
+    yield ""
+    yield f"Median of rounds and their whole range. {conditions(result)}"
+
+
 RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "summary": summary,
     "tables": tables,
     "stages": stages,
+    "functions": functions,
 }
 
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benches import pages, report
+from benches import codec, pages, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
 
@@ -104,6 +104,37 @@ def test_block_when_measured_then_the_page_shows_it(
     assert "| event loop per 100-byte message, full speed | 20.0 µs | 2.00 µs |" in text
     assert text.startswith("a\n<!-- figures: summary r.json -->\n")
     assert text.endswith("<!-- figures end -->\nb\n")
+
+
+def test_functions_when_a_case_is_outside_of_both_then_it_is_in_a_table_of_its_own() -> None:
+    """Stops tornado's own time from being read as a contender's."""
+    measured = [
+        {
+            "extra_info": {"turn": turn, "case": case, "contender": contender},
+            "stats": {"median": micros * 1e-6, "rounds": 10, "iterations": 1},
+        }
+        for turn in range(2)
+        for cases, by_name in (
+            (codec.CASES, {"stock": 20 + turn, "kernelwire": 2}),
+            (codec.OUTSIDE, {"tornado": 30 + turn}),
+        )
+        for case in cases
+        for contender, micros in by_name.items()
+    ]
+    outcome = codec.result(measured, 2)
+    lines = list(pages.functions(outcome))
+    assert "| v1 request, 2 KB | 20.5 µs (20.0-21.0) | 2.00 µs (2.00-2.00) | 10.2x |" in lines
+    (row,) = [
+        line
+        for line in lines
+        if line.endswith("frame of a v1 request, 2 KB | 30.5 µs (30.0-31.0) |")
+    ]
+    assert row.startswith("| outside, the same for both: tornado reads")
+    assert lines.index(row) > lines.index("| | tornado |")
+    text, sound = report.render(outcome)
+    assert sound
+    assert "* tornado: `tornado.websocket`, which is before both and the same for both" in text
+    assert "| tornado | 30.5 (30.0 to 31.0) |" in text
 
 
 def test_sample_when_read_then_its_library_has_a_stage() -> None:
