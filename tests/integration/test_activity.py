@@ -10,7 +10,7 @@ import pytest
 
 import support
 from support import cells
-from support.fake_kernel import script
+from support.fake_kernel import emit, script
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -57,11 +57,6 @@ def restarting(
     server = start_server(config)
     yield server
     server.stop()
-
-
-def emit(count: int, **options: object) -> dict[str, object]:
-    """A step that emits numbered outputs."""
-    return {"do": "emit", "count": count, **options}
 
 
 def wait_for_long(server: Server, kernel_id: str, state: str) -> None:

@@ -23,7 +23,7 @@ import zmq
 
 from support import cells, stalling
 from support.accounting import announced, emitted, wait_until_stalled, watched_memory
-from support.fake_kernel import DELIMITER, script
+from support.fake_kernel import DELIMITER, emit, script
 from support.server import Implementation, JsonConfig, Server, StartKernel, StartServer
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, Execution
@@ -97,11 +97,6 @@ def stalled(server: Server, folder: Path, *, seconds: float = 0.0) -> Iterator[N
         finally:
             until.touch()
             answer.result()
-
-
-def emit(count: int, **options: object) -> dict[str, object]:
-    """A step that emits numbered outputs."""
-    return {"do": "emit", "count": count, **options}
 
 
 def wait_for(path: Path) -> dict[str, object]:

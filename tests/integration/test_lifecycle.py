@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import cells
-from support.fake_kernel import script
+from support.fake_kernel import emit, script
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, numbers
 
@@ -21,11 +21,6 @@ if TYPE_CHECKING:
     from support.server import Server, StartKernel, StartServer
 
 SHUTDOWN_SECONDS = 15.0
-
-
-def emit(count: int, **options: object) -> dict[str, object]:
-    """A step that emits numbered outputs."""
-    return {"do": "emit", "count": count, **options}
 
 
 def wait_for(gate: Path) -> dict[str, object]:

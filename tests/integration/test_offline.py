@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import cells
-from support.fake_kernel import script
+from support.fake_kernel import emit, script
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, Execution, numbers
 
@@ -60,11 +60,6 @@ def tightly_bounded(start_server: StartServer) -> Server:
 def unbuffered(start_server: StartServer) -> Server:
     """A server that keeps nothing for a closed tab."""
     return start_server({"MappingKernelManager": {"buffer_offline_messages": False}})
-
-
-def emit(count: int, **options: object) -> dict[str, object]:
-    """A step that emits numbered outputs."""
-    return {"do": "emit", "count": count, **options}
 
 
 def odd(kind: str) -> dict[str, object]:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, patch
 
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Iterator, Mapping
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,31 @@ def finish(the_desk: Desk, connection: Any) -> None:
     """Disconnect for good."""
     the_desk.multi_kernel_manager.buffer_offline_messages = False
     connection.disconnect()
+
+
+def run_on_shell(connection: Any, code: str) -> None:
+    """Have the kernel run a script, as a client does."""
+    content = {"code": code, "silent": False}
+    connection.session.send(connection.channels["shell"], "execute_request", content)
+
+
+def leave_while_running(connection: Any, code: str) -> None:
+    """Have the kernel run a script, and go before anything comes of it."""
+    run_on_shell(connection, code)
+    connection.disconnect()
+
+
+@contextmanager
+def silenced(connection: Any) -> Iterator[None]:
+    """Keep a connection from asking its kernel anything: it is not found ready meanwhile."""
+    unsent = {"header": {"msg_id": "unsent"}}
+    with patch.object(connection.session, "send", lambda *_args, **_kwargs: unsent):
+        yield
+
+
+def seen_numbers(connection: Any) -> list[int]:
+    """The numbers of the outputs that were written to the mock websocket."""
+    return [m["metadata"]["number"] for m in written(connection) if "number" in m["metadata"]]
 
 
 Body = Callable[[Desk], Coroutine[Any, Any, None]]

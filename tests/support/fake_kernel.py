@@ -49,6 +49,11 @@ def script(*steps: dict[str, Any]) -> str:
     return json.dumps(steps)
 
 
+def emit(count: int, **options: object) -> dict[str, object]:
+    """A step that emits numbered outputs."""
+    return {"do": "emit", "count": count, **options}
+
+
 def install(data_dir: Path) -> None:
     """Write the kernel specs of all variants into a Jupyter data folder."""
     for name, environment in VARIANTS.items():

@@ -1,0 +1,161 @@
+"""From the handshake to a live connection: no message is swallowed, overtaken or unanswered."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
+
+import pytest
+from tornado.web import Finish
+
+from kernelwire.nudge import Nudge
+from support.desk import (
+    finish,
+    leave_while_running,
+    run_on_shell,
+    seen_numbers,
+    silenced,
+    written,
+)
+from support.fake_kernel import emit, script
+from support.waiting import wait_until_async
+
+if TYPE_CHECKING:
+    from support.desk import Desk, RunOnDesk
+    from support.server import StartKernel
+    from support.ws_client import Connect
+
+
+@pytest.mark.kernelwire_only("H6")
+def test_prepare_when_client_goes_meanwhile_then_it_ends_quietly(desk: RunOnDesk) -> None:
+    """Stops the handler from going on without a connection, into a traceback with the address."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = the_desk.connection()
+        asyncio.get_running_loop().call_soon(connection.disconnect)
+        with pytest.raises(Finish):
+            await connection.prepare()
+        assert the_desk.count == 0
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H26")
+@pytest.mark.parametrize("version", ["x", 5.4, None])
+def test_prepare_when_protocol_version_is_odd_then_the_client_is_not_kept_waiting(
+    desk: RunOnDesk, version: Any
+) -> None:
+    """Stops a kernel's typing error from costing a minute with every page load."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = the_desk.connection()
+        connection._finish_kernel_info({"protocol_version": version})
+        assert connection._kernel_info_future.done()
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H7")
+def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
+    desk: RunOnDesk,
+) -> None:
+    """Stops the probe for readiness from swallowing the message it has waited for."""
+
+    async def body(the_desk: Desk) -> None:
+        worker, connection = await the_desk.connected(), the_desk.connection()
+        await connection.prepare()
+        heard: list[list[bytes]] = []
+        original = Nudge._on_output
+
+        def recording(self: Nudge, frames: list[bytes]) -> None:
+            heard.append(frames)
+            original(self, frames)
+
+        with patch.object(Nudge, "_on_output", recording), silenced(connection):
+            connected = connection.connect()
+            # Only now and then: the subscription takes its time to reach the kernel.
+            while not heard:
+                run_on_shell(worker, script(emit(1)))
+                await asyncio.sleep(0.02)
+        await connected
+        run_on_shell(worker, script({"do": "emit", "type": "error", "count": 1}))
+        await wait_until_async(
+            lambda: "error" in {m["msg_type"] for m in written(connection)}, what="the last message"
+        )
+        ids = {m["msg_id"] for m in written(connection)}
+        assert {msg_id(frames) for frames in heard} <= ids
+        seen = seen_numbers(connection)
+        assert seen == list(range(seen[0], seen[-1] + 1))
+        for each in (connection, worker):
+            finish(the_desk, each)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H18")
+def test_nudge_when_an_event_comes_after_its_end_then_nothing_is_logged(
+    desk: RunOnDesk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Stops a warning about a closed stream with some connections and not with others."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = the_desk.connection()
+        await connection.prepare()
+        connected = connection.connect()
+        probes = list(connection._nudge._probes.values())
+        await connected
+        for probe in probes:
+            assert probe.closed()
+            # What a stream has scheduled for itself is not taken back when it is closed.
+            probe._handle_events(None, 0)
+        assert [record.getMessage() for record in caplog.records] == []
+        finish(the_desk, connection)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H7")
+def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
+    desk: RunOnDesk,
+) -> None:
+    """Stops a crash notice from overtaking the last words of the crashed kernel."""
+
+    async def body(the_desk: Desk) -> None:
+        first = await the_desk.connected()
+        leave_while_running(first, script(emit(50)))
+        again = the_desk.connection()
+        again.session.session = first.session.session
+        await again.prepare()
+        with silenced(again):
+            connected = again.connect()
+            await wait_until_async(lambda: len(again._replay.backlog) >= 50, what="the backlog")
+            again.on_kernel_restarted()
+            assert written(again) == []
+        await connected
+        await wait_until_async(lambda: any(map(is_restarting, written(again))), what="the notice")
+        messages = written(again)
+        before = messages[: [is_restarting(m) for m in messages].index(True)]
+        assert [m["metadata"]["number"] for m in before if m["metadata"]] == list(range(50))
+        finish(the_desk, again)
+
+    desk(body)
+
+
+def is_restarting(message: dict[str, Any]) -> bool:
+    """Whether this says that the kernel restarts."""
+    return message["content"] == {"execution_state": "restarting"}
+
+
+def msg_id(frames: list[bytes]) -> str:
+    """The id of a message as it came from the kernel."""
+    return json.loads(frames[frames.index(b"<IDS|MSG>") + 2])["msg_id"]
+
+
+def test_message_when_it_is_sent_right_after_the_handshake_then_it_is_answered(
+    connect: Connect, start_kernel: StartKernel
+) -> None:
+    """Stops requests that come before the kernel was found ready from being lost."""
+    client = connect(start_kernel("fake"), settle=False)
+    assert client.execute(script(emit(3))).numbers == [0, 1, 2]
