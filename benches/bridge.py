@@ -7,18 +7,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benches import contenders, rivals
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Sizes
-from kernelwire.bench.host import end_on_signals
-from kernelwire.bench.progress import tracked
-from kernelwire.bench.run import Options, problems, run
+from kernelwire.bench.program import carry_out, conclude
+from kernelwire.bench.run import Options
 from kernelwire.bench.table import listing
 
 if TYPE_CHECKING:
@@ -68,20 +65,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Options, ar
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if any answer was wrong."""
     options, given = parse_arguments(arguments)
-    end_on_signals()
-    if options.pin:
-        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
-    try:
-        result = run(options, partial(tracked, quiet=given.quiet))
-    except KeyboardInterrupt:
-        print("interrupted; nothing written", file=sys.stderr)
-        return 130
+    result = carry_out(options, quiet=given.quiet)
     print("\n".join(listing(result)))
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
-    wrong = problems(result)
-    print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
-    return 1 if wrong else 0
+    return conclude(result)
 
 
 if __name__ == "__main__":

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches import contenders, rivals
 from kernelwire.bench import procstat, stats
 from kernelwire.bench.cases import CASES, FAST
-from kernelwire.bench.host import end_on_signals
-from kernelwire.bench.progress import tracked
-from kernelwire.bench.run import Options, problems, run
+from kernelwire.bench.program import carry_out, conclude
+from kernelwire.bench.run import Options
 from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
@@ -78,7 +75,7 @@ def judge(floor: Floor, result: dict[str, Any]) -> Verdict:
     return Verdict(floor, stats.summarise(ratios))
 
 
-def measure(floors: Iterable[Floor], *, pin: bool, quiet: bool) -> dict[str, Any]:
+def measure(floors: Iterable[Floor], *, quiet: bool) -> dict[str, Any]:
     """Run the cases of `floors`, each with those contenders that its floors name."""
     pairs = {(name, floor.case) for floor in floors for name in (floor.of, floor.than)}
     known = contenders.all_contenders()
@@ -91,17 +88,17 @@ def measure(floors: Iterable[Floor], *, pin: bool, quiet: bool) -> dict[str, Any
         if any(name == each.name for name, _ in pairs)
     ]
     cases = list(dict.fromkeys(floor.case for floor in floors))
-    return run(options(fighters, cases, ROUNDS, pin=pin), partial(tracked, quiet=quiet))
+    return carry_out(options(fighters, cases, ROUNDS), quiet=quiet)
 
 
-def options(fighters: list[Any], cases: list[str], rounds: int, *, pin: bool) -> Options:
+def options(fighters: list[Any], cases: list[str], rounds: int) -> Options:
     """Return the options that every run here shares."""
     return Options(
         contenders=fighters,
         cases=cases,
         rounds=rounds,
         sizes=SIZES,
-        pin=pin,
+        pin=procstat.can_pin(),
         keep_servers=True,
         flooder=rivals.native_flooder(),
     )
@@ -131,30 +128,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
     parser.add_argument("--cases", nargs="+", choices=CASES, help="only these; default all")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    given = parser.parse_args(arguments)
-    end_on_signals()
-    pin = procstat.can_pin()
-    if pin:
-        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
-    try:
-        return check(given, pin=pin)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return check(parser.parse_args(arguments))
 
 
-def check(given: argparse.Namespace, *, pin: bool) -> int:
+def check(given: argparse.Namespace) -> int:
     """Do what the command line asks for."""
     cases = given.cases or list(CASES)
     floors = [floor for floor in read_floors() if floor.case in cases]
     if not floors:
         raise SystemExit(f"there is no floor for {', '.join(cases)}")
-    result = measure(floors, pin=pin, quiet=given.quiet)
+    result = measure(floors, quiet=given.quiet)
     verdicts = {floor: judge(floor, result) for floor in floors}
     for _ in range(TRIES - 1):
         failed = [floor for floor, verdict in verdicts.items() if not verdict.holds]
         if failed:
-            again = measure(failed, pin=pin, quiet=given.quiet)
+            again = measure(failed, quiet=given.quiet)
             verdicts |= {floor: judge(floor, again) for floor in failed}
     text = "\n".join(table(list(verdicts.values()), result))
     print(text)
@@ -163,15 +151,14 @@ def check(given: argparse.Namespace, *, pin: bool) -> int:
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
     rest = [case for case in cases if case not in {floor.case for floor in floors}]
-    wrong = [*problems(result), *problems(run_once(rest, pin=pin, quiet=given.quiet))]
-    print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
-    return 0 if all(verdict.holds for verdict in verdicts.values()) and not wrong else 1
+    lost = not all(verdict.holds for verdict in verdicts.values())
+    return conclude(result, run_once(rest, quiet=given.quiet)) or int(lost)
 
 
-def run_once(cases: list[str], *, pin: bool, quiet: bool) -> dict[str, Any]:
+def run_once(cases: list[str], *, quiet: bool) -> dict[str, Any]:
     """Run cases without a floor, to see that their answers are right."""
     ours = [contenders.parse("kernelwire")]
-    return run(options(ours, cases, 1, pin=pin), partial(tracked, quiet=quiet))
+    return carry_out(options(ours, cases, 1), quiet=quiet)
 
 
 if __name__ == "__main__":

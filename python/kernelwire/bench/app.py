@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,10 +16,9 @@ from kernelwire._drain import drain
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Sizes
 from kernelwire.bench.contenders import KERNELWIRE, STOCK
-from kernelwire.bench.host import end_on_signals
 from kernelwire.bench.plot import draw
-from kernelwire.bench.progress import tracked
-from kernelwire.bench.run import Options, problems, run
+from kernelwire.bench.program import carry_out, conclude
+from kernelwire.bench.run import Options
 from kernelwire.bench.table import comparison, conditions
 
 if TYPE_CHECKING:
@@ -44,8 +41,6 @@ SHORT = Sizes(
 )
 """About two minutes, most of them stock's."""
 DEFAULT_CASES = "flood,notebook,trickle,noclient,rtt,status,buffers"
-INTERRUPTED = 130
-"""What shells report of a program that SIGINT has ended."""
 
 
 class BenchApp(JupyterApp):
@@ -96,19 +91,9 @@ class BenchApp(JupyterApp):
 
     def start(self) -> None:
         """Measure, print the comparison, and exit."""
-        options = self.options()
-        end_on_signals()
-        if options.pin:
-            os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
-        try:
-            result = run(options, partial(tracked, quiet=self.quiet))
-        except KeyboardInterrupt:
-            print("interrupted; the servers are ended, nothing is written", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+        result = carry_out(self.options(), quiet=self.quiet)
         self.write(result)
-        wrong = problems(result)
-        print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
-        sys.exit(1 if wrong else 0)
+        sys.exit(conclude(result))
 
     def options(self) -> Options:
         """Check everything that can be wrong before two minutes are spent."""
