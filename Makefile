@@ -17,7 +17,7 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
+.PHONY: help run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,7 +44,8 @@ $(VENV)/.lab: $(VENV)/.installed
 run: $(VENV)/.installed $(if $(LAB),$(VENV)/.lab) ## Start a server with kernelwire on (LAB=1: JupyterLab)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter $(if $(LAB),lab,server) --port=$(PORT) $(ARGS)
 
-test: $(VENV)/.installed ## Run the tests of the core and of the package
+# The relay is for Linux: it takes pyzmq's libzmq from where /proc says it is.
+test: $(VENV)/.installed $(if $(filter Linux,$(shell uname)),$(RELAY)) ## Run the tests of the core and of the package
 	$(CARGO) test --locked --quiet --package kernelwire-core
 	$(BIN)/python -m pytest $(ARGS)
 
@@ -66,6 +67,8 @@ format: $(VENV)/.installed ## Format everything
 	cd benches/relay && $(CARGO) fmt
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
+
+relay: $(RELAY) ## Build what the benchmarks compare with
 
 $(RELAY): $(RELAY_SOURCES)
 	cd benches/relay && $(CARGO) build --locked --quiet --release

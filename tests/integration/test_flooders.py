@@ -11,7 +11,9 @@ from kernelwire.bench.server import Settings
 from kernelwire.bench.trips import COMM, KERNEL_INFO, KEY, round_trip_ns
 from kernelwire.bench.verify import check_complete, collect
 
-pytestmark = pytest.mark.skipif(not rivals.has_relay(), reason="the relay is not built")
+pytestmark = pytest.mark.skipif(
+    not rivals.has_relay(), reason="`make relay` builds what this needs, on Linux"
+)
 
 
 def account(flooder: tuple[str, ...], order: Order) -> dict:
