@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -42,6 +41,8 @@ if TYPE_CHECKING:
 
 SHARED_START_S = 1.0
 """Time the kernels of one schedule get to prepare their messages."""
+STARTERS = 4
+"""How many kernels are started, made ready and ended at a time."""
 BACKGROUND_RATE = 40_000
 """Messages per second of a flood that goes on beside something: more than stock can forward."""
 WARM_UP = 20
@@ -153,18 +154,21 @@ def trickle(server: Host, sizes: Sizes) -> Round:
 
 def trickle50(server: Host, sizes: Sizes) -> Round:
     """Fifty kernels at a steady 100 messages a second each, evenly spread in time."""
-    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
-        lent = [server.kernel() for _ in range(sizes.kernels)]
-        kernels = list(pool.map(stack.enter_context, lent))
-        return steady(server, sizes, kernels, 100, sizes.trickle50)
+    kernels: list[str] = []
+    with ThreadPoolExecutor(STARTERS) as pool:
+        try:
+            kernels.extend(pool.map(lambda _: server.start_kernel(), range(sizes.kernels)))
+            return steady(server, sizes, kernels, 100, sizes.trickle50)
+        finally:
+            list(pool.map(server.end_kernel, kernels))
 
 
 def steady(server: Host, sizes: Sizes, kernels: list[str], rate: float, count: int) -> Round:
     """`count` messages from each kernel at `rate` per second, one loop for all websockets."""
     clients = [KernelSocket(server.port, server.token, kernel) for kernel in kernels]
     try:
-        for client in clients:
-            make_ready(client)
+        with ThreadPoolExecutor(STARTERS) as pool:
+            list(pool.map(make_ready, clients))
         idle = idle_cpu_ms_per_s(server.pid, sizes.idle_s)
         with billed(server.pid) as bill:
             start_ns = time.monotonic_ns() + int(SHARED_START_S * 1e9)
