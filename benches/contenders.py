@@ -27,8 +27,9 @@ def all_contenders() -> dict[str, Contender]:
         listed.append(
             Contender(
                 "jupyverse",
-                # It has no watcher besides the websocket, and does not say where kernels are.
-                without=("noclient",),
+                without={
+                    "noclient": "it has no activity watcher, and does not say where kernels are"
+                },
                 host=rivals.JupyverseServer,
                 what=rivals.describe_jupyverse(),
             )
@@ -37,7 +38,11 @@ def all_contenders() -> dict[str, Contender]:
         listed.append(
             Contender(
                 "relay",
-                without=("noclient", "status", "legacy"),
+                without={
+                    "noclient": "it has no activity watcher",
+                    "status": "it has no REST interface",
+                    "legacy": "it speaks the v1 protocol only",
+                },
                 host=rivals.RelayServer,
                 what="benches/relay, without Python",
             )

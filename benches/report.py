@@ -48,11 +48,22 @@ def cell(summary: dict[str, float] | None, gain: dict[str, float] | None) -> str
 
 
 def bridge_table(case: str, outcome: dict[str, Any]) -> Iterator[str]:
-    """Draw one correct case: contenders down, figures across."""
+    """Draw one correct case, and say who is not in it."""
+    yield f"### {case}"
+    if outcome["contenders"]:
+        yield ""
+        yield from figures_table(outcome)
+    absent = outcome.get("absent", {})
+    if absent:
+        reasons = (f"{name} ({reason})" for name, reason in absent.items())
+        yield ""
+        yield f"Cannot do this: {', '.join(reasons)}."
+
+
+def figures_table(outcome: dict[str, Any]) -> Iterator[str]:
+    """Put contenders down, figures across."""
     fighters = outcome["contenders"].items()
     shown = [name for name in FIGURES if any(name in data["summary"] for _, data in fighters)]
-    yield f"### {case}"
-    yield ""
     yield "| | " + " | ".join(heading(FIGURES[name]) for name in shown) + " |"
     yield "|---|" + "---:|" * len(shown)
     for contender, data in fighters:
@@ -70,13 +81,24 @@ def heading(what: Figure) -> str:
 
 def samples_line(outcome: dict[str, Any]) -> str:
     """Say what the cells rest on."""
-    rounds = [each for data in outcome["contenders"].values() for each in data["rounds"]]
-    counted = sorted({each["counted"] for each in rounds})
-    span = f"{counted[0]:,}" if len(counted) == 1 else f"{counted[0]:,} to {counted[-1]:,}"
-    per = max(len(data["rounds"]) for data in outcome["contenders"].values())
-    text = f"Median (min to max) of {per} rounds, {span} samples each"
+    by_name = outcome["contenders"]
+    per = max(len(data["rounds"]) for data in by_name.values())
+    spans = {
+        name: span([each["counted"] for each in data["rounds"]]) for name, data in by_name.items()
+    }
+    text = f"Median (min to max) of {per} rounds"
+    if len(set(spans.values())) == 1:
+        text += f", {spans.popitem()[1]} samples each"
+    else:
+        text += "; samples in each: " + ", ".join(f"{name} {each}" for name, each in spans.items())
     text += "; **x**: times better than stock, the median of rounds." if outcome["gains"] else "."
     return text if per > 1 else f"{text} {SINGLE_ROUND_NOTE}"
+
+
+def span(counts: Sequence[int]) -> str:
+    """Smallest and largest of some numbers."""
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def bridge_problems(outcome: dict[str, Any]) -> list[str]:

@@ -86,6 +86,24 @@ def test_report_when_answers_were_right_then_it_has_spread_and_gain() -> None:
     assert "3 rounds, 10 samples each" in text
 
 
+def test_report_when_samples_differ_then_it_says_whose_are_how_many() -> None:
+    """Stops a p99 that rests on twenty samples from being read as one that rests on 300."""
+    ours = [each | {"counted": 20} for each in rounds(1, 2, 4)]
+    text, _ = report.render(result(rounds(20, 30, 40), ours))
+    assert "3 rounds; samples in each: stock 10, kernelwire 20;" in text
+
+
+def test_report_when_a_contender_cannot_do_a_case_then_it_says_why() -> None:
+    """Stops a contender from being missing without a reason, or from failing the run."""
+    measured = result(rounds(20), rounds(2))
+    reason = {"relay": "it has no REST interface"}
+    measured["cases"]["flood"]["absent"] = reason
+    measured["cases"]["status"] = summarise_case({}) | {"absent": reason}
+    text, sound = report.render(measured)
+    assert sound
+    assert text.count("Cannot do this: relay (it has no REST interface).") == 2
+
+
 def test_pages_when_rendered_again_then_nothing_differs() -> None:
     """Stops a page from saying something else than the committed results."""
     assert pages.main(["--check"]) == 0

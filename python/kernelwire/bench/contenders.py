@@ -28,8 +28,8 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     only: tuple[str, ...] = ()
     """Cases this contender is for; empty means all."""
-    without: tuple[str, ...] = ()
-    """Cases that this contender cannot do."""
+    without: dict[str, str] = field(default_factory=dict)
+    """Cases that this contender cannot do, and why."""
     host: Callable[[Settings], Host] = Server
     """What starts its server."""
     what: str = ""

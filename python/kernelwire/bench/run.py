@@ -118,19 +118,27 @@ def run(
     options: Options, track: Callable[[Sequence[Step], Callable[[Step], str]], Iterator[Step]]
 ) -> dict[str, Any]:
     """Every case for every contender; returns what the result file holds."""
-    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {case: {} for case in options.cases}
     with ExitStack() as stack:
         servers = Servers(options, stack)
         for number, case, contender in track(schedule(options), label):
             outcome = {"round": number, **measure(case, contender, servers, options.sizes)}
-            rounds.setdefault(case, {}).setdefault(contender.name, []).append(outcome)
+            rounds[case].setdefault(contender.name, []).append(outcome)
     return {
         "schema": environment.SCHEMA,
         "kind": "bridge",
         "environment": environment.describe(),
         "settings": options.as_json(),
-        "cases": {case: summarise_case(by_name) for case, by_name in rounds.items()},
+        "cases": {
+            case: summarise_case(by_name) | {"absent": absent(options, case)}
+            for case, by_name in rounds.items()
+        },
     }
+
+
+def absent(options: Options, case: str) -> dict[str, str]:
+    """Who cannot take part in a case, and why."""
+    return {each.name: each.without[case] for each in options.contenders if case in each.without}
 
 
 def label(step: Step) -> str:

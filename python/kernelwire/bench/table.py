@@ -100,6 +100,8 @@ def listing(result: dict[str, Any]) -> Iterator[str]:
                 line = f"  {name:20} {what.label:32} {summary['median']:12.3f} {what.unit:6}"
                 line += f" ({summary['min']:.3f} .. {summary['max']:.3f}, n={summary['n']})"
                 yield line + (f"  {times['median']:.2f}x better" if times else "")
+        for name, reason in outcome["absent"].items():
+            yield f"  {name:20} cannot do this: {reason}"
 
 
 def conditions(result: dict[str, Any]) -> str:
