@@ -49,32 +49,6 @@ def tables(result: dict[str, Any]) -> Iterator[str]:
     yield render(result)[0].rstrip("\n")
 
 
-def stages(result: dict[str, Any]) -> Iterator[str]:
-    """Divide the loop's CPU time up, and list the system calls."""
-    for workload, by_name in result["cases"].items():
-        names = list(by_name)
-        yield f"**{workload}**, µs of the loop's CPU time per message:"
-        yield ""
-        yield "| | " + " | ".join(names) + " |"
-        yield "|---|" + "---:|" * len(names)
-        found = {stage: None for data in by_name.values() for stage in data["stages_us_per_msg"]}
-        for stage in found:
-            cells = (number(data["stages_us_per_msg"].get(stage, 0)) for data in by_name.values())
-            yield f"| {stage} | " + " | ".join(cells) + " |"
-        for label, key in (
-            ("**together**", "main_us_per_msg"),
-            ("other threads: libzmq's I/O", "other_threads_us_per_msg"),
-        ):
-            yield f"| {label} | " + " | ".join(number(d[key]) for d in by_name.values()) + " |"
-        yield ""
-        for name, data in by_name.items():
-            calls = [(call, rate) for call, rate in data["calls_per_msg"].items() if rate >= 0.001]
-            text = ", ".join(f"`{call}` {rate:.3f}" for call, rate in calls[:6])
-            yield f"* system calls per message, {name}: {text}"
-        yield ""
-    yield conditions(result)
-
-
 def functions(result: dict[str, Any]) -> Iterator[str]:
     """Tabulate single functions and steps, and below them what is in neither contender's."""
     ours: list[str] = []
@@ -99,7 +73,6 @@ def functions(result: dict[str, Any]) -> Iterator[str]:
 RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "summary": summary,
     "tables": tables,
-    "stages": stages,
     "functions": functions,
 }
 

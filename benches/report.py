@@ -1,4 +1,4 @@
-"""Result files to Markdown: one table per case, under the conditions it was measured in.
+"""Result files to Markdown: a table per case, under the conditions it was measured in.
 
 Usage: ``python -m benches.report benches/results/bridge.json``. A case whose answer was wrong gets
 its reason instead of numbers, and the program ends with 1. ``--svg chart.svg`` draws the first file.
@@ -18,7 +18,7 @@ from kernelwire.bench.stats import FIGURES
 from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from kernelwire.bench.stats import Figure
 
@@ -134,10 +134,38 @@ def completeness_problems(by_name: dict[str, list[dict[str, Any]]]) -> list[str]
     ]
 
 
-KINDS = {
+def stages_table(workload: str, by_name: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Divide the loop's CPU time up, and list the system calls."""
+    each = by_name.values()
+    yield f"### {workload}, by stage"
+    yield ""
+    yield "| µs of the loop's CPU time per message | " + " | ".join(by_name) + " |"
+    yield "|---|" + "---:|" * len(by_name)
+    for stage in dict.fromkeys(stage for data in each for stage in data["stages_us_per_msg"]):
+        cells = (number(data["stages_us_per_msg"].get(stage, 0)) for data in each)
+        yield f"| {stage} | " + " | ".join(cells) + " |"
+    for label, key in (
+        ("**together**", "main_us_per_msg"),
+        ("besides, other threads: libzmq's I/O", "other_threads_us_per_msg"),
+    ):
+        yield f"| {label} | " + " | ".join(number(data[key]) for data in each) + " |"
+    yield ""
+    for name, data in by_name.items():
+        calls = [(call, rate) for call, rate in data["calls_per_msg"].items() if rate >= 0.001]
+        text = ", ".join(f"`{call}` {rate:.3f}" for call, rate in calls[:6])
+        yield f"* {name}: {data['samples']:,} samples; system calls per message: {text}"
+
+
+def never(_outcome: dict[str, Any]) -> list[str]:
+    """Return no problems: a wrong answer ends the program that has measured this."""
+    return []
+
+
+KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator[str]]]] = {
     "bridge": (bridge_problems, bridge_table),
     "codec": (bridge_problems, bridge_table),
     "completeness": (completeness_problems, completeness_table),
+    "stages": (never, stages_table),
 }
 
 

@@ -2,7 +2,7 @@
 
 Usage: ``python -m benches.stages --json benches/results/stages.json``. Needs Linux's perf and
 strace. Each contender has three floods of its own: one undisturbed, whose CPU time is divided up;
-one sampled by perf, which says in what proportions; one whose system calls strace counts.
+one sampled by perf, which says in what proportions; a short one whose system calls strace counts.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,8 @@ WORKLOADS = {
 }
 FAST = 20
 """Divisor of the counts with ``--fast``."""
+BRIEF = 20_000
+"""Messages at most under strace, which makes a system call cost many times as much."""
 NAMES = ("stock", "kernelwire", "relay")
 SAMPLES_PER_S = 5_000
 ATTACH_S = 1.0
@@ -87,23 +90,22 @@ def flood(server: Host, client: KernelSocket, order: Order) -> Bill:
     return bill
 
 
-def sampled(server: Host, client: KernelSocket, order: Order, folder: Path) -> dict[str, float]:
-    """Shares of the main thread's CPU time by stage."""
+def sampled(server: Host, client: KernelSocket, order: Order, folder: Path) -> Counter[str]:
+    """Count samples of the main thread by stage."""
     data = str(folder / "perf.data")
     record = ["perf", "record", "-q", "-e", "cpu-clock", "-F", str(SAMPLES_PER_S)]
     with tool([*record, "-p", str(server.pid), "-o", data]):
         flood(server, client, order)
-    script = ["perf", "script", "-i", data, "-F", "tid,ip,sym,dso"]
+    script = ["perf", "script", "-i", data, "-F", "tid,ip,dso"]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     found: Counter[str] = Counter()
     for line in done.stdout.splitlines():
         match = SAMPLE.match(line)
         if match and int(match["tid"]) == server.pid:
             found[stage_of(match["library"])] += 1
-    total = sum(found.values())
-    if not total:
+    if not found:
         raise ValueError(f"perf took no samples: {done.stdout[:300]!r}")
-    return {stage: count / total for stage, count in found.most_common()}
+    return found
 
 
 def stage_of(library: str) -> str:
@@ -125,18 +127,22 @@ def counted(server: Host, client: KernelSocket, order: Order, folder: Path) -> d
 def divide(contender: Contender, options: Options, order: Order) -> dict[str, Any]:
     """Measure one contender under one workload."""
     host = contender.host(options.settings_for(contender))
+    brief = replace(order, count=min(order.count, BRIEF))
     with running(host) as server, listening(server) as client, TemporaryDirectory() as folder:
-        flood(server, client, order)  # warm
+        flood(server, client, brief)  # warm
         bill = flood(server, client, order)
-        shares = sampled(server, client, order, Path(folder))
-        calls = counted(server, client, order, Path(folder))
+        samples = sampled(server, client, order, Path(folder))
+        calls = counted(server, client, brief, Path(folder))
     figures = bill.per_message(order.count)
     main = figures["main_us_per_msg"]
     return {
         "count": order.count,
         "main_us_per_msg": main,
         "other_threads_us_per_msg": figures["cpu_us_per_msg"] - main,
-        "stages_us_per_msg": {stage: share * main for stage, share in shares.items()},
+        "samples": samples.total(),
+        "stages_us_per_msg": {
+            stage: count / samples.total() * main for stage, count in samples.most_common()
+        },
         "calls_per_msg": calls,
     }
 
@@ -166,7 +172,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "schema": environment.SCHEMA,
         "kind": "stages",
         "environment": environment.describe(),
-        "settings": {"watcher": given.watcher, "pinned": options.pin, "fast": given.fast},
+        "settings": {
+            "watcher": given.watcher,
+            "pinned": options.pin,
+            "fast": given.fast,
+            "contenders": {each.name: each.as_json() for each in options.contenders},
+        },
         "cases": cases(options, fast=given.fast, quiet=given.quiet),
     }
     text = json.dumps(result, indent=1) + "\n"
@@ -184,7 +195,7 @@ def cases(options: Options, *, fast: bool, quiet: bool) -> dict[str, dict[str, A
     for name, contender in tracked(steps, lambda s: f"{s[0]}, {s[1].name}", quiet=quiet):
         order = WORKLOADS[name]
         if fast:
-            order = Order(count=order.count // FAST, rate=order.rate)
+            order = replace(order, count=order.count // FAST)
         found.setdefault(name, {})[contender.name] = divide(contender, options, order)
     return found
 

@@ -104,6 +104,32 @@ def test_report_when_a_contender_cannot_do_a_case_then_it_says_why() -> None:
     assert text.count("Cannot do this: relay (it has no REST interface).") == 2
 
 
+def test_stages_when_reported_then_they_add_up_beside_each_other() -> None:
+    """Stops the page on performance from failing on the one file that is recorded by itself."""
+    measured = result(rounds(20), rounds(2)) | {"kind": "stages"}
+    measured["cases"] = {
+        "flood": {
+            name: {
+                "main_us_per_msg": 3 * cost,
+                "other_threads_us_per_msg": 0.5,
+                "samples": 1000,
+                "stages_us_per_msg": stages,
+                "calls_per_msg": {"sendto": 1.0, "futex": 0.0004},
+            }
+            for name, cost, stages in (
+                ("stock", 20, {"Python": 40, "libzmq": 20}),
+                ("kernelwire", 1, {"libzmq": 3}),
+            )
+        }
+    }
+    text, sound = report.render(measured)
+    assert sound
+    assert "| Python | 40.0 | 0 |" in text
+    assert "| libzmq | 20.0 | 3.00 |" in text
+    assert "| **together** | 60.0 | 3.00 |" in text
+    assert "* kernelwire: 1,000 samples; system calls per message: `sendto` 1.000\n" in text
+
+
 def test_pages_when_rendered_again_then_nothing_differs() -> None:
     """Stops a page from saying something else than the committed results."""
     assert pages.main(["--check"]) == 0
