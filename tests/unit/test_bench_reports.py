@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benches import codec, pages, report
+from benches import codec, pages, readme, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
 
@@ -14,6 +14,7 @@ from kernelwire.bench.cases import CASES
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.run import summarise_case
 from kernelwire.bench.stats import FIGURES
+from kernelwire.bench.table import FIRST_WIDTH, ROWS
 
 ROOT = Path(__file__).parents[2]
 FIGURE = "main_us_per_msg"
@@ -128,6 +129,14 @@ def test_stages_when_reported_then_they_add_up_beside_each_other() -> None:
     assert "| libzmq | 20.0 | 3.00 |" in text
     assert "| **together** | 60.0 | 3.00 |" in text
     assert "* kernelwire: 1,000 samples; system calls per message: `sendto` 1.000\n" in text
+
+
+def test_rows_when_listed_then_what_the_readme_shows_is_among_them() -> None:
+    """Stops the README from silently leaving out a figure that it is meant to show."""
+    assert {(row.case, row.figure) for row in ROWS} >= readme.SHOWN
+    assert {row.case for row in ROWS} <= set(CASES)
+    assert {row.figure for row in ROWS} <= set(FIGURES)
+    assert max(len(row.what) for row in ROWS) <= FIRST_WIDTH
 
 
 def test_pages_when_rendered_again_then_nothing_differs() -> None:

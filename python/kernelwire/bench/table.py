@@ -25,6 +25,7 @@ ROWS = (
     Row("flood", "msgs_per_s", "/s", "100-byte messages, kernel at full speed"),
     Row("flood", "main_us_per_msg", "µs", "event loop per 100-byte message, full speed"),
     Row("flood", "cpu_us_per_msg", "µs", "whole process per 100-byte message, full speed"),
+    Row("legacy", "main_us_per_msg", "µs", "event loop per message, default protocol"),
     Row("display", "main_us_per_msg", "µs", "event loop per displayed 2 KB, full speed"),
     Row("trickle", "main_us_per_msg", "µs", "event loop per message, 1 kernel at 800/s"),
     Row("trickle50", "main_us_per_msg", "µs", "event loop per message, 50 kernels at 100/s"),
