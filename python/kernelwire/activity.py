@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import zmq
@@ -97,6 +98,7 @@ class ActivityReader:
     def _pull_portably(self, socket: zmq.Socket[bytes], heir: _native.Watch | None) -> Any:
         """Do what ``Watch.drain`` does, with pyzmq receiving."""
         stop = _MORE
+        until = monotonic() + MAX_SECONDS
         for _ in range(MAX_MESSAGES):
             try:
                 message = socket.recv_multipart(zmq.NOBLOCK)
@@ -105,6 +107,8 @@ class ActivityReader:
                 break
             if self._add(message, heir):
                 stop = _MET
+                break
+            if monotonic() > until:
                 break
         return stop, self._watch.take()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -18,19 +17,17 @@ from kernelwire._logs import Throttle
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import ActivityStream
 from kernelwire.offline import OfflineBuffer, fill
-from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jupyter_server.services.kernels.kernelmanager import MappingKernelManager as _Base
+
+    from kernelwire.stream import KernelwireStream
 else:
     _Base = LoggingConfigurable
 
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
-
-SETTLE_SECONDS = 0.05
-"""Time that is spent at most on what a kernel has said, before its state is told."""
 
 
 class KernelwireKernelsMixin(_Base):
@@ -93,11 +90,8 @@ class KernelwireKernelsMixin(_Base):
         ``pacing.ACTIVITY.interval`` seconds, messages may wait.
         """
         stream = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
-        if not isinstance(stream, KernelwireStream):
-            return
-        until = monotonic() + SETTLE_SECONDS
-        while stream.read_once() and monotonic() < until:
-            pass
+        if isinstance(stream, ActivityStream):
+            stream.settle()
 
     def kernel_model(self, kernel_id: str) -> Any:
         """Describe a kernel as it is now."""

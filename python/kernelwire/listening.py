@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ActivityStream"]
 
+SETTLE_SECONDS = 0.05
+"""Time that is spent at most on what a kernel has said, before its state is told."""
+
 
 class ActivityStream(KernelwireStream):
     """The stream of a kernel's watcher: a subscription of its own, or none where one will do.
@@ -133,6 +136,16 @@ class ActivityStream(KernelwireStream):
         more = self._source.read_once()
         self._follow_overheard()
         return more
+
+    def settle(self) -> None:
+        """Follow now what has come, for :data:`SETTLE_SECONDS` at most.
+
+        Of another stream only what a single wake-up takes, if that is not all: its client has not
+        seen the rest either, and it takes longer to read.
+        """
+        until = monotonic() + SETTLE_SECONDS
+        while self.read_once() and self._own and monotonic() < until:
+            pass
 
     def _handle_events(self, fd: Any, events: int) -> None:
         if self._own:

@@ -280,3 +280,39 @@ def test_observer_when_it_always_asks_for_the_state_then_each_is_followed_once()
             assert kernel.log.lines == []
 
     run_to_end(body)
+
+
+def test_settling_when_a_kernel_floods_a_client_then_it_ends_with_one_wake_up() -> None:
+    """Stops a request for the state from waiting as long as output comes."""
+
+    async def body() -> None:
+        with publishing() as kernel:
+            await kernel.until_subscribed(1)
+            client = await client_of(kernel)
+            await kernel.until_one_subscription()
+            wake_ups: list[Any] = []
+
+            def floods(stream: Any) -> bool:
+                wake_ups.append(stream)
+                return True
+
+            with patch.object(client.stream, "_reader", floods):
+                kernel.settle()
+            assert wake_ups == [client.stream]
+
+    run_to_end(body)
+
+
+def test_portable_watcher_when_its_time_is_up_then_others_have_their_turn() -> None:
+    """Stops a flood from holding the event loop where messages are received in Python."""
+
+    async def body() -> None:
+        with publishing(PORTABLE) as kernel, patch("kernelwire.activity.MAX_SECONDS", 0.0):
+            await kernel.until_subscribed(1)
+            kernel.publish(10)
+            assert kernel.watcher.socket.poll(5000)
+            assert kernel.watcher.read_once()
+            assert len(kernel.followed) == 1
+            await kernel.until_followed()
+
+    run_to_end(body)
