@@ -9,7 +9,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benches import contenders, rivals
 from kernelwire.bench import procstat
@@ -32,6 +32,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Options, ar
     parser.add_argument("--flooder", choices=("native", "python"), default=None)
     parser.add_argument("--fast", action="store_true", help="tiny counts, to see that it works")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument(
+        "--update", type=Path, help="put the cases measured in place of those in this file"
+    )
     parser.add_argument(
         "--pin",
         action=argparse.BooleanOptionalAction,
@@ -69,7 +72,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(listing(result)))
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
+    if given.update:
+        whole = updated(json.loads(given.update.read_text()), result)
+        given.update.write_text(json.dumps(whole, indent=1) + "\n")
     return conclude(result)
+
+
+def updated(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Put the cases of one result in place of another's; each says when it was measured.
+
+    Raises ``ValueError`` where they were measured in different ways, or on different things.
+    """
+    alike = [
+        {key: value for key, value in each["environment"].items() if key not in {"date", "commit"}}
+        | each["settings"]
+        for each in (earlier, later)
+    ]
+    different = [key for key in alike[0] if alike[0][key] != alike[1].get(key)]
+    if different:
+        raise ValueError(f"the results differ in {', '.join(different)}")
+    when = {key: later["environment"][key] for key in ("date", "commit")}
+    cases = {case: outcome | {"measured": when} for case, outcome in later["cases"].items()}
+    return earlier | {"cases": earlier["cases"] | cases}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benches import codec, pages, readme, report
+from benches import bridge, codec, pages, readme, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
 
@@ -14,7 +14,7 @@ from kernelwire.bench.cases import CASES
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.run import summarise_case
 from kernelwire.bench.stats import FIGURES
-from kernelwire.bench.table import FIRST_WIDTH, ROWS
+from kernelwire.bench.table import FIRST_WIDTH, ROWS, conditions
 
 ROOT = Path(__file__).parents[2]
 FIGURE = "main_us_per_msg"
@@ -103,6 +103,28 @@ def test_report_when_a_contender_cannot_do_a_case_then_it_says_why() -> None:
     text, sound = report.render(measured)
     assert sound
     assert text.count("Cannot do this: relay (it has no REST interface).") == 2
+
+
+def test_result_when_a_case_is_measured_again_then_it_says_when() -> None:
+    """Stops figures of two days from being quoted as those of one."""
+    earlier, later = result(rounds(20), rounds(1)), result(rounds(30), rounds(1))
+    earlier["cases"]["rtt"] = earlier["cases"]["flood"]
+    later["environment"] |= {"date": "2027", "commit": "c0ffee"}
+    whole = bridge.updated(earlier, later)
+    assert whole["cases"]["rtt"] == earlier["cases"]["rtt"]
+    again = whole["cases"]["flood"]["contenders"]["stock"]["rounds"]
+    assert again == later["cases"]["flood"]["contenders"]["stock"]["rounds"]
+    assert "Measured 2026 " in conditions(whole)
+    assert "Measured again: flood 2027, commit c0ffee." in conditions(whole)
+
+
+@pytest.mark.parametrize("where", [("settings", "rounds"), ("environment", "cpu")])
+def test_result_when_measured_in_another_way_then_it_is_not_put_in(where: tuple[str, str]) -> None:
+    """Stops a case of another machine, or of fewer rounds, from standing among the others."""
+    earlier, later = result(rounds(20), rounds(1)), result(rounds(30), rounds(1))
+    later[where[0]][where[1]] = "another"
+    with pytest.raises(ValueError, match=where[1]):
+        bridge.updated(earlier, later)
 
 
 def test_stages_when_reported_then_they_add_up_beside_each_other() -> None:

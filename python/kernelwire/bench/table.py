@@ -113,4 +113,10 @@ def conditions(result: dict[str, Any]) -> str:
     how = ", ".join(f"{k} {v}" for k, v in settings.items())
     commit = f", commit {where['commit']}" if where["commit"] else ""
     machine = f"{where['cpu']}, {where['cores']} cores, {where['os']}"
-    return f"Measured {where['date']} on {machine}{commit}; {versions}; {how}."
+    again = [
+        f"{case} {outcome['measured']['date']}, commit {outcome['measured']['commit']}"
+        for case, outcome in result.get("cases", {}).items()
+        if "measured" in outcome
+    ]
+    text = f"Measured {where['date']} on {machine}{commit}; {versions}; {how}."
+    return f"{text} Measured again: {'; '.join(again)}." if again else text
