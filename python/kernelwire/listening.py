@@ -20,6 +20,9 @@ __all__ = ["ActivityStream"]
 SETTLE_SECONDS = 0.05
 """Time that is spent at most on what a kernel has said, before its state is told."""
 
+FRESH_SECONDS = 0.01
+"""Time for which what has been read of another stream is good enough."""
+
 
 class ActivityStream(KernelwireStream):
     """The stream of a kernel's watcher: a subscription of its own, or none where one will do.
@@ -38,6 +41,8 @@ class ActivityStream(KernelwireStream):
     """Whether the socket is its own; with a source, only until the watcher has caught up."""
     _due: TimerHandle | None = None
     _followed = 0.0
+    _heard = 0.0
+    """When something was last overheard."""
 
     def follow_with(self, follower: ActivityReader) -> None:
         """Let ``follower`` follow the kernel from now on."""
@@ -88,6 +93,7 @@ class ActivityStream(KernelwireStream):
 
     def heard(self) -> None:
         """Follow what was overheard: at once when it begins, then seldom; see ``pacing``."""
+        self._heard = now = monotonic()
         record, source = self.record, self._source
         full = record.is_full()
         if self._own and source is not None:
@@ -95,7 +101,7 @@ class ActivityStream(KernelwireStream):
                 self._give_up_own(source)
             elif full:
                 self._follower.begin_to_overhear()  # too far ahead of the own subscription
-        elif full or (self._due is None and monotonic() - self._followed > ACTIVITY.interval):
+        elif full or (self._due is None and now - self._followed > ACTIVITY.interval):
             self._follow_overheard()
         elif self._due is None:
             self._due = self._loop.call_later(ACTIVITY.interval, self._follow_overheard)
@@ -140,11 +146,14 @@ class ActivityStream(KernelwireStream):
     def settle(self) -> None:
         """Follow now what has come, for :data:`SETTLE_SECONDS` at most.
 
-        Of another stream only what a single wake-up takes, if that is not all: its client has not
-        seen the rest either, and it takes longer to read.
+        Another stream is read once at most, and not if it was just now, as in a flood: its client
+        has not seen the rest either, and somebody waits for an answer.
         """
-        until = monotonic() + SETTLE_SECONDS
-        while self.read_once() and self._own and monotonic() < until:
+        now = monotonic()
+        if not self._own and now - self._heard < FRESH_SECONDS:
+            self._follow_overheard()
+            return
+        while self.read_once() and self._own and monotonic() < now + SETTLE_SECONDS:
             pass
 
     def _handle_events(self, fd: Any, events: int) -> None:

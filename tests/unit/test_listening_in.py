@@ -282,7 +282,7 @@ def test_observer_when_it_always_asks_for_the_state_then_each_is_followed_once()
     run_to_end(body)
 
 
-def test_settling_when_a_kernel_floods_a_client_then_it_ends_with_one_wake_up() -> None:
+def test_settling_when_a_kernel_floods_a_client_then_it_reads_no_more_of_it() -> None:
     """Stops a request for the state from waiting as long as output comes."""
 
     async def body() -> None:
@@ -297,8 +297,12 @@ def test_settling_when_a_kernel_floods_a_client_then_it_ends_with_one_wake_up() 
                 return True
 
             with patch.object(client.stream, "_reader", floods):
+                kernel.watcher._heard = 0.0
                 kernel.settle()
-            assert wake_ups == [client.stream]
+                assert wake_ups == [client.stream]
+                kernel.watcher.heard()
+                kernel.settle()
+                assert wake_ups == [client.stream]
 
     run_to_end(body)
 
