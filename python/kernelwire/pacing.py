@@ -62,8 +62,8 @@ class Pacing:
         return pacer
 
 
-IOPUB = Pacing(interval=0.008, wakeups=10, window=0.02, patience=16, grace=0.05)
-"""The way of output to the browser: 8 ms are half a frame on a screen."""
+IOPUB = Pacing(interval=0.006, wakeups=10, window=0.02, patience=16, grace=0.05)
+"""The way of output to the browser: 6 ms are less than half a frame on a screen."""
 
 ACTIVITY = Pacing(interval=0.25, wakeups=1, window=1.0, patience=3, grace=-1.0)
 """Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
