@@ -49,13 +49,12 @@ class ActivityReader:
         self._failures = failures
         signed = session.auth is not None
         # Other digests than the usual one are checked by the session, message by message.
-        self._checked_here = signed and session.signature_scheme != "hmac-sha256"
-        key = session.key if signed and not self._checked_here else b""
+        self.can_overhear = not signed or session.signature_scheme == "hmac-sha256"
+        key = session.key if signed and self.can_overhear else b""
         self._watch = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
         self.overheard = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
         """Reads what another stream receives."""
-        self.can_overhear = not self._checked_here
-        natively = drain().native and not self._checked_here
+        natively = drain().native and self.can_overhear
         self._pull: Any = self._watch.drain if natively else self._pull_portably
         self._items: deque[_Item] = deque()
         self._following = False
@@ -113,7 +112,7 @@ class ActivityReader:
         return stop, self._watch.take()
 
     def _add(self, message: list[bytes], heir: _native.Watch | None = None) -> bool:
-        if self._checked_here and not self._is_genuine(message):
+        if not self.can_overhear and not self._is_genuine(message):
             self._refuse(1, "the signature is missing or wrong")
             return False
         return self._watch.feed(message, heir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -21,7 +21,7 @@ from support.watching import DELIMITER, KERNEL_ID, NATIVE, receiving, status
 from support.workbench import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 class Kernel:
@@ -183,3 +183,14 @@ async def client_of(kernel: Publishing) -> Client:
     await kernel.until_subscribed(before + 1)
     client.go_live()
     return client
+
+
+@asynccontextmanager
+async def listened_to(way: str = NATIVE) -> AsyncIterator[tuple[Publishing, Client]]:
+    """Make a watched kernel and a client for a while, in on whom the watcher listens."""
+    with publishing(way) as kernel:
+        await kernel.until_subscribed(1)
+        client = await client_of(kernel)
+        await kernel.until_one_subscription()
+        await kernel.until_followed()
+        yield kernel, client

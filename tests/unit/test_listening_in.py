@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.publishing import Client, client_of, publishing
+from support.publishing import Client, client_of, listened_to, publishing
 from support.waiting import run_to_end, wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, PORTABLE, status
 
@@ -82,11 +82,7 @@ def test_subscriptions_when_a_client_listens_then_there_is_one(way: str) -> None
     """Stops the server from receiving every message twice."""
 
     async def body() -> None:
-        with publishing(way) as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
-            await kernel.until_followed()
+        async with listened_to(way) as (kernel, client):
             assert kernel.watcher.socket is client.stream.socket
 
     run_to_end(body)
@@ -99,10 +95,7 @@ def test_subscriptions_when_the_client_leaves_then_the_watcher_goes_on_with_its_
     """Stops messages from being lost to the watcher while it would subscribe anew."""
 
     async def body() -> None:
-        with publishing(way) as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
+        async with listened_to(way) as (kernel, client):
             socket = client.stream.socket
             kernel.publish(100)
             client.close()
@@ -139,10 +132,7 @@ def test_states_when_nobody_asks_then_they_are_followed_within_a_moment() -> Non
     """Stops the culler and observers from waiting for somebody to ask for the state."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            await client_of(kernel)
-            await kernel.until_one_subscription()
+        async with listened_to() as (kernel, _):
             for _ in range(3):
                 kernel.publish(2)
                 await wait_until_async(lambda: kernel.followed == kernel.sent, what="the states")
@@ -154,11 +144,7 @@ def test_stop_when_listening_in_then_the_client_keeps_its_socket() -> None:
     """Stops the end of watching, as at a restart on new ports, from closing a tab's socket."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
-            await kernel.until_followed()
+        async with listened_to() as (kernel, client):
             known = len(client.buffer)
             kernel.manager.stop_watching_activity(KERNEL_ID)
             assert kernel.watcher.closed()
@@ -176,10 +162,7 @@ def test_messages_when_received_one_by_one_then_they_are_followed_too() -> None:
     """Stops a connection whose fast path has failed from blinding the watcher."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
+        async with listened_to() as (kernel, client):
             heard: list[Any] = []
             client.stream.on_recv(heard.append, copy=False)
             kernel.publish(10)
@@ -193,11 +176,7 @@ def test_forged_message_when_overheard_then_it_is_refused_and_the_client_gets_it
     """Stops a stranger who can send to a client from deciding what the server thinks."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
-            await kernel.until_followed()
+        async with listened_to() as (kernel, client):
             known = len(client.buffer)
             kernel.publisher.send_multipart([b"", DELIMITER, b"0" * 64, *status("forged")])
             kernel.publish()
@@ -246,11 +225,7 @@ def test_client_when_it_leaves_then_what_it_has_read_counts() -> None:
     """Stops what was read by a tab, and not yet looked at, from being lost with it."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
-            await kernel.until_followed()
+        async with listened_to() as (kernel, client):
             for _ in range(2):  # at least the second one waits for the next look
                 known = len(client.buffer)
                 kernel.publish()
@@ -267,11 +242,7 @@ def test_observer_when_it_always_asks_for_the_state_then_each_is_followed_once()
     """Stops somebody who asks for the state whenever it changes from exhausting the stack."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
-            await kernel.until_followed()
+        async with listened_to() as (kernel, client):
             kernel.on_state = kernel.settle
             known = len(client.buffer)
             kernel.publish(1000)
@@ -286,10 +257,7 @@ def test_settling_when_a_kernel_floods_a_client_then_it_reads_no_more_of_it() ->
     """Stops a request for the state from waiting as long as output comes."""
 
     async def body() -> None:
-        with publishing() as kernel:
-            await kernel.until_subscribed(1)
-            client = await client_of(kernel)
-            await kernel.until_one_subscription()
+        async with listened_to() as (kernel, client):
             wake_ups: list[Any] = []
 
             def floods(stream: Any) -> bool:
