@@ -45,6 +45,8 @@ STARTERS = 4
 """How many kernels are started, made ready and ended at a time."""
 BACKGROUND_RATE = 40_000
 """Messages per second of a flood that goes on beside something: more than stock can forward."""
+FRAME_BYTES = 1_000
+"""Bytes of a message besides its text and its buffer, at most."""
 WARM_UP = 20
 """First round trips are not counted: TCP acknowledges at once on a young connection."""
 
@@ -131,6 +133,7 @@ def legacy(server: Host, sizes: Sizes) -> Round:
 def full_speed(server: Host, order: Order, *, legacy: bool = False) -> Round:
     """Flood as fast as kernel, server and client can."""
     with server.kernel() as kernel, connected(server, kernel, legacy=legacy) as client:
+        client.reserve(room_for(order))
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)
             receive_flood(client, order.count)
@@ -138,6 +141,11 @@ def full_speed(server: Host, order: Order, *, legacy: bool = False) -> Round:
         account = check_complete(received)
         figures = throughput(client, received, account) | bill.per_message(order.count)
     return Round(figures, order.count)
+
+
+def room_for(order: Order) -> int:
+    """Bytes that the messages of an order have at most."""
+    return order.count * (FRAME_BYTES + order.size + order.buffer)
 
 
 def delays_ns(client: KernelSocket, flood: Flood, account: dict[str, Any]) -> list[int]:
@@ -254,6 +262,7 @@ def in_flood(server: Host, sizes: Sizes, probe: TripProbe | StatusProbe) -> Roun
     """Ask while a flood lasts. The flood has a rate, so that it lasts as long for everybody."""
     order = Order(count=sizes.background, rate=BACKGROUND_RATE)
     with listening(server) as client:
+        client.reserve(room_for(order))
         msg_id = order_flood(client, order)
         client.wait_for(EXTRA_MESSAGES, QUIET_S)  # the flood is under way
         answers = probe_until(client, probe, order.count, sizes.samples)
@@ -312,9 +321,8 @@ def buffers(server: Host, sizes: Sizes) -> Round:
 
 def large(server: Host, order: Order) -> Round:
     """Bytes per second, and how much memory they take on their way."""
-    size = order.count * order.buffer
     with listening(server) as client:
-        client.reserve(size + order.count * 1000)
+        client.reserve(room_for(order))
         with billed(server.pid) as bill:
             msg_id = order_flood(client, order)
             receive_flood(client, order.count)
