@@ -10,8 +10,6 @@ from kernelwire.pacing import ACTIVITY
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
-    from asyncio import TimerHandle
-
     from kernelwire import _native
     from kernelwire.activity import ActivityReader
 
@@ -35,11 +33,14 @@ class ActivityStream(KernelwireStream):
     """
 
     _follower: ActivityReader
+    record: _native.Watch
+    """What reads the messages of the stream that is listened in on."""
     _source: KernelwireStream | None = None
     """The stream that is listened in on."""
     _own = True
     """Whether the socket is its own; with a source, only until the watcher has caught up."""
-    _due: TimerHandle | None = None
+    _due = False
+    """Whether what was overheard will be followed shortly."""
     _followed = 0.0
     _heard = 0.0
     """When something was last overheard."""
@@ -47,6 +48,7 @@ class ActivityStream(KernelwireStream):
     def follow_with(self, follower: ActivityReader) -> None:
         """Let ``follower`` follow the kernel from now on."""
         self._follower = follower
+        self.record = follower.overheard
         self._offers: WeakSet[KernelwireStream] = WeakSet()
         self.on_ready(self._follow_own, follower.one, ACTIVITY)
 
@@ -86,11 +88,6 @@ class ActivityStream(KernelwireStream):
 
     # -- what the stream that is listened in on calls ---------------------------------------------
 
-    @property
-    def record(self) -> _native.Watch:
-        """What reads the messages of the stream that is listened in on."""
-        return self._follower.overheard
-
     def heard(self) -> None:
         """Follow what was overheard: at once when it begins, then seldom; see ``pacing``."""
         self._heard = now = monotonic()
@@ -101,10 +98,12 @@ class ActivityStream(KernelwireStream):
                 self._give_up_own(source)
             elif full:
                 self._follower.begin_to_overhear()  # too far ahead of the own subscription
-        elif full or (self._due is None and now - self._followed > ACTIVITY.interval):
+        elif full or (not self._due and now - self._followed > ACTIVITY.interval):
             self._follow_overheard()
-        elif self._due is None:
-            self._due = self._loop.call_later(ACTIVITY.interval, self._follow_overheard)
+        elif not self._due:
+            self._due = True
+            # One wake-up for all kernels, not one for each.
+            ACTIVITY.pacer(self._loop).later(self._follow_if_due)
 
     def left(self, stream: KernelwireStream) -> None:
         """Go on with the socket of a stream that is being closed."""
@@ -121,19 +120,20 @@ class ActivityStream(KernelwireStream):
             self.on_ready(self._follow_own, self._follower.one, ACTIVITY)
         self._choose()
 
+    def _follow_if_due(self) -> None:
+        if self._due:
+            self._follow_overheard()
+
     def _follow_overheard(self) -> None:
-        due, self._due = self._due, None
-        if due is not None:
-            due.cancel()
+        self._due = False
         self._followed = monotonic()
         self._follower.follow_overheard()
 
     # -- as a stream -------------------------------------------------------------------------------
 
-    def read(self) -> None:
-        """Read, where there is something of one's own to read."""
-        if self._own:
-            super().read()
+    def read(self) -> bool:
+        """Read, where there is something of one's own to read; ``True`` if there may be more."""
+        return self._own and super().read()
 
     def read_once(self) -> bool:
         """Read what there is, wherever it is received; ``True`` if there may be more."""
@@ -165,8 +165,7 @@ class ActivityStream(KernelwireStream):
         source, self._source = self._source, None
         if source is not None:
             source.listener = None
-        if self._due is not None:
-            self._due.cancel()
+        self._due = False
         if not self._own:
             self._own, self.socket = True, None  # type: ignore[assignment]
         super().close(linger)

@@ -2,8 +2,9 @@
 
 One wake-up of the event loop costs as much as moving twenty messages. While wake-ups come at a
 sustained rate, streams therefore stop waking the loop themselves: they are looked after together,
-a few times in a hundredth of a second, and each look takes all that has come meanwhile. A stream
-that falls quiet, or whose client sends something, wakes the loop itself again.
+about a hundred times a second, and each look takes all that has come meanwhile. The longer looks
+take, the fewer there are. A stream that falls quiet, or whose client sends something, wakes the
+loop itself again.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from kernelwire.stream import KernelwireStream
 
@@ -24,6 +25,9 @@ __all__ = ["ACTIVITY", "IOPUB", "Pacer", "Pacing"]
 
 SLICE_SECONDS = 0.001
 """Seconds after which a look at many streams lets others have their turn."""
+
+LONG_SECONDS = 0.00025
+"""Seconds from which on what streams take, each, are their messages, and not the look at them."""
 
 FEW = 3
 """Streams up to which they are read without asking first which of them are ready."""
@@ -35,7 +39,12 @@ class Pacing:
     Parameters
     ----------
     interval
-        Seconds between two looks: what pacing may add to a message's way.
+        Seconds between two looks, at least: what pacing may add to a message's way.
+    longest
+        Seconds between two looks, at most.
+    share
+        The share of the loop's time that looks may take before there are fewer of them, unless
+        streams have many messages: then it is those that take the time.
     wakeups, window
         Pacing begins with so many wake-ups in so many seconds, of all streams together.
     patience
@@ -44,10 +53,19 @@ class Pacing:
         Seconds after a message from the client in which a stream is not paced: somebody waits.
     """
 
-    def __init__(
-        self, interval: float, wakeups: int, window: float, patience: int, grace: float
+    def __init__(  # noqa: PLR0917 (a table of numbers, given by name)
+        self,
+        interval: float,
+        longest: float,
+        share: float,
+        wakeups: int,
+        window: float,
+        patience: int,
+        grace: float,
     ) -> None:
         self.interval = interval
+        self.longest = longest
+        self.share = share
         self.wakeups = wakeups
         self.window = window
         self.patience = patience
@@ -62,10 +80,20 @@ class Pacing:
         return pacer
 
 
-IOPUB = Pacing(interval=0.006, wakeups=10, window=0.02, patience=16, grace=0.05)
-"""The way of output to the browser: 6 ms are less than half a frame on a screen."""
+IOPUB = Pacing(
+    interval=0.006,
+    longest=0.016,
+    share=0.01,
+    wakeups=10,
+    window=0.02,
+    patience=16,
+    grace=0.05,
+)
+"""The way of output to the browser, whose screen shows something new every 16 ms."""
 
-ACTIVITY = Pacing(interval=0.25, wakeups=1, window=1.0, patience=3, grace=-1.0)
+ACTIVITY = Pacing(
+    interval=0.25, longest=0.25, share=1.0, wakeups=1, window=1.0, patience=3, grace=-1.0
+)
 """Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
 
 
@@ -84,6 +112,13 @@ class Pacer:
         """The paced streams, and how often each had read something when last looked at for that."""
         self._looks = 0
         self._waiting = False
+        self._spent = 0.0
+        """Seconds that the look has taken so far."""
+        self._visits = 0
+        """At how many streams it looks."""
+        self._behind = False
+        """Whether it has left anything behind."""
+        self._calls: deque[Callable[[], None]] = deque()
 
     def __len__(self) -> int:
         """Return how many streams are paced now."""
@@ -126,18 +161,24 @@ class Pacer:
 
     def _look(self) -> None:
         """Have everything read that has come; let those go that have been quiet."""
-        self._serve(iter(self._ready()))
+        streams = self._ready()
+        self._visits = len(streams)
+        self._serve(iter(streams))
 
     def _serve(self, streams: Iterator[KernelwireStream]) -> None:
         """Read for a while; go on after others had their turn, then wait for the next look."""
-        until = monotonic() + SLICE_SECONDS
+        began = monotonic()
+        spent = 0.0
         try:
             for stream in streams:
-                if stream in self._paced:
-                    stream.read()
-                if monotonic() > until:
+                if stream in self._paced and stream.read():
+                    self._behind = True
+                spent = monotonic() - began
+                if spent > SLICE_SECONDS:
+                    self._spent += spent
                     self._call_soon(self._serve, streams)
                     return
+            self._spent += spent
             self._looks += 1
             if self._looks % self._pacing.patience == 0:
                 self._release_quiet()
@@ -147,9 +188,14 @@ class Pacer:
         self._wait_for_next()
 
     def _wait_for_next(self) -> None:
+        pacing = self._pacing
+        interval = pacing.interval
+        if not self._behind and self._spent < LONG_SECONDS * self._visits:
+            interval = min(max(interval, self._spent / pacing.share), pacing.longest)
+        self._spent, self._behind = 0.0, False
         self._waiting = bool(self._paced)
         if self._waiting:
-            self._call_later(self._pacing.interval, self._look)
+            self._call_later(interval, self._look)
 
     def _ready(self) -> list[KernelwireStream]:
         """Find the streams with something to read; for a few, reading is as cheap as asking."""
@@ -165,3 +211,23 @@ class Pacer:
                 stream.watch()
             else:
                 self._paced[stream] = stream.reads
+
+    def later(self, call: Callable[[], None]) -> None:
+        """Call ``call`` about an interval later, together with all that others ask for."""
+        self._calls.append(call)
+        if len(self._calls) == 1:
+            self._call_later(self._pacing.interval, self._call_all)
+
+    def _call_all(self) -> None:
+        """Call for a while; go on after others had their turn. Who asks meanwhile has to wait."""
+        calls, self._calls = self._calls, deque()
+        self._call_some(calls)
+
+    def _call_some(self, calls: deque[Callable[[], None]]) -> None:
+        until = monotonic() + SLICE_SECONDS
+        try:
+            while calls and monotonic() < until:
+                calls.popleft()()
+        finally:
+            if calls:
+                self._call_soon(self._call_some, calls)

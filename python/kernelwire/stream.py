@@ -40,9 +40,8 @@ class KernelDoesNotReadError(Exception):
 class Listener(Protocol):
     """Somebody who follows what a stream's reader reads."""
 
-    @property
-    def record(self) -> _native.Watch:
-        """Where the reader puts in each message."""
+    record: _native.Watch
+    """Where the reader puts in each message."""
 
     def heard(self) -> None:
         """Note that the reader has read."""
@@ -274,16 +273,20 @@ class KernelwireStream(ZMQStream):
         else:
             self.read()
 
-    def read(self) -> None:
-        """Let the reader read; call it again after others had their turn if it wants."""
+    def read(self) -> bool:
+        """Let the reader read; ``True`` if it is to be called again after others had their turn."""
+        # As `read_once`, whose frame is saved here: this is called for each batch.
         reader = self._reader
         if reader is None or self.socket is None:
-            return
+            return False
         try:
-            if reader(self):
-                self._call_soon(self.read)
+            more = reader(self)
         except Exception:
             self._give_up_reading()
+            return False
+        if more:
+            self._call_soon(self.read)
+        return more
 
     def read_once(self) -> bool:
         """Let the reader read; ``True`` if it wants to be called again."""

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kernelwire.pacing import ACTIVITY
 from support.publishing import Client, client_of, listened_to, publishing
 from support.waiting import run_to_end, wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, PORTABLE, status
@@ -105,6 +106,26 @@ def test_subscriptions_when_the_client_leaves_then_the_watcher_goes_on_with_its_
             # Without anybody asking for it: the socket wakes the loop again.
             await wait_until_async(lambda: kernel.followed == kernel.sent, what="all states")
             assert kernel.subscribers == 1
+
+    run_to_end(body)
+
+
+def test_watchers_when_many_overhear_then_they_follow_with_one_wake_up() -> None:
+    """Stops each printing kernel from waking the loop four times a second for its watcher alone."""
+
+    async def body() -> None:
+        async with listened_to() as (one, _), listened_to() as (another, _):
+            pacer = ACTIVITY.pacer(asyncio.get_running_loop())
+
+            def wait_together() -> bool:
+                one.publish()
+                another.publish()
+                return len(pacer._calls) == 2
+
+            await wait_until_async(wait_together, what="both waiting for the same wake-up")
+            # Without anybody asking for it.
+            await wait_until_async(lambda: one.followed == one.sent, what="the one's states")
+            await wait_until_async(lambda: another.followed == another.sent, what="the other's")
 
     run_to_end(body)
 

@@ -12,17 +12,27 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelwire.pacing import FEW, Pacing
+from kernelwire.pacing import FEW, IOPUB, Pacer, Pacing
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernelwire.stream import KernelwireStream
 
 
 def eager(**options: float) -> Pacing:
     """Pacing that begins with the second wake-up, and looks every 5 ms."""
-    defaults = {"interval": 0.005, "wakeups": 2, "window": 60.0, "patience": 3, "grace": -1.0}
+    defaults = {
+        "interval": 0.005,
+        "longest": 0.005,
+        "share": 1.0,
+        "wakeups": 2,
+        "window": 60.0,
+        "patience": 3,
+        "grace": -1.0,
+    }
     return Pacing(**{**defaults, **options})  # type: ignore[arg-type]
 
 
@@ -368,3 +378,172 @@ def test_look_when_many_streams_have_much_then_others_get_their_turn_in_between(
             assert len(set(read_in)) == len(read_in)
 
     run_to_end(body)
+
+
+class ScriptedLoop:
+    """An event loop that does nothing by itself, and whose time is told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        self.soon: list[Callable[[], object]] = []
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+        monkeypatch.setattr("kernelwire.pacing.monotonic", lambda: self.now)
+
+    def call_soon(self, call: Callable[..., object], *arguments: object) -> None:
+        """Note a call for the next turn."""
+        self.soon.append(lambda: call(*arguments))
+
+    def call_later(self, delay: float, call: Callable[[], object]) -> None:
+        """Note a call for later."""
+        self.timers.append((delay, call))
+
+    def turn(self) -> None:
+        """Call what is due now, or else the timer that was set first."""
+        if self.soon:
+            self.soon.pop(0)()
+        else:
+            delay, call = self.timers.pop(0)
+            self.now += delay
+            call()
+
+
+class ScriptedStream:
+    """A stream each of whose reads takes some time, and may leave something."""
+
+    hurried = 0.0
+    _fd = 0
+
+    def __init__(self, loop: ScriptedLoop, seconds: float, *, more: bool = False) -> None:
+        self.loop, self.seconds, self.more = loop, seconds, more
+        self.reads = 0
+
+    def read(self) -> bool:
+        """Read."""
+        self.loop.now += self.seconds
+        self.reads += 1
+        return self.more
+
+    def unwatch(self) -> None:
+        """Do nothing."""
+
+
+def paced(loop: ScriptedLoop, *streams: ScriptedStream) -> Pacer:
+    """Return a pacer that looks after the streams already."""
+    pacer = Pacer(loop, IOPUB)
+    for stream in streams:
+        pacer._take(stream)  # type: ignore[arg-type]
+    return pacer
+
+
+@pytest.mark.parametrize(
+    ("seconds", "next_look"),
+    [
+        ([0.0], 0.006),
+        ([0.00003], 0.006),
+        ([0.00010], 0.010),
+        ([0.00012], 0.012),
+        ([0.00024], 0.016),
+        ([0.00026], 0.006),
+        ([0.00200], 0.006),
+        ([0.00003] * 50, 0.016),
+        ([0.00030] + [0.00003] * 20, 0.016),
+        ([0.00030] * 3, 0.006),
+    ],
+    ids=lambda value: str(len(value)) if isinstance(value, list) else None,
+)
+def test_looks_when_they_take_long_then_they_are_fewer_but_never_rarer_than_a_screens_frames(
+    seconds: list[float], next_look: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops paced output from taking much of a slow machine's loop; a fast one needs no waiting.
+
+    A flood, whose messages are what takes the time, is not throttled.
+    """
+    monkeypatch.setattr("kernelwire.pacing.FEW", 50)
+    loop = ScriptedLoop(monkeypatch)
+    paced(loop, *(ScriptedStream(loop, each) for each in seconds))
+    for _ in range(3):
+        loop.turn()
+        while loop.soon:
+            loop.turn()
+        assert [delay for delay, _ in loop.timers] == [pytest.approx(next_look)]
+
+
+def test_look_when_it_is_done_in_slices_then_all_of_them_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops a look at fifty kernels from being taken for the short piece it ended with."""
+    monkeypatch.setattr("kernelwire.pacing.SLICE_SECONDS", 0.00005)
+    loop = ScriptedLoop(monkeypatch)
+    streams = [ScriptedStream(loop, 0.00006) for _ in range(2)]
+    paced(loop, *streams)
+    loop.turn()
+    while loop.soon:
+        loop.turn()
+    assert [stream.reads for stream in streams] == [1, 1]
+    assert [delay for delay, _ in loop.timers] == [pytest.approx(0.012)]
+
+
+def test_look_when_it_leaves_something_then_the_next_is_not_put_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops large messages, few of which fill a look, from being throttled."""
+    loop = ScriptedLoop(monkeypatch)
+    flood = ScriptedStream(loop, 0.0002, more=True)
+    paced(loop, ScriptedStream(loop, 0.0), flood)
+    loop.turn()
+    assert loop.timers[0][0] == IOPUB.interval
+    flood.more = False
+    loop.turn()
+    assert loop.timers[0][0] == IOPUB.longest
+
+
+def test_later_when_many_ask_then_one_wake_up_does_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops each of fifty kernels from waking the loop four times a second for itself."""
+    loop = ScriptedLoop(monkeypatch)
+    pacer, called = Pacer(loop, IOPUB), []
+    for number in range(50):
+        pacer.later(lambda number=number: called.append(number))
+    assert len(loop.timers) == 1
+    loop.turn()
+    assert called == list(range(50))
+    assert loop.timers == loop.soon == []
+    pacer.later(lambda: called.append(50))
+    loop.turn()
+    assert called[-1] == 50
+
+
+def test_later_when_the_calls_take_long_then_others_get_their_turn_in_between(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops a thousand kernels' states from keeping a request waiting, or each other for ever."""
+    loop = ScriptedLoop(monkeypatch)
+    pacer, called = Pacer(loop, IOPUB), []
+
+    def call() -> None:
+        loop.now += 0.0007
+        called.append(loop.now)
+        pacer.later(call)  # it has something to say at once
+
+    for _ in range(4):
+        pacer.later(call)
+    for done in (2, 4):
+        loop.turn()
+        assert len(called) == done
+    assert loop.soon == []
+    assert len(loop.timers) == 1
+
+
+def test_later_when_a_call_fails_then_the_others_are_made_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops one kernel's observer from keeping the states of all others from being followed."""
+    loop = ScriptedLoop(monkeypatch)
+    pacer, called = Pacer(loop, IOPUB), []
+    pacer.later(lambda: called.append(1 // 0))
+    pacer.later(lambda: called.append(1))
+    with pytest.raises(ZeroDivisionError):
+        loop.turn()
+    loop.turn()
+    assert called == [1]
