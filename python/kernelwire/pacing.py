@@ -38,13 +38,15 @@ class Pacing:
 
     Parameters
     ----------
+    busy
+        Seconds between two looks while streams have many messages. It is those that take the time
+        then, and what they take up in memory while they wait is to stay little.
     interval
-        Seconds between two looks, at least: what pacing may add to a message's way.
+        Seconds between two looks otherwise, at least: what pacing may add to a message's way.
     longest
         Seconds between two looks, at most.
     share
-        The share of the loop's time that looks may take before there are fewer of them, unless
-        streams have many messages: then it is those that take the time.
+        The share of the loop's time that looks may take before there are fewer of them.
     wakeups, window
         Pacing begins with so many wake-ups in so many seconds, of all streams together.
     patience
@@ -55,6 +57,7 @@ class Pacing:
 
     def __init__(  # noqa: PLR0917 (a table of numbers, given by name)
         self,
+        busy: float,
         interval: float,
         longest: float,
         share: float,
@@ -63,6 +66,7 @@ class Pacing:
         patience: int,
         grace: float,
     ) -> None:
+        self.busy = busy
         self.interval = interval
         self.longest = longest
         self.share = share
@@ -81,6 +85,7 @@ class Pacing:
 
 
 IOPUB = Pacing(
+    busy=0.006,
     interval=0.006,
     longest=0.016,
     share=0.01,
@@ -92,7 +97,14 @@ IOPUB = Pacing(
 """The way of output to the browser, whose screen shows something new every 16 ms."""
 
 ACTIVITY = Pacing(
-    interval=0.25, longest=0.25, share=1.0, wakeups=1, window=1.0, patience=3, grace=-1.0
+    busy=0.025,
+    interval=0.25,
+    longest=0.25,
+    share=1.0,
+    wakeups=1,
+    window=1.0,
+    patience=3,
+    grace=-1.0,
 )
 """Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
 
@@ -148,7 +160,8 @@ class Pacer:
         self._paced[stream] = stream.reads
         if not self._waiting:
             self._waiting = True
-            self._call_later(self._pacing.interval, self._look)
+            # It may be the beginning of a flood.
+            self._call_later(self._pacing.busy, self._look)
 
     def release(self, stream: KernelwireStream) -> bool:
         """Look after ``stream`` no longer; ``False`` where it was not paced."""
@@ -189,9 +202,9 @@ class Pacer:
 
     def _wait_for_next(self) -> None:
         pacing = self._pacing
-        interval = pacing.interval
-        if not self._behind and self._spent < LONG_SECONDS * self._visits:
-            interval = min(max(interval, self._spent / pacing.share), pacing.longest)
+        interval = pacing.busy
+        if not self._behind and self._spent <= LONG_SECONDS * self._visits:
+            interval = min(max(pacing.interval, self._spent / pacing.share), pacing.longest)
         self._spent, self._behind = 0.0, False
         self._waiting = bool(self._paced)
         if self._waiting:

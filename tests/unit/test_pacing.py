@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelwire.pacing import FEW, IOPUB, Pacer, Pacing
+from kernelwire.pacing import ACTIVITY, FEW, IOPUB, Pacer, Pacing
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def eager(**options: float) -> Pacing:
     """Pacing that begins with the second wake-up, and looks every 5 ms."""
     defaults = {
+        "busy": 0.005,
         "interval": 0.005,
         "longest": 0.005,
         "share": 1.0,
@@ -90,7 +91,7 @@ def test_hurry_when_a_stream_is_paced_then_it_is_read_at_once_and_watched_again(
 
     async def body() -> None:
         with bench() as on:
-            pacing, reader = eager(interval=30.0, grace=3600.0), Reader()
+            pacing, reader = eager(busy=30.0, interval=30.0, grace=3600.0), Reader()
             on.read_with(reader, pacing)
             on.stream.hurried = -1e9
             await until_paced(on, pacing)
@@ -273,7 +274,7 @@ def test_on_recv_when_a_stream_is_paced_then_it_is_watched_again_and_nothing_is_
 
     async def body() -> None:
         with bench() as on:
-            pacing, reader = eager(interval=30.0), Reader()
+            pacing, reader = eager(busy=30.0, interval=30.0), Reader()
             on.read_with(reader, pacing)
             await until_paced(on, pacing)
             on.send(1, 2, 3)
@@ -427,9 +428,9 @@ class ScriptedStream:
         """Do nothing."""
 
 
-def paced(loop: ScriptedLoop, *streams: ScriptedStream) -> Pacer:
+def paced(loop: ScriptedLoop, *streams: ScriptedStream, pacing: Pacing = IOPUB) -> Pacer:
     """Return a pacer that looks after the streams already."""
-    pacer = Pacer(loop, IOPUB)
+    pacer = Pacer(loop, pacing)
     for stream in streams:
         pacer._take(stream)  # type: ignore[arg-type]
     return pacer
@@ -495,6 +496,32 @@ def test_look_when_it_leaves_something_then_the_next_is_not_put_off(
     flood.more = False
     loop.turn()
     assert loop.timers[0][0] == IOPUB.longest
+
+
+def test_watching_when_a_kernel_floods_then_looks_are_near_each_other_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops a quarter of a second of a flood, which may be gigabytes, from waiting in memory."""
+    loop = ScriptedLoop(monkeypatch)
+    flood = ScriptedStream(loop, 0.0005, more=True)
+    paced(loop, flood, pacing=ACTIVITY)
+    for _ in range(3):
+        assert [delay for delay, _ in loop.timers] == [ACTIVITY.busy]
+        loop.turn()
+    flood.seconds, flood.more = 0.0001, False
+    loop.turn()
+    assert [delay for delay, _ in loop.timers] == [ACTIVITY.interval]
+
+
+def test_look_when_there_is_nothing_to_look_at_then_the_next_is_not_sooner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops quiet kernels from being looked at as if they flooded."""
+    loop = ScriptedLoop(monkeypatch)
+    pacer = paced(loop, ScriptedStream(loop, 0.0), pacing=ACTIVITY)
+    monkeypatch.setattr(pacer, "_ready", list)
+    loop.turn()
+    assert [delay for delay, _ in loop.timers] == [ACTIVITY.interval]
 
 
 def test_later_when_many_ask_then_one_wake_up_does_for_all(
