@@ -87,7 +87,7 @@ class KernelwireKernelsMixin(_Base):
         """Follow now what a kernel has said, so that its state and its dates are what they are.
 
         Wake-ups of the watcher are moderated: between two of them, up to
-        ``pacing.ACTIVITY.interval`` seconds, messages may wait.
+        ``pacing.ACTIVITY.longest`` seconds, messages may wait.
         """
         stream = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
         if isinstance(stream, ActivityStream):

@@ -98,7 +98,7 @@ class ActivityStream(KernelwireStream):
                 self._give_up_own(source)
             elif full:
                 self._follower.begin_to_overhear()  # too far ahead of the own subscription
-        elif full or (not self._due and now - self._followed > ACTIVITY.interval):
+        elif full or (not self._due and now - self._followed > ACTIVITY.longest):
             self._follow_overheard()
         elif not self._due:
             self._due = True

@@ -98,9 +98,9 @@ IOPUB = Pacing(
 
 ACTIVITY = Pacing(
     busy=0.025,
-    interval=0.25,
+    interval=0.05,
     longest=0.25,
-    share=1.0,
+    share=0.01,
     wakeups=1,
     window=1.0,
     patience=3,
@@ -226,10 +226,10 @@ class Pacer:
                 self._paced[stream] = stream.reads
 
     def later(self, call: Callable[[], None]) -> None:
-        """Call ``call`` about an interval later, together with all that others ask for."""
+        """Call ``call`` after the longest interval, together with all that others ask for."""
         self._calls.append(call)
         if len(self._calls) == 1:
-            self._call_later(self._pacing.interval, self._call_all)
+            self._call_later(self._pacing.longest, self._call_all)
 
     def _call_all(self) -> None:
         """Call for a while; go on after others had their turn. Who asks meanwhile has to wait."""
