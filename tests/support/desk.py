@@ -68,10 +68,13 @@ async def kernel_on_a_desk(classes: Mapping[str, str]) -> AsyncIterator[Desk]:
     """A manager with one running kernel."""
     manager = import_item(classes["kernel_manager_class"])()
     connection_class = import_item(classes["kernel_websocket_connection_class"])
+    open_before = set(connection_class._open_sockets)
     kernel_id = await manager.start_kernel(kernel_name="fake")
     try:
         yield Desk(connection_class, manager, kernel_id)
     finally:
+        # The set is the class's: what a test that fails leaves in it would be the next one's.
+        connection_class._open_sockets.intersection_update(open_before)
         await manager.shutdown_kernel(kernel_id, now=True)
         manager.context.destroy(linger=0)
 
