@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import select
 from collections import deque
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -33,6 +34,7 @@ FEW = 3
 """Streams up to which they are read without asking first which of them are ready."""
 
 
+@dataclass(kw_only=True, eq=False)
 class Pacing:
     """When streams are paced, and how.
 
@@ -55,26 +57,17 @@ class Pacing:
         Seconds after a message from the client in which a stream is not paced: somebody waits.
     """
 
-    def __init__(  # noqa: PLR0917 (a table of numbers, given by name)
-        self,
-        busy: float,
-        interval: float,
-        longest: float,
-        share: float,
-        wakeups: int,
-        window: float,
-        patience: int,
-        grace: float,
-    ) -> None:
-        self.busy = busy
-        self.interval = interval
-        self.longest = longest
-        self.share = share
-        self.wakeups = wakeups
-        self.window = window
-        self.patience = patience
-        self.grace = grace
-        self._pacers: WeakKeyDictionary[Any, Pacer] = WeakKeyDictionary()
+    busy: float
+    interval: float
+    longest: float
+    share: float
+    wakeups: int
+    window: float
+    patience: int
+    grace: float
+    _pacers: WeakKeyDictionary[Any, Pacer] = field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
 
     def pacer(self, loop: Any) -> Pacer:
         """Return the pacer of an event loop."""

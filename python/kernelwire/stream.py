@@ -275,15 +275,7 @@ class KernelwireStream(ZMQStream):
 
     def read(self) -> bool:
         """Let the reader read; ``True`` if it is to be called again after others had their turn."""
-        # As `read_once`, whose frame is saved here: this is called for each batch.
-        reader = self._reader
-        if reader is None or self.socket is None:
-            return False
-        try:
-            more = reader(self)
-        except Exception:
-            self._give_up_reading()
-            return False
+        more = self.read_once()
         if more:
             self._call_soon(self.read)
         return more
