@@ -1,0 +1,57 @@
+"""What the documents name exists."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TESTS = ROOT / "tests"
+HOME = TESTS / "integration"
+"""Where COMPATIBILITY.md means a file that it names without a folder."""
+
+NAMED = re.compile(r"`((?:tests/)?[\w/]*test_\w+(?:\.py)?(?:::[\w:]+)?)`")
+DEFINED = re.compile(r"^\s*(?:async )?(?:def|class) (\w+)", re.MULTILINE)
+
+
+def missing(document: str) -> list[str]:
+    """The tests that a document names and that do not exist.
+
+    A name without a file belongs to the file that was named before it.
+    """
+    found: list[str] = []
+    file = ROOT
+    for name in NAMED.findall(document):
+        path, _, function = name.partition("::")
+        if path.endswith(".py"):
+            file = ROOT / path if "/" in path else HOME / path
+        else:
+            function = name
+        if not file.is_file() or not set(function.split("::")) - {""} <= defined(file):
+            found.append(name)
+    return found
+
+
+def defined(file: Path) -> set[str]:
+    """The functions and classes of a file."""
+    return set(DEFINED.findall(file.read_text()))
+
+
+class TestNamedTests:
+    """COMPATIBILITY.md names a test for each difference."""
+
+    def test_every_one_exists(self) -> None:
+        """A row whose test has been renamed or removed promises what nothing checks."""
+        document = (ROOT / "COMPATIBILITY.md").read_text()
+        assert len(NAMED.findall(document)) > 40  # the pattern still finds them
+        assert missing(document) == []
+
+    @pytest.mark.parametrize(
+        "name",
+        ["test_gone.py", "test_limits.py::test_gone", "tests/unit/test_gone.py", "test_gone"],
+    )
+    def test_one_that_does_not_exist_is_found(self, name: str) -> None:
+        """Without a file, with one, in a folder, and as a function of the file before."""
+        assert missing(f"`test_limits.py`, `{name}`") == [name]
