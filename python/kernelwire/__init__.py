@@ -14,6 +14,7 @@ from kernelwire.extension import (
     _jupyter_server_extension_points,
     _link_jupyter_server_extension,
     _load_jupyter_server_extension,
+    _start_jupyter_server_extension,
 )
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "_jupyter_server_extension_points",
     "_link_jupyter_server_extension",
     "_load_jupyter_server_extension",
+    "_start_jupyter_server_extension",
 ]
 
 _HOMES = {

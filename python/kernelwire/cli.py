@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import zmq
 from jupyter_core.application import JupyterApp
@@ -12,7 +13,8 @@ from traitlets import Dict, Unicode
 from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
-from kernelwire.extension import CHOICES, choose
+from kernelwire.extension import CHOICES, Choice, choose
+from kernelwire.in_use import CONNECTION_TRAIT, is_kernelwires, qualified_name, set_by
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -43,14 +45,21 @@ class StatusApp(JupyterApp):
     def start(self) -> None:
         """Print the report and exit."""
         app = configured_server(self.argv)
-        enabled = bool(app.jpserver_extensions.get("kernelwire"))
         trouble = loading_trouble()
+        configured = {trait: choose(app, trait) for trait in CHOICES}
+        linked = link_extensions(app)
         lines: list[str] = []
-        on = [describe(app, trait, enabled, trouble, lines) for trait in CHOICES]
-        lines += [*receiving(trouble), *(f"{name:<18}{installed(name)}" for name in PACKAGES)]
+        for trait, choice in configured.items():
+            cls = present(app, trait)
+            name = qualified_name(cls) if cls else choice.present
+            reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
+            lines += [trait, f"    {name}", f"    because {reason}"]
+        lines += [*unseen(linked), *receiving(trouble)]
+        lines += (f"{name:<18}{installed(name)}" for name in PACKAGES)
         lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
         print("\n".join(lines))  # noqa: T201 (this is what it is for)
-        sys.exit(0 if on[0] else 1)
+        connection = present(app, CONNECTION_TRAIT)
+        sys.exit(0 if connection is not None and is_kernelwires(connection) else 1)
 
 
 def configured_server(argv: list[str]) -> ServerApp:
@@ -58,12 +67,63 @@ def configured_server(argv: list[str]) -> ServerApp:
 
     Nothing is bound, written or started. The steps are those of ``ServerApp.initialize``.
     """
+    from jupyter_server.extension.manager import ExtensionManager  # noqa: PLC0415 (as below)
     from jupyter_server.serverapp import ServerApp  # noqa: PLC0415 (takes half a second)
 
     app = ServerApp(log_level="ERROR")
     JupyterApp.initialize(app, argv)
+    app.init_ioloop()
     app.find_server_extensions()
+    app.init_event_logger()
+    app.extension_manager = ExtensionManager(log=app.log, serverapp=app)
     return app
+
+
+class Linked(NamedTuple):
+    """What became of the enabled extensions."""
+
+    setters: dict[str, str]
+    """The extension that set a class last, by trait."""
+    names: list[str]
+    """Those that were linked."""
+    failed: list[str]
+    """Those that could not be linked, which a server goes on without."""
+
+
+def link_extensions(app: ServerApp) -> Linked:
+    """Link the enabled extensions, in the server's order, and watch which of them sets a class.
+
+    They are not loaded: that takes a web application and managers, writes files, and may start
+    what an extension runs in the background.
+    """
+    manager = app.extension_manager
+    linked = Linked({}, [], [])
+    for name in sorted(name for name, enabled in app.jpserver_extensions.items() if enabled):
+        before = {trait: present(app, trait) for trait in CHOICES}
+        with suppress(Exception, SystemExit):  # the server logs it and goes on, or does not start
+            if manager.add_extension(name, enabled=True):
+                manager.link_extension(name)
+        (linked.names if manager.linked_extensions.get(name) else linked.failed).append(name)
+        linked.setters.update(
+            {trait: name for trait in CHOICES if present(app, trait) is not before[trait]}
+        )
+    return linked
+
+
+def present(app: ServerApp, trait: str) -> type | None:
+    """Return the class that has been chosen so far; ``None`` where none has."""
+    return getattr(app, trait) if app.trait_has_value(trait) else None
+
+
+def unseen(linked: Linked) -> list[str]:
+    """Return notes about what only a started server shows."""
+    lines = [f"the extension {name} could not be linked" for name in linked.failed]
+    if set(linked.names) - {"kernelwire"}:
+        lines.append(
+            "an extension that replaces a class only when it is loaded does not show here; the log"
+            " of a server names it"
+        )
+    return [f"note: {line}" for line in lines]
 
 
 def loading_trouble() -> str:
@@ -76,18 +136,24 @@ def loading_trouble() -> str:
     return ""
 
 
-def describe(app: ServerApp, trait: str, enabled: bool, trouble: str, lines: list[str]) -> bool:
-    """Add to ``lines`` one class and why it is the one; ``True`` where it is kernelwire's."""
-    choice = choose(app, trait)
-    chosen, reason = choice.present, choice.reason
-    if not enabled:
-        reason = "the server extension kernelwire is not enabled"
-    elif choice.replace and trouble:
-        reason = trouble
-    elif choice.replace:
-        chosen, reason = CHOICES[trait], "installed, and no other class was chosen"
-    lines += [trait, f"    {chosen}", f"    because {reason}"]
-    return chosen.startswith("kernelwire.")
+def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: str) -> str:
+    """Return why a server uses the class that it uses.
+
+    Args:
+        configured: What was decided before any extension was linked.
+        linked: What became of the extensions.
+        setter: The extension that has set the class, if one has.
+        trouble: Why kernelwire's classes cannot be loaded; empty where they can.
+    """
+    if setter == "kernelwire":
+        return "installed, and no other class was chosen"
+    if setter:
+        return set_by(setter)
+    if "kernelwire" not in [*linked.names, *linked.failed]:
+        return "the server extension kernelwire is not enabled"
+    if configured.replace and trouble:
+        return trouble
+    return configured.reason
 
 
 def receiving(trouble: str) -> list[str]:

@@ -1,22 +1,30 @@
 """Switching on: what a starting Jupyter server asks of the installed extension.
 
 The server calls ``_link_jupyter_server_extension`` before it builds its managers, which is the one
-moment at which a class can be put in place for all that follows.
+moment at which a class can be put in place for all that follows. Other extensions may put theirs in
+place before or after, so what is in use is reported by ``_start_jupyter_server_extension``, which
+the server calls when all extensions are loaded.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakKeyDictionary
 
 from traitlets.utils.importstring import import_item
 
+from kernelwire.in_use import (
+    CONNECTION_TRAIT,
+    MANAGER_TRAIT,
+    extension_of,
+    qualified_name,
+    report,
+    set_by,
+)
+
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
-
-CONNECTION_TRAIT = "kernel_websocket_connection_class"
-
-MANAGER_TRAIT = "kernel_manager_class"
 
 CHOICES = {
     CONNECTION_TRAIT: "kernelwire.connection.KernelwireWebsocketConnection",
@@ -46,45 +54,64 @@ class Choice(NamedTuple):
     reason: str
 
 
+_choices: WeakKeyDictionary[ServerApp, dict[str, Choice]] = WeakKeyDictionary()
+"""What was decided when the extension was linked to a server, by trait."""
+
+
 def _jupyter_server_extension_points() -> list[dict[str, str]]:
     """Tell the server which module to link and load."""
     return [{"module": "kernelwire"}]
+
+
+def _link_jupyter_server_extension(app: ServerApp) -> None:
+    """Put kernelwire's classes in place where the user has upstream's defaults."""
+    choices = {trait: choose(app, trait) for trait in CHOICES}
+    try:
+        classes = load(choices)
+    except Exception as error:
+        app.log.warning("kernelwire is off: it could not be loaded (%s)", error)
+        return
+    for trait, cls in classes.items():
+        setattr(app, trait, cls)
+    _choices[app] = choices
 
 
 def _load_jupyter_server_extension(_app: ServerApp) -> None:
     """Do nothing: all is done when the extension is linked, before the managers are built."""
 
 
-def _link_jupyter_server_extension(app: ServerApp) -> None:
-    """Put kernelwire's classes in place where the user has the stock defaults."""
-    choices = {trait: choose(app, trait) for trait in CHOICES}
-    try:
-        classes = {
-            trait: import_item(CHOICES[trait]) for trait, one in choices.items() if one.replace
-        }
-        from kernelwire._drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
-    except Exception as error:
-        app.log.warning("kernelwire is off: it could not be loaded (%s)", error)
-        return
-    for trait, cls in classes.items():
-        setattr(app, trait, cls)
-    receiving = drain()
-    how = "natively" if receiving.native else f"through pyzmq ({receiving.reason})"
-    kept = [f"{one.present} is kept: {one.reason}" for one in choices.values() if not one.replace]
-    state = f"on, receiving {how}" if classes else "off"
-    app.log.info("kernelwire is %s", "; ".join([state, *kept]))
+async def _start_jupyter_server_extension(app: ServerApp) -> None:
+    """Log which classes are in use, now that every extension has been loaded."""
+    if app in _choices:
+        app.log.info("kernelwire is %s", report(app, _choices[app]))
+
+
+def load(choices: dict[str, Choice]) -> dict[str, type]:
+    """Import the classes to be put in place, and what they need, natively or not.
+
+    Whatever is wrong with the installation is raised here, before anything has been changed.
+    """
+    classes = {trait: import_item(CHOICES[trait]) for trait, one in choices.items() if one.replace}
+    from kernelwire._drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
+
+    drain()
+    return classes
 
 
 def choose(app: ServerApp, trait: str) -> Choice:
     """Decide on one of the classes of a server that is being set up.
 
     The trait itself must not be read yet: its default asks for attributes that the server sets
-    later. Whether it *has* a value tells all the same whether anybody chose one.
+    later. Whether it *has* a value shows all the same whether anybody chose one: the configuration,
+    or an extension that was linked before. A class from the package of such an extension counts as
+    set by it, unless it was chosen on the command line: an extension changes the configuration in
+    the way a file does.
     """
     if app.trait_has_value(trait):
-        chosen: Any = getattr(app, trait)
-        name = f"{chosen.__module__}.{chosen.__qualname__}"
-        return Choice(name, replace=False, reason="it was chosen by configuration")
+        chosen: type = getattr(app, trait)
+        extension = None if _on_command_line(app, trait) else extension_of(app, chosen)
+        reason = set_by(extension) if extension else "it was chosen by configuration"
+        return Choice(qualified_name(chosen), replace=False, reason=reason)
     gateway = _has_gateway(app)
     default = _DEFAULTS[trait][gateway]
     if gateway:
@@ -96,3 +123,12 @@ def _has_gateway(app: ServerApp) -> bool:
     """Whether ``GatewayClient``, which is made later, will find an address of a gateway."""
     config = app.config.GatewayClient if "GatewayClient" in app.config else {}
     return bool(config["url"] if "url" in config else os.environ.get("JUPYTER_GATEWAY_URL"))
+
+
+def _on_command_line(app: ServerApp, trait: str) -> bool:
+    """Whether a class was chosen on the command line."""
+    return any(
+        trait in app.cli_config[cls.__name__]
+        for cls in type(app).mro()
+        if cls.__name__ in app.cli_config
+    )

@@ -45,6 +45,8 @@ def _load_jupyter_server_extension(app):
     manager = type(app.web_app.settings["kernel_manager"])
     print("connection class:", f"{connection.__module__}.{connection.__qualname__}")
     print("manager class:", f"{manager.__module__}.{manager.__qualname__}", flush=True)
+
+async def _start_jupyter_server_extension(app):
     app.io_loop.add_callback(app.stop)
 """
 PASS_AS_ARGUMENT = f"""
@@ -83,6 +85,11 @@ class Run:
         return self.used("connection")
 
     @property
+    def reports(self) -> list[str]:
+        """What the server logged about whether kernelwire is on."""
+        return re.findall(r"^\[I .*\] kernelwire is (.*)$", self.log, re.MULTILINE)
+
+    @property
     def warnings(self) -> list[str]:
         """The lines logged as warning or worse that name kernelwire."""
         return re.findall(r"^\[[WEC] .*kernelwire.*$", self.log, re.MULTILINE)
@@ -98,9 +105,7 @@ class Environment:
         (self.config / "jupyter_server_config.d").mkdir(parents=True)
         self.modules = home / "modules"
         self.modules.mkdir()
-        (self.modules / "probe.py").write_text(PROBE)
-        enabled = {"ServerApp": {"jpserver_extensions": {"probe": True}}}
-        (self.config / "jupyter_server_config.d" / "probe.json").write_text(json.dumps(enabled))
+        self.extend("probe", PROBE)
         inherited = {
             name: value
             for name, value in os.environ.items()
@@ -114,6 +119,12 @@ class Environment:
             "PATH": f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}",
             "PYTHONPATH": str(self.modules),
         }
+
+    def extend(self, name: str, source: str) -> None:
+        """Install a server extension and enable it."""
+        (self.modules / f"{name}.py").write_text(source)
+        enabled = {"ServerApp": {"jpserver_extensions": {name: True}}}
+        (self.config / "jupyter_server_config.d" / f"{name}.json").write_text(json.dumps(enabled))
 
     def configure(self, config: dict[str, Any]) -> None:
         """Write the user's configuration of the server."""
@@ -297,6 +308,112 @@ def test_server_when_class_is_passed_by_its_program_then_it_is_left_alone(
     run = environment.serve(launcher=("-c", PASS_AS_ARGUMENT))
     assert run.connection_class == STOCK
     assert f"{STOCK} is kept: {CHOSEN}" in run.log
+
+
+# other extensions
+
+CLASSES = """
+from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
+
+class Connection(ZMQChannelsWebsocketConnection):
+    pass
+
+class Manager(AsyncMappingKernelManager):
+    pass
+"""
+IDLE = """
+def _jupyter_server_extension_points():
+    return [{"module": __name__}]
+
+def _load_jupyter_server_extension(app):
+    pass
+"""
+ON_LINK = f"""{CLASSES}{IDLE}
+from traitlets.config import Config
+
+def _link_jupyter_server_extension(app):
+    classes = ("{TRAIT}", f"{{__name__}}.Connection"), ("{MANAGER_TRAIT}", f"{{__name__}}.Manager")
+    app.update_config(Config(ServerApp=dict(classes)))
+"""
+"""An extension that sets both classes when it is linked, as jupyter-server-documents does."""
+
+ON_LOAD = f"""{IDLE}
+def _load_jupyter_server_extension(app):
+    app.web_app.settings["{TRAIT}"] = Connection
+"""
+"""An extension that writes the settings of the web application when it is loaded."""
+
+FAILING = f"""{IDLE}
+def _link_jupyter_server_extension(app):
+    raise SystemExit("not here")
+"""
+NOTE = "note: an extension that replaces a class only when it is loaded does not show here"
+
+
+class TestOtherExtensions:
+    """An extension may set a class before kernelwire is linked, after, or when it is loaded."""
+
+    @pytest.mark.parametrize("name", ["aa_ext", "zz_ext"])
+    def test_status_names_the_one_that_sets_a_class(
+        self, environment: Environment, name: str
+    ) -> None:
+        """It links them in the server's order, so it gives the server's answer."""
+        environment.extend(name, ON_LINK)
+        run = environment.status()
+        why = f"it was set by the extension {name}"
+        assert run.reported(TRAIT) == (f"{name}.Connection", why)
+        assert run.reported(MANAGER_TRAIT) == (f"{name}.Manager", why)
+        assert run.code == 1
+
+    @pytest.mark.parametrize(("name", "verb"), [("aa_ext", "kept"), ("zz_ext", "used")])
+    def test_log_names_the_one_that_sets_a_class(
+        self, environment: Environment, name: str, verb: str
+    ) -> None:
+        """The one line about kernelwire comes when the class in use is known."""
+        environment.extend(name, ON_LINK)
+        run = environment.serve()
+        assert run.connection_class == f"{name}.Connection"
+        reason = f"it was set by the extension {name}"
+        classes = [f"{name}.{cls} is {verb}: {reason}" for cls in ("Connection", "Manager")]
+        assert run.reports == ["; ".join(["off", *classes])]
+
+    def test_log_names_one_that_writes_the_settings(self, environment: Environment) -> None:
+        """What an extension does when it is loaded is seen, as the line comes after that."""
+        environment.extend("set_ext", CLASSES + ON_LOAD)
+        (report,) = environment.serve().reports
+        assert report.startswith("on for the kernel manager only, receiving ")
+        assert report.endswith("; set_ext.Connection is used: it was set by the extension set_ext")
+
+    def test_status_says_that_it_loads_nothing(self, environment: Environment) -> None:
+        """What an extension does when it is loaded cannot be told without a server."""
+        environment.extend("set_ext", CLASSES + ON_LOAD)
+        assert NOTE in environment.status().output
+
+    def test_log_does_not_guess_whose_a_class_is(self, environment: Environment) -> None:
+        """A class of a package that is no extension's names nobody."""
+        (environment.modules / "elsewhere.py").write_text(CLASSES)
+        environment.extend("set_ext", "from elsewhere import Connection\n" + ON_LOAD)
+        (report,) = environment.serve().reports
+        assert report.endswith(
+            "; elsewhere.Connection is used: "
+            "it was set after kernelwire was linked, by whom is not known"
+        )
+
+    def test_status_tells_a_choice_from_an_extension(self, environment: Environment) -> None:
+        """The class of an extension's package, chosen on the command line, is the user's choice."""
+        environment.extend("aa_ext", CLASSES + IDLE)
+        option = f"--ServerApp.{TRAIT}=aa_ext.Connection"
+        assert environment.status(option).reported(TRAIT) == ("aa_ext.Connection", CHOSEN)
+        assert f"aa_ext.Connection is kept: {CHOSEN}" in environment.serve(option).log
+
+    def test_status_survives_one_that_cannot_be_linked(self, environment: Environment) -> None:
+        """Whatever an extension raises, the rest is reported."""
+        environment.extend("aa_ext", FAILING)
+        run = environment.status()
+        assert run.code == 0, run.output + run.log
+        assert run.reported(TRAIT)[0] == OURS
+        assert "note: the extension aa_ext could not be linked" in run.output
 
 
 # broken
