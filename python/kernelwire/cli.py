@@ -44,6 +44,7 @@ class StatusApp(JupyterApp):
 
     def start(self) -> None:
         """Print the report and exit."""
+        self.log_level = "ERROR"  # extensions log through it, such as that one is slow to import
         app = configured_server(self.argv)
         trouble = loading_trouble()
         configured = {trait: choose(app, trait) for trait in CHOICES}
@@ -70,7 +71,8 @@ def configured_server(argv: list[str]) -> ServerApp:
     from jupyter_server.extension.manager import ExtensionManager  # noqa: PLC0415 (as below)
     from jupyter_server.serverapp import ServerApp  # noqa: PLC0415 (takes half a second)
 
-    app = ServerApp(log_level="ERROR")
+    # Without a secret, one is made and written by the first that reads it, as notebook_shim does.
+    app = ServerApp(log_level="ERROR", cookie_secret=b"none is needed")
     JupyterApp.initialize(app, argv)
     app.init_ioloop()
     app.find_server_extensions()

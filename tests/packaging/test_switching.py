@@ -348,6 +348,14 @@ FAILING = f"""{IDLE}
 def _link_jupyter_server_extension(app):
     raise SystemExit("not here")
 """
+CURIOUS = f"""{IDLE}
+import inspect
+
+def _link_jupyter_server_extension(app):
+    inspect.getmembers(app)
+"""
+"""An extension that reads every attribute of the server, as notebook_shim does."""
+
 NOTE = "note: an extension that replaces a class only when it is loaded does not show here"
 
 
@@ -414,6 +422,14 @@ class TestOtherExtensions:
         assert run.code == 0, run.output + run.log
         assert run.reported(TRAIT)[0] == OURS
         assert "note: the extension aa_ext could not be linked" in run.output
+
+    def test_status_writes_nothing(self, environment: Environment) -> None:
+        """Reading a default, such as the cookie's secret, must neither write a file nor count."""
+        environment.extend("aa_ext", CURIOUS)
+        run = environment.status()
+        assert run.code == 0, run.output + run.log
+        assert run.reported(TRAIT) == (OURS, "installed, and no other class was chosen")
+        assert list(environment.home.rglob("*cookie_secret")) == []
 
 
 # broken
