@@ -55,7 +55,7 @@ class StatusApp(JupyterApp):
             name = qualified_name(cls) if cls else choice.present
             reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
             lines += [trait, f"    {name}", f"    because {reason}"]
-        lines += [*unseen(linked), *receiving(trouble)]
+        lines += [*unseen(linked), *receiving(trouble), *self_test(trouble)]
         lines += (f"{name:<18}{installed(name)}" for name in PACKAGES)
         lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
         print("\n".join(lines))  # noqa: T201 (this is what it is for)
@@ -167,6 +167,15 @@ def receiving(trouble: str) -> list[str]:
     found = drain()
     how = "natively" if found.native else "portably, through pyzmq"
     return ["receiving", f"    {how}", f"    because {found.reason}"]
+
+
+def self_test(trouble: str) -> list[str]:
+    """Say what the installed packages lack, and what that turns off."""
+    if trouble:
+        return []
+    from kernelwire._self_test import report  # noqa: PLC0415 (imports what it tests)
+
+    return report()
 
 
 def installed(package: str) -> str:

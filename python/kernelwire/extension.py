@@ -74,6 +74,7 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
     for trait, cls in classes.items():
         setattr(app, trait, cls)
     _choices[app] = choices
+    _warn_of_shortcomings(app)
 
 
 def _load_jupyter_server_extension(_app: ServerApp) -> None:
@@ -116,7 +117,26 @@ def choose(app: ServerApp, trait: str) -> Choice:
     default = _DEFAULTS[trait][gateway]
     if gateway:
         return Choice(default, replace=False, reason="kernels run on a gateway")
+    if obstacle := _obstacle(trait):
+        return Choice(default, replace=False, reason=obstacle)
     return Choice(default, replace=True, reason="it is the server's default")
+
+
+def _obstacle(trait: str) -> str:
+    """Say what the class would need and the installed packages lack; empty where nothing is."""
+    try:
+        from kernelwire._self_test import obstacle_to  # noqa: PLC0415 (imports what it tests)
+
+        return obstacle_to(trait)
+    except Exception:
+        return ""  # the class cannot be imported either, and that is reported where it is tried
+
+
+def _warn_of_shortcomings(app: ServerApp) -> None:
+    """Log what the self-test has turned off."""
+    from kernelwire._self_test import warn_of_shortcomings  # noqa: PLC0415 (imports what it tests)
+
+    warn_of_shortcomings(app.log)
 
 
 def _has_gateway(app: ServerApp) -> bool:

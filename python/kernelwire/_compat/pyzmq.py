@@ -1,0 +1,120 @@
+"""Names that pyzmq does not promise."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire._compat._names import Feature, HostName
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["NAMES", "extension_path", "file_descriptor", "find_missing", "waiting_messages"]
+
+
+def _hook(name: str, purpose: str) -> HostName:
+    return HostName(name, "ZMQStream", "pyzmq", purpose, Feature.STREAMS)
+
+
+NAMES = (
+    _hook("_handle_events", "overridden: the reader takes all that is ready"),
+    _hook("_handle_recv", "overridden: a flush takes all that is ready"),
+    _hook("_run_callback", "overridden: an exception in a callback does not end the stream"),
+    _hook("_init_io_state", "lets a stream that was polled wake the loop again"),
+    _hook("_rebuild_io_state", "lets a stream go on after an exception"),
+    _hook("_check_closed", "raises for a closed stream, as upstream's methods do"),
+    _hook("_send_queue", "see waiting_messages"),
+    _hook("_fd", "see file_descriptor; set where a stream takes another's socket over"),
+    HostName("_zmq", "zmq.backend.cython", "pyzmq", "see extension_path", None),
+)
+"""``ZMQStream``'s are hooks: ``KernelwireStream`` uses them on itself."""
+
+
+def extension_path() -> str:
+    """``zmq.backend.cython._zmq``: where pyzmq's extension is, in which libzmq's functions are.
+
+    Raises where pyzmq runs on another backend; pyzmq receives then, see ``kernelwire._drain``.
+    """
+    from zmq.backend.cython import _zmq  # noqa: PLC0415 (there is none with other backends)
+
+    if not issubclass(zmq.Socket, _zmq.Socket):
+        raise OSError("pyzmq does not run on its Cython extension")
+    return _zmq.__file__
+
+
+def file_descriptor(stream: ZMQStream) -> int:
+    """``ZMQStream._fd``: what signals that something has happened to the stream's socket.
+
+    Unlike the socket's ``FD`` it can be read when the socket is closed, so that a poller can be
+    told to forget it.
+    """
+    return stream._fd
+
+
+def waiting_messages(stream: ZMQStream) -> Iterable[list[Any]]:
+    """``ZMQStream._send_queue``: the messages that wait to be sent, oldest first."""
+    return [message for message, _ in stream._send_queue.queue]
+
+
+_MESSAGE = [b"kernelwire", b"self-test"]
+
+
+class _Probe(ZMQStream):
+    """Notes which of its hooks are called."""
+
+    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+        self.called: set[str] = set()
+        super().__init__(socket)
+
+    def _handle_events(self, fd: Any, events: int) -> None:
+        self.called.add("_handle_events")
+        super()._handle_events(fd, events)
+
+    def _handle_recv(self) -> None:
+        self.called.add("_handle_recv")
+        super()._handle_recv()
+
+    def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
+        self.called.add("_run_callback")
+        super()._run_callback(callback, *args, **kwargs)
+
+
+async def find_missing() -> set[str]:
+    """Send a message from stream to stream over inproc; returns the names that do not work."""
+    context = zmq.Context()
+    here, there = _Probe(context.socket(zmq.PAIR)), _Probe(context.socket(zmq.PAIR))
+    try:
+        here.socket.bind("inproc://kernelwire-self-test")
+        there.socket.connect("inproc://kernelwire-self-test")
+        return await _exchange(here, there)
+    finally:
+        for stream in (here, there):
+            stream.close(linger=0)
+        context.term()
+
+
+async def _exchange(here: _Probe, there: _Probe) -> set[str]:
+    names = {name.name for name in NAMES if name.owner == "ZMQStream"}
+    missing = {name for name in names if not hasattr(here, name)}
+    try:
+        extension_path()
+    except Exception:  # another backend may raise anything; `kernelwire._drain` says what
+        missing.add("_zmq")
+    if "_init_io_state" not in missing:
+        # As a stream does that was polled: nothing arrives unless this works.
+        here.io_loop.remove_handler(here.socket)
+        here._init_io_state()
+    arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
+    here.on_recv(arrived.set_result)
+    there.send_multipart(_MESSAGE)
+    if "_send_queue" not in missing and waiting_messages(there) != [_MESSAGE]:
+        missing.add("_send_queue")
+    if "_fd" not in missing and file_descriptor(here) != here.socket.FD:
+        missing.add("_fd")
+    if await arrived != _MESSAGE:
+        raise OSError("the self-test received something else than was sent")
+    return missing | ({"_handle_events", "_handle_recv", "_run_callback"} - here.called)

@@ -1,0 +1,119 @@
+"""Names that tornado does not promise."""
+
+from __future__ import annotations
+
+import socket
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from tornado.iostream import IOStream
+from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
+
+from kernelwire._compat._names import Feature, HostName
+from kernelwire._compat._probing import calls
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = [
+    "NAMES",
+    "accepts_origin",
+    "compresses",
+    "find_missing",
+    "sent_index",
+    "unsent_bytes",
+    "write_index",
+]
+
+_WRITING = Feature.DIRECT_WRITING
+
+NAMES = (
+    HostName("_total_write_index", "IOStream", "tornado", "see write_index", _WRITING),
+    HostName("_total_write_done_index", "IOStream", "tornado", "see sent_index", _WRITING),
+    HostName("_write_buffer", "IOStream", "tornado", "see unsent_bytes", Feature.PENDING_BOUND),
+    HostName("_compressor", "WebSocketProtocol13", "tornado", "see compresses", _WRITING),
+    # Public by name, documented nowhere.
+    HostName("mask_outgoing", "WebSocketProtocol13", "tornado", "frames are not masked", _WRITING),
+    HostName("client_terminated", "WebSocketProtocol", "tornado", "no frame follows", _WRITING),
+    HostName("server_terminated", "WebSocketProtocol", "tornado", "no frame follows", _WRITING),
+    HostName("_check_cross_origin", "WebSocketHandler", "tornado", "see accepts_origin", None),
+)
+
+write_index: Callable[[IOStream], int] = attrgetter("_total_write_index")
+"""``IOStream._total_write_index``: how many bytes were ever written to the stream.
+
+``BlockWriter`` sends a frame past the stream only where the stream holds nothing, and ``InFlight``
+knows by it where in the stream's output a message ends.
+"""
+
+sent_index: Callable[[IOStream], int] = attrgetter("_total_write_done_index")
+"""``IOStream._total_write_done_index``: how many of these its socket has taken; see above."""
+
+
+def unsent_bytes(stream: IOStream) -> int:
+    """``len(IOStream._write_buffer)``: bytes that were written and that its socket has not taken.
+
+    ``max_pending_bytes`` is compared with it, and a replay waits by it.
+    """
+    buffer = getattr(stream, "_write_buffer", None)
+    return len(buffer) if buffer else 0
+
+
+def compresses(websocket: WebSocketProtocol13) -> bool:
+    """``WebSocketProtocol13._compressor``: whether messages to the client are compressed.
+
+    Frames that are made natively are not; where tornado would compress, it writes.
+    """
+    return websocket._compressor is not None
+
+
+def accepts_origin(handler: WebSocketHandler) -> bool:
+    """``WebSocketHandler._check_cross_origin``: whether the websocket's handshake will be let in.
+
+    Without it (before tornado 6.6), the origin is what ``WebSocketHandler.get`` asks about.
+    """
+    check: Any = getattr(handler, "_check_cross_origin", None)
+    if check is not None:
+        return check(handler.check_origin) is None
+    origin = handler.request.headers.get("Origin")
+    return origin is None or handler.check_origin(origin)
+
+
+_PROBE_BYTES = 1 << 20
+"""More than a socket takes at once."""
+
+
+async def find_missing() -> set[str]:
+    """Write to a socket pair, in part and then to the end; returns the names that do not work."""
+    begun = {
+        name for cls in (WebSocketProtocol, WebSocketProtocol13) for name in calls(cls.__init__)
+    }
+    begun |= set(dir(WebSocketHandler))
+    missing = {name.name for name in NAMES if name.owner.startswith("WebSocket")} - begun
+    ours, theirs = map(IOStream, socket.socketpair())
+    try:
+        written = ours.write(bytes(_PROBE_BYTES))
+        missing |= _wrong(ours, partly=True)
+        await theirs.read_bytes(_PROBE_BYTES)
+        await written
+        missing |= _wrong(ours, partly=False)
+    finally:
+        ours.close()
+        theirs.close()
+    return missing
+
+
+def _wrong(stream: IOStream, *, partly: bool) -> set[str]:
+    """Name the counters of a stream that are not what they must be."""
+    written = getattr(stream, "_total_write_index", None)
+    sent = getattr(stream, "_total_write_done_index", -1)
+    sent_right = 0 < sent < _PROBE_BYTES if partly else sent == _PROBE_BYTES
+    unsent_right = hasattr(stream, "_write_buffer") and 0 < unsent_bytes(stream) < _PROBE_BYTES
+    if not partly:
+        unsent_right = not unsent_bytes(stream)
+    right = {
+        "_total_write_index": written == _PROBE_BYTES,
+        "_total_write_done_index": sent_right,
+        "_write_buffer": unsent_right,
+    }
+    return {name for name, is_right in right.items() if not is_right}
