@@ -15,6 +15,7 @@ from typing import NamedTuple
 import zmq
 
 from kernelwire import _native
+from kernelwire._compat.pyzmq import extension_path
 
 ENVIRONMENT = "KERNELWIRE_DRAIN"
 """Set to ``python`` to have pyzmq receive where native receiving would work."""
@@ -45,11 +46,7 @@ def drain() -> Drain:
 
 def _load() -> None:
     """Find libzmq in the extension of pyzmq's backend."""
-    from zmq.backend.cython import _zmq  # noqa: PLC0415 (there is none with other backends)
-
-    if not issubclass(zmq.Socket, _zmq.Socket):
-        raise OSError("pyzmq does not run on its Cython extension")
-    _native.load_libzmq(_zmq.__file__, zmq.zmq_version_info()[:3])
+    _native.load_libzmq(extension_path(), zmq.zmq_version_info()[:3])
 
 
 def _self_test() -> None:

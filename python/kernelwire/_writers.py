@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
+from kernelwire._compat import Feature, is_off
+from kernelwire._compat.tornado import compresses, indexes, sent_index, write_index
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -54,35 +57,36 @@ def view(part: _native.LargePart) -> memoryview:
 class InFlight:
     """What was written to a websocket, as long as the operating system has not taken all of it.
 
-    Where the client is gone, it cannot have received that. The indexes are tornado's, which has no
-    public names for them: bytes written to the stream, and bytes that its socket has taken.
+    Where the client is gone, it cannot have received that. Nothing is remembered where tornado's
+    indexes, by which it is known, are not what they should be.
     """
 
     def __init__(self, websocket: Any) -> None:
         stream = getattr(websocket, "stream", None)
-        self._stream: Any = stream if type(stream) in (IOStream, SSLIOStream) else None
+        plain = type(stream) in (IOStream, SSLIOStream) and not is_off(Feature.DIRECT_WRITING)
+        self._stream: Any = stream if plain else None
         self._items: deque[tuple[int, Any]] = deque()
 
     @property
     def position(self) -> int:
         """How many bytes were ever written."""
-        return self._stream._total_write_index if self._stream is not None else 0
+        return write_index(self._stream) if self._stream is not None else 0
 
     def add(self, item: Any) -> None:
         """Note that ``item`` has just been written."""
         if self._stream is not None:
-            self._items.append((self._stream._total_write_index, item))
+            self._items.append((write_index(self._stream), item))
 
     def forget(self, _written: Any = None) -> None:
         """Forget what the socket has taken."""
         items = self._items
-        while items and items[0][0] <= self._stream._total_write_done_index:
+        while items and items[0][0] <= sent_index(self._stream):
             items.popleft()
 
     def left(self) -> Iterator[tuple[Any, int]]:
         """Give each item that is left, and how many bytes up to its end were not taken."""
         for end, item in self._items:
-            missing = end - self._stream._total_write_done_index
+            missing = end - sent_index(self._stream)
             if missing > 0:
                 yield item, missing
 
@@ -169,12 +173,11 @@ class BlockWriter:
             # ``is_closing`` of tornado, without its calls.
             or websocket.client_terminated
             or websocket.server_terminated
-            or stream._closed
+            or stream.closed()
         ):
             return None
-        if stream._total_write_index == stream._total_write_done_index:
-            return self._descriptor
-        return -1
+        written, sent = indexes(stream)
+        return self._descriptor if written == sent else -1
 
     def send(self, block: bytes | list[Any], descriptor: int) -> int:
         """Send as ``Pump.drain`` does: returns how many bytes, or an error's number, negative."""
@@ -269,9 +272,10 @@ def writer_for(handler: Any) -> BlockWriter | MessageWriter:
 
 def _new_writer(handler: Any, websocket: WebSocketProtocol13) -> BlockWriter | MessageWriter:
     plain = (
-        type(websocket) is WebSocketProtocol13
+        not is_off(Feature.DIRECT_WRITING)
+        and type(websocket) is WebSocketProtocol13
         and not websocket.mask_outgoing
-        and websocket._compressor is None
+        and not compresses(websocket)
         and type(handler).write_message is WebSocketHandler.write_message
         and "write_message" not in vars(handler)
         and type(websocket.stream) in (IOStream, SSLIOStream)

@@ -7,9 +7,9 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import zmq
-from jupyter_server._tz import utcnow
 
 from kernelwire import _native
+from kernelwire._compat.jupyter import managed_kernel, utcnow
 from kernelwire._drain import drain
 from kernelwire._logs import shows_debug
 
@@ -44,7 +44,7 @@ class ActivityReader:
     def __init__(self, manager: Any, kernel_id: str, session: Session, failures: Throttle) -> None:
         self._manager = manager
         self._kernel_id = kernel_id
-        self._kernel = manager._kernels[kernel_id]
+        self._kernel = managed_kernel(manager, kernel_id)
         self._session = session
         self._failures = failures
         signed = session.auth is not None

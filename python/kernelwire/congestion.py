@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import IOStream, SSLIOStream
 from tornado.websocket import WebSocketClosedError
 
+from kernelwire._compat.tornado import unsent_bytes
 from kernelwire.offline import Dropped
 
 if TYPE_CHECKING:
@@ -20,12 +21,12 @@ __all__ = ["Congestion", "pending_bytes"]
 def pending_bytes(handler: Any) -> int:
     """Count the bytes that were written to the websocket and that its socket has not yet taken.
 
-    Under TLS, bytes before encryption. Tornado has no public name for it; see ``IOStream.write``.
+    Under TLS, bytes before encryption.
     """
     stream: Any = getattr(handler.ws_connection, "stream", None)
     if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
         return 0
-    return len(stream._write_buffer)
+    return unsent_bytes(stream)
 
 
 class Congestion:

@@ -8,11 +8,12 @@ from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 from weakref import finalize, ref
 
-from jupyter_client.session import Session, json_unpacker, orjson_unpacker
+from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, validate
 
 from kernelwire import _native
+from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._logs import Throttle
 from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.congestion import Congestion, pending_bytes
@@ -273,7 +274,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 return "the session has messages pass through its own hands"
         if hooks := _hooks(self):
             return f"{', '.join(hooks)} overridden"
-        if session.unpack not in (json_unpacker, orjson_unpacker):
+        if session.unpack not in JSON_UNPACKERS:
             return f"{session.unpacker} is not JSON"
         return None
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from jupyter_client.session import json_packer, orjson_packer
-
 from kernelwire import _native, wire
+from kernelwire._compat.jupyter import JSON_PACKERS
 from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
@@ -44,7 +43,7 @@ class Incoming:
         self._v1 = connection.subprotocol == V1
         signed = session.auth is not None
         native = not signed or session.signature_scheme == "hmac-sha256"
-        packs_json = session.pack in (json_packer, orjson_packer) and not session.debug
+        packs_json = session.pack in JSON_PACKERS and not session.debug
         self._signer: _native.Signer | None = None
         if native and (self._v1 or packs_json):
             self._signer = _native.Signer(session.key if signed else b"")

@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import zmq
 from jupyter_client.session import Session
-from jupyter_server._tz import utcnow
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 from traitlets import Dict, Integer, TraitError, validate
 from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire._compat.jupyter import (
+    activity_stream,
+    set_activity_stream,
+    starts_watching_as_starting,
+    utcnow,
+)
 from kernelwire._logs import Throttle
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import ActivityStream
@@ -63,23 +68,26 @@ class KernelwireKernelsMixin(_Base):
         """Watch a kernel's messages for activity and for its state, as upstream does."""
         self.log.debug("Watching kernel activity: %s", kernel_id)
         kernel: Any = self._kernels[kernel_id]
+        if starts_watching_as_starting():
+            kernel.execution_state = "starting"
         kernel.reason = ""
         kernel.last_activity = utcnow()
         stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
         reader = ActivityReader(self, kernel_id, session, Throttle(self.log))
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
-            kernel._activity_stream = stream
+            set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
         stream.socket.setsockopt(zmq.RCVHWM, 0)
-        kernel._activity_stream = ActivityStream.adopt(stream)
-        kernel._activity_stream.channel = "iopub"
-        kernel._activity_stream.follow_with(reader)
+        watcher: Any = ActivityStream.adopt(stream)
+        set_activity_stream(kernel, watcher)
+        watcher.channel = "iopub"
+        watcher.follow_with(reader)
 
     def offer_iopub(self, kernel_id: str, stream: KernelwireStream) -> None:
         """Let the watcher listen in on a client's stream, for want of which it has its own."""
-        watcher = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
+        watcher = activity_stream(self._kernels.get(kernel_id))
         if isinstance(watcher, ActivityStream):
             watcher.offer(stream)
 
@@ -89,7 +97,7 @@ class KernelwireKernelsMixin(_Base):
         Wake-ups of the watcher are moderated: between two of them, up to
         ``pacing.ACTIVITY.longest`` seconds, messages may wait.
         """
-        stream = getattr(self._kernels.get(kernel_id), "_activity_stream", None)
+        stream = activity_stream(self._kernels.get(kernel_id))
         if isinstance(stream, ActivityStream):
             stream.settle()
 

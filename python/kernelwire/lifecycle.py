@@ -15,6 +15,8 @@ from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire._compat.jupyter import connection_count, forget_kernel_info
+from kernelwire._compat.tornado import accepts_origin
 from kernelwire._protocol import DELIMITER
 from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
 from kernelwire.nudge import Nudge, current_state
@@ -139,12 +141,7 @@ class LifeCycle(_Base):
         handler: Any = self.websocket_handler
         if not isinstance(handler.request, HTTPServerRequest):
             return
-        if hasattr(handler, "_check_cross_origin"):  # tornado 6.6
-            allowed = handler._check_cross_origin(handler.check_origin) is None
-        else:
-            origin = handler.request.headers.get("Origin")
-            allowed = origin is None or handler.check_origin(origin)
-        if not allowed:
+        if not accepts_origin(handler):
             self._refuse(403, "Cross origin websockets not allowed")
 
     def _refuse(self, status: int, reason: str) -> None:
@@ -441,8 +438,7 @@ class LifeCycle(_Base):
                 step()
             except Exception:  # noqa: PERF203 (one failure must not keep the rest from being done)
                 self._failures.failure(step.__name__, "Disconnecting failed in %s", step.__name__)
-        counts = getattr(self.multi_kernel_manager, "_kernel_connections", {})
-        return counted and counts.get(self.kernel_id) == 0
+        return counted and connection_count(self.multi_kernel_manager, self.kernel_id) == 0
 
     def _uncount(self) -> None:
         counted, self._counted = self._counted, False
@@ -470,8 +466,7 @@ class LifeCycle(_Base):
         future = self._kernel_info_future
         if not future.done():
             future.set_result({})  # others may be waiting for it
-        if getattr(self.kernel_manager, "_kernel_info_future", None) is future:
-            del self.kernel_manager._kernel_info_future
+        forget_kernel_info(self.kernel_manager, future)
 
     def _forget_restarts(self) -> None:
         if self._is_managed():

@@ -16,6 +16,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+from kernelwire._compat.pyzmq import file_descriptor
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -147,9 +149,9 @@ class Pacer:
 
     def _take(self, stream: KernelwireStream) -> None:
         stream.unwatch()
-        self._by_descriptor[stream._fd] = stream
+        self._by_descriptor[file_descriptor(stream)] = stream
         if self._poll is not None:
-            self._poll.register(stream._fd, select.POLLIN)
+            self._poll.register(file_descriptor(stream), select.POLLIN)
         self._paced[stream] = stream.reads
         if not self._waiting:
             self._waiting = True
@@ -160,9 +162,9 @@ class Pacer:
         """Look after ``stream`` no longer; ``False`` where it was not paced."""
         if self._paced.pop(stream, None) is None:
             return False
-        del self._by_descriptor[stream._fd]
+        del self._by_descriptor[file_descriptor(stream)]
         if self._poll is not None:
-            self._poll.unregister(stream._fd)
+            self._poll.unregister(file_descriptor(stream))
         return True
 
     def _look(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kernelwire._compat.jupyter import cull_digest_history
 from kernelwire._protocol import DELIMITER
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Signatures:
         """Forget some, at random, where there are more than ``digest_history_size``."""
         session = self._session
         if len(session.digest_history) > session.digest_history_size > 0:
-            session._cull_digest_history()
+            cull_digest_history(session)
 
     def forget(self, message: list[bytes]) -> None:
         """Let a message pass once more that the pump has given back."""

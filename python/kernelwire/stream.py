@@ -13,6 +13,7 @@ from tornado.log import gen_log
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
+from kernelwire._compat.pyzmq import waiting_messages
 from kernelwire._drain import drain
 from kernelwire._logs import Throttle
 
@@ -210,7 +211,7 @@ class KernelwireStream(ZMQStream):
         count = self._send_queue.qsize()
         if count >= MAX_QUEUED_MESSAGES or self._queued_bytes + size > MAX_QUEUED_BYTES:
             # What has been sent since is still counted; one that is too large alone may go.
-            waiting = [message for message, _ in self._send_queue.queue]
+            waiting = list(waiting_messages(self))
             self._queued_bytes = sum(sum(map(len, message)) for message in waiting)
             full = count and self._queued_bytes + size > MAX_QUEUED_BYTES
             if full or count >= MAX_QUEUED_MESSAGES:

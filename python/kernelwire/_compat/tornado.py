@@ -20,6 +20,7 @@ __all__ = [
     "accepts_origin",
     "compresses",
     "find_missing",
+    "indexes",
     "sent_index",
     "unsent_bytes",
     "write_index",
@@ -48,6 +49,11 @@ knows by it where in the stream's output a message ends.
 
 sent_index: Callable[[IOStream], int] = attrgetter("_total_write_done_index")
 """``IOStream._total_write_done_index``: how many of these its socket has taken; see above."""
+
+indexes: Callable[[IOStream], tuple[int, int]] = attrgetter(
+    "_total_write_index", "_total_write_done_index"
+)
+"""Both at once: asked at each wake-up."""
 
 
 def unsent_bytes(stream: IOStream) -> int:
