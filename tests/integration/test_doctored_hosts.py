@@ -1,0 +1,87 @@
+"""With any of the names in ``kernelwire._compat`` gone, a server starts and its kernels are served.
+
+Each server runs with copies of its packages in which one of the names is another one. kernelwire
+is installed there as an extension: it decides by itself what it does without.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernelwire import _compat
+from kernelwire._compat import Feature, HostName
+from support.fake_kernel import emit, script
+from support.server import Implementation, Server
+from support.ws_client import Client
+
+DOCTORED = Path(__file__).parents[1] / "support" / "doctored"
+LINKED = {"ServerApp": {"jpserver_extensions": {"kernelwire": True}}}
+OUTPUTS = 50
+NAMES = [name for host in _compat.HOSTS for name in host.NAMES]
+ON = "kernelwire is on, receiving "
+STOCK_CONNECTION = "connection.channels.ZMQChannelsWebsocketConnection is kept: "
+STOCK_MANAGER = "kernelmanager.AsyncMappingKernelManager is kept: "
+KEPT = {
+    Feature.STREAMS: {STOCK_CONNECTION, STOCK_MANAGER},
+    Feature.CONNECTION: {STOCK_CONNECTION},
+    Feature.MANAGER: {STOCK_MANAGER},
+}
+
+
+def parameters() -> list[Any]:
+    """Every name; one of each feature, and those with a substitute, in the fast tests."""
+    chosen = []
+    met: set[Feature | None] = set()
+    for name in NAMES:
+        slow = name.turns_off in met
+        if name.turns_off is not None:
+            met.add(name.turns_off)
+        marks = [pytest.mark.slow] if slow else []
+        chosen.append(pytest.param(name, id=name.name, marks=marks))
+    return chosen
+
+
+def start(home: Path, environment: dict[str, str]) -> Server:
+    """Start a server that finds kernelwire installed."""
+    return Server(home, Implementation("linked", {}, environment), LINKED)
+
+
+def there(name: HostName) -> bool:
+    """Whether the installed host has a name at all; some only have it in other versions."""
+    host = next(host for host in _compat.HOSTS if name in host.NAMES)
+    (missing,) = _compat.in_a_loop([host.find_missing])
+    assert isinstance(missing, set)
+    return name.name not in missing
+
+
+@pytest.mark.parametrize("name", parameters())
+def test_server_without_a_name_serves_and_says_what_is_off(name: HostName, tmp_path: Path) -> None:
+    """What needs the name is off, one line says so, and messages arrive in order."""
+    if not there(name):
+        pytest.skip(f"{name} is not in the installed version")
+    environment = {"PYTHONPATH": str(DOCTORED), "DOCTORED_NAME": name.name}
+    server = start(tmp_path, environment)
+    try:
+        client = Client(server, server.start_kernel("fake")).settle()
+        execution = client.execute(script(emit(OUTPUTS)))
+        client.reset()
+        assert execution.numbers == list(range(OUTPUTS))
+        log = server.log()
+    finally:
+        server.stop()
+    warnings = re.findall(r"^\[W .*\] kernelwire: (.*)$", log, re.MULTILINE)
+    kept = {part for part in (STOCK_CONNECTION, STOCK_MANAGER) if part in log}
+    if name.turns_off is None:
+        assert (warnings, kept) == ([], set())
+    else:
+        assert len(warnings) == 1
+        assert name.turns_off.value in warnings[0]
+        assert f"{name.distribution} " in warnings[0]
+        assert f" has no {name}" in warnings[0]
+        assert kept == KEPT.get(name.turns_off, set())
+    assert (ON in log) == (name.turns_off is not Feature.STREAMS)
+    assert "Traceback" not in log
