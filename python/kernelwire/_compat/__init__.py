@@ -29,6 +29,11 @@ HOSTS: tuple[ModuleType, ...] = (tornado, pyzmq, jupyter)
 
 @lru_cache(maxsize=1)
 def shortcomings() -> tuple[Shortcoming, ...]:
+    """Try out every name, once for the process; see :func:`find_shortcomings`."""
+    return find_shortcomings()
+
+
+def find_shortcomings() -> tuple[Shortcoming, ...]:
     """Try out every name, and return what must do without; takes a few milliseconds.
 
     Runs in a thread of its own: the caller may have an event loop, running or not, which has

@@ -98,10 +98,9 @@ async def find_missing() -> set[str]:
     missing = {name.name for name in NAMES if name.owner.startswith("WebSocket")} - begun
     ours, theirs = map(IOStream, socket.socketpair())
     try:
-        written = ours.write(bytes(_PROBE_BYTES))
+        ours.write(bytes(_PROBE_BYTES))
         missing |= _wrong(ours, partly=True)
         await theirs.read_bytes(_PROBE_BYTES)
-        await written
         missing |= _wrong(ours, partly=False)
     finally:
         ours.close()

@@ -30,14 +30,16 @@ sys.modules["zmq.backend.cython._zmq"] = None
 
 
 def get_doctored_code(loader: SourceFileLoader, module: str) -> CodeType | None:
-    """Compile a module with the name replaced."""
+    """Compile a module with the name replaced; those that do not have it come from their cache."""
     if module.partition(".")[0] not in HOSTS:
         return get_code(loader, module)
-    source = loader.get_source(module) or ""
     if NAME == "_zmq":
-        source += HIDE_EXTENSION if module == "zmq" else ""
-    else:
-        source = re.sub(rf"\b({NAME})\b", r"\1_renamed", source)
+        if module != "zmq":
+            return get_code(loader, module)
+        return compile(f"{loader.get_source(module)}{HIDE_EXTENSION}", loader.path, "exec")
+    source, count = re.subn(rf"\b({NAME})\b", r"\1_renamed", loader.get_source(module) or "")
+    if not count:
+        return get_code(loader, module)
     return compile(source, loader.path, "exec", dont_inherit=True)
 
 
