@@ -6,7 +6,10 @@ is installed there as an extension: it decides by itself what it does without.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,13 @@ from support.ws_client import Client
 DOCTORED = Path(__file__).parents[1] / "support" / "doctored"
 LINKED = {"ServerApp": {"jpserver_extensions": {"kernelwire": True}}}
 OUTPUTS = 50
+START_SECONDS = 90.0
+"""Part of the server's packages are compiled anew."""
+
+pytestmark = pytest.mark.timeout(300)
+
 NAMES = [name for host in _compat.HOSTS for name in host.NAMES]
-ON = "kernelwire is on, receiving "
+ON = "kernelwire is on"
 STOCK_CONNECTION = "connection.channels.ZMQChannelsWebsocketConnection is kept: "
 STOCK_MANAGER = "kernelmanager.AsyncMappingKernelManager is kept: "
 KEPT = {
@@ -46,7 +54,13 @@ def parameters() -> list[Any]:
 
 def start(home: Path, environment: dict[str, str]) -> Server:
     """Start a server that finds kernelwire installed."""
-    return Server(home, Implementation("linked", {}, environment), LINKED)
+    linked = Implementation("linked", {}, environment)
+    return Server(home, linked, LINKED, start_timeout=START_SECONDS)
+
+
+def doctored(name: HostName) -> dict[str, str]:
+    """The variables of processes in which a name is another one."""
+    return {"PYTHONPATH": str(DOCTORED), "DOCTORED_NAME": name.name}
 
 
 def there(name: HostName) -> bool:
@@ -62,8 +76,7 @@ def test_server_without_a_name_serves_and_says_what_is_off(name: HostName, tmp_p
     """What needs the name is off, one line says so, and messages arrive in order."""
     if not there(name):
         pytest.skip(f"{name} is not in the installed version")
-    environment = {"PYTHONPATH": str(DOCTORED), "DOCTORED_NAME": name.name}
-    server = start(tmp_path, environment)
+    server = start(tmp_path, doctored(name))
     try:
         client = Client(server, server.start_kernel("fake")).settle()
         execution = client.execute(script(emit(OUTPUTS)))
@@ -84,3 +97,20 @@ def test_server_without_a_name_serves_and_says_what_is_off(name: HostName, tmp_p
         assert kept == KEPT.get(name.turns_off, set())
     assert (ON in log) == (name.turns_off is not Feature.STREAMS)
     assert "Traceback" not in log
+
+
+def test_status_names_what_is_missing_and_off(tmp_path: Path) -> None:
+    """``jupyter kernelwire status`` says what the log of a server says; kernelwire is on."""
+    name = next(name for name in NAMES if name.turns_off is Feature.DIRECT_WRITING)
+    own = {"JUPYTER_NO_CONFIG": "1", "HOME": str(tmp_path), **doctored(name)}
+    linked = "--ServerApp.jpserver_extensions={'kernelwire': True}"
+    done = subprocess.run(
+        [sys.executable, "-m", "kernelwire.cli", "status", linked],
+        env=os.environ | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    expected = rf"^self-test\n    {re.escape(name.turns_off.value)}\n    because .* has no {name}$"
+    assert re.search(expected, done.stdout, re.MULTILINE), done.stdout

@@ -75,6 +75,7 @@ class Server:
         config: JsonConfig | None = None,
         *,
         transport: str = "tcp",
+        start_timeout: float = 15.0,
     ) -> None:
         self.home = home
         self.token = secrets.token_hex(16)
@@ -96,7 +97,9 @@ class Server:
                 stderr=subprocess.STDOUT,
             )
         try:
-            self._info: dict[str, Any] = wait_until(self._read_info, what="the info file")
+            self._info: dict[str, Any] = wait_until(
+                self._read_info, what="the info file", timeout=start_timeout
+            )
             wait_until(self._answers, what="the server's first answer")
         except BaseException:
             self.process.kill()
