@@ -110,8 +110,8 @@ class Publishing:
 
     @property
     def followed(self) -> list[str]:
-        """The states of which the watcher knows."""
-        return self.kernel.states[1:]
+        """The states that the kernel has published and the watcher has followed."""
+        return [state for state in self.kernel.states if state != "starting"]
 
     def settle(self) -> None:
         """Have everything followed that has come."""
