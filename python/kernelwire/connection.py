@@ -236,10 +236,16 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         signatures = self.signatures()
         one_by_one: Any = self._one_by_one
         for channel, stream in self.channels.items():
-            if isinstance(stream, KernelwireStream) and not stream.closed():
+            if stream.closed():
+                continue
+            if isinstance(stream, KernelwireStream):
                 pacing = IOPUB if channel == "iopub" else None
                 reader = ChannelReader(self, channel, congestion, signatures)
                 stream.on_ready(reader, one_by_one, pacing)
+            else:
+                kind = type(stream).__qualname__
+                self.log.debug("Messages on %s go one by one: it is a %s", channel, kind)
+                stream.on_recv_stream(one_by_one)
         self._offer_iopub()
 
     def _offer_iopub(self) -> None:

@@ -79,7 +79,10 @@ class KernelwireKernelsMixin(_Base):
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
-        stream.socket.setsockopt(zmq.RCVHWM, 0)
+        if reader.can_overhear:
+            # Other digests are checked in Python, more slowly than a kernel can publish: there only
+            # libzmq bounds what waits.
+            stream.socket.setsockopt(zmq.RCVHWM, 0)
         watcher: Any = ActivityStream.adopt(stream)
         set_activity_stream(kernel, watcher)
         watcher.channel = "iopub"

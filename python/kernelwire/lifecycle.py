@@ -90,6 +90,7 @@ class LifeCycle(_Base):
         channels: dict[str, Any]
 
         def _go_live(self) -> None: ...
+        def _obstacle(self) -> str | None: ...
         def _keep_unsent(self, messages: Sequence[str | bytes]) -> None: ...
         def _signed(self, frames: list[bytes]) -> list[bytes]: ...
 
@@ -185,7 +186,12 @@ class LifeCycle(_Base):
     # -- connecting ------------------------------------------------------------------------------
 
     def create_stream(self) -> None:
-        """Create the channels' streams, and keep libzmq from dropping what waits on iopub."""
+        """Create the channels' streams, and keep libzmq from dropping what waits on iopub.
+
+        It may drop where messages go one by one: more can come than can be handled, and only
+        libzmq bounds what waits then. The choice is made here and for good, as a socket whose
+        ``RCVHWM`` is set back from 0 may never receive again.
+        """
         try:
             super().create_stream()
             for channel, stream in self.channels.items():
@@ -196,7 +202,7 @@ class LifeCycle(_Base):
             self._close_channels()
             raise
         iopub = self.channels["iopub"]
-        if isinstance(iopub, KernelwireStream):
+        if isinstance(iopub, KernelwireStream) and self._obstacle() is None:
             iopub.socket.setsockopt(zmq.RCVHWM, 0)
 
     def connect(self) -> asyncio.Future[None]:  # type: ignore[override]  # as upstream's class

@@ -140,6 +140,9 @@ class ActivityStream(KernelwireStream):
         if self._own or self._source is None:
             return super().read_once()
         more = self._source.read_once()
+        if more:
+            # Its signal is taken: unless somebody reads on, the rest stays until more comes.
+            self._source.schedule_read()
         self._follow_overheard()
         return more
 

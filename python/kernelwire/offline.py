@@ -261,8 +261,6 @@ class BufferReader:
         listener = stream.listener
         record = None if listener is None else listener.record
         messages, more = self._receive(stream.socket, self.MAX_MESSAGES, self.MAX_BYTES, record)
-        if listener is not None:
-            listener.heard()
         if messages:
             stream.reads += 1
         for message in messages:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import select
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from kernelwire._compat.pyzmq import file_descriptor
 
@@ -67,15 +66,14 @@ class Pacing:
     window: float
     patience: int
     grace: float
-    _pacers: WeakKeyDictionary[Any, Pacer] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False
-    )
 
     def pacer(self, loop: Any) -> Pacer:
-        """Return the pacer of an event loop."""
-        pacer = self._pacers.get(loop)
+        """Return the pacer of an event loop, which is freed together with it."""
+        # A dictionary with weak keys would keep the loops: pacers and their streams refer to them.
+        pacers: dict[Pacing, Pacer] = vars(loop).setdefault("kernelwire_pacers", {})
+        pacer = pacers.get(self)
         if pacer is None:
-            pacer = self._pacers[loop] = Pacer(loop, self)
+            pacer = pacers[self] = Pacer(loop, self)
         return pacer
 
 
@@ -104,6 +102,16 @@ ACTIVITY = Pacing(
 """Following a kernel's activity, which nobody waits for: at once when it begins, then seldom."""
 
 
+@dataclass(slots=True)
+class _Paced:
+    """A stream while it is paced."""
+
+    descriptor: int
+    """Its socket's descriptor, as it was registered."""
+    reads: int
+    """How often it had read something when last polled for that."""
+
+
 class Pacer:
     """Looks after the paced streams of one event loop."""
 
@@ -115,8 +123,7 @@ class Pacer:
         # Not on Windows, where all are read at each look.
         self._poll: Any = select.poll() if hasattr(select, "poll") else None
         self._by_descriptor: dict[int, KernelwireStream] = {}
-        self._paced: dict[KernelwireStream, int] = {}
-        """The paced streams, and how often each had read something when last looked at for that."""
+        self._paced: dict[KernelwireStream, _Paced] = {}
         self._looks = 0
         self._waiting = False
         self._spent = 0.0
@@ -126,6 +133,11 @@ class Pacer:
         self._behind = False
         """Whether it has left anything behind."""
         self._calls: deque[Callable[[], None]] = deque()
+        """What is to be called after the next interval."""
+        self._due: deque[Callable[[], None]] = deque()
+        """What is being called."""
+        self._calling = False
+        """Whether a round of calls is scheduled or under way."""
 
     def __len__(self) -> int:
         """Return how many streams are paced now."""
@@ -149,10 +161,15 @@ class Pacer:
 
     def _take(self, stream: KernelwireStream) -> None:
         stream.unwatch()
-        self._by_descriptor[file_descriptor(stream)] = stream
+        descriptor = file_descriptor(stream)
+        previous = self._by_descriptor.get(descriptor)
+        if previous is not None:
+            # Its socket was closed by others, and the descriptor is in use again.
+            self.release(previous)
+        self._by_descriptor[descriptor] = stream
         if self._poll is not None:
-            self._poll.register(file_descriptor(stream), select.POLLIN)
-        self._paced[stream] = stream.reads
+            self._poll.register(descriptor, select.POLLIN)
+        self._paced[stream] = _Paced(descriptor, stream.reads)
         if not self._waiting:
             self._waiting = True
             # It may be the beginning of a flood.
@@ -160,11 +177,12 @@ class Pacer:
 
     def release(self, stream: KernelwireStream) -> bool:
         """Look after ``stream`` no longer; ``False`` where it was not paced."""
-        if self._paced.pop(stream, None) is None:
+        paced = self._paced.pop(stream, None)
+        if paced is None:
             return False
-        del self._by_descriptor[file_descriptor(stream)]
+        del self._by_descriptor[paced.descriptor]
         if self._poll is not None:
-            self._poll.unregister(file_descriptor(stream))
+            self._poll.unregister(paced.descriptor)
         return True
 
     def _look(self) -> None:
@@ -213,29 +231,34 @@ class Pacer:
         return [streams[descriptor] for descriptor, _ in self._poll.poll(0)]
 
     def _release_quiet(self) -> None:
-        for stream, reads in list(self._paced.items()):
-            if stream.reads == reads:
+        for stream, paced in list(self._paced.items()):
+            if stream.reads == paced.reads:
                 self.release(stream)
                 stream.watch()
             else:
-                self._paced[stream] = stream.reads
+                paced.reads = stream.reads
 
     def later(self, call: Callable[[], None]) -> None:
         """Call ``call`` after the longest interval, together with all that others ask for."""
         self._calls.append(call)
-        if len(self._calls) == 1:
+        if not self._calling:
+            self._calling = True
             self._call_later(self._pacing.longest, self._call_all)
 
     def _call_all(self) -> None:
-        """Call for a while; go on after others had their turn. Who asks meanwhile has to wait."""
-        calls, self._calls = self._calls, deque()
-        self._call_some(calls)
+        """Begin a round of calls; those that are requested meanwhile wait for the next one."""
+        self._due, self._calls = self._calls, deque()
+        self._call_some()
 
-    def _call_some(self, calls: deque[Callable[[], None]]) -> None:
+    def _call_some(self) -> None:
+        """Call for a while; go on after others had their turn, and then wait for the next round."""
         until = monotonic() + SLICE_SECONDS
         try:
-            while calls and monotonic() < until:
-                calls.popleft()()
+            while self._due and monotonic() < until:
+                self._due.popleft()()
         finally:
-            if calls:
-                self._call_soon(self._call_some, calls)
+            self._calling = bool(self._due or self._calls)
+            if self._due:
+                self._call_soon(self._call_some)
+            elif self._calls:
+                self._call_later(self._pacing.longest, self._call_all)

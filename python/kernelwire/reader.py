@@ -78,35 +78,40 @@ class ChannelReader:
         self._handed_over = False
 
     def __call__(self, stream: KernelwireStream) -> bool:
-        """Move what is ready; ``True`` if there may be more."""
+        """Move what is ready; ``True`` if there may be more.
+
+        A block may be sent in part, and the rest is queued here. Nothing foreign may run in
+        between, or what it writes stands in the middle of a frame: whatever may call a log
+        handler, an observer or a subclass comes before the descriptor is looked up, or at the end.
+        """
         write = self._write
+        now, listener = self._clock(), stream.listener
+        known = None if self._signatures is None else self._signatures.known()
+        congested = write.behind and self._is_congested()
         descriptor = write.descriptor()
         if descriptor is None:
             return self._leave(stream)
-        listener = stream.listener
+        more = False
         drained = self._drain(
             stream.socket,
             self._channel,
-            self._clock(),
+            now,
             self._connection.hides_tracebacks,
             self._block,
-            write.behind and self._is_congested(),
+            congested,
             descriptor,
-            None if self._signatures is None else self._signatures.known(),
+            known,
             None if listener is None else listener.record,
         )
-        if listener is not None:
-            listener.heard()
-        if drained is False:
-            return False
-        if self._signatures is not None:
-            self._signatures.cull()
         if drained is True:
             stream.reads += 1
             write.behind = False
-            return False
-        stop, data, message, malformed, sent = drained
-        return self._deal(stream, (stop, data, message, malformed), sent)
+        elif drained is not False:
+            stop, data, message, malformed, sent = drained
+            more = self._deal(stream, (stop, data, message, malformed), sent)
+        if self._signatures is not None:
+            self._signatures.cull()  # also where all was withheld: that is remembered, too
+        return more
 
     def _is_congested(self) -> bool:
         return self._may_be_congested and self._congestion.check()

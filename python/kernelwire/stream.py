@@ -13,7 +13,7 @@ from tornado.log import gen_log
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
-from kernelwire._compat.pyzmq import waiting_messages
+from kernelwire._compat.pyzmq import file_descriptor, waiting_messages
 from kernelwire._drain import drain
 from kernelwire._logs import Throttle
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelDoesNotReadError", "KernelwireStream"]
 
+_FAILURES = (Exception, asyncio.CancelledError)
+"""What a callback may raise: also what comes of asking a cancelled future for its result."""
 
 MAX_QUEUED_MESSAGES = 10_000
 """Messages that may wait for a kernel that does not read, besides those that libzmq holds."""
@@ -73,6 +75,15 @@ class KernelwireStream(ZMQStream):
     listener: Listener | None = None
     """Who follows what is read from here; readers let it know."""
 
+    _reading: bool = False
+    """Whether the reader is running: it is not called again meanwhile."""
+
+    _read_again: bool = False
+    """Whether a read was requested while the reader was running."""
+
+    _read_pending: bool = False
+    """Whether a read is scheduled."""
+
     _queued_bytes: int = 0
     """Bytes that wait to be sent, and some that do no more."""
 
@@ -92,16 +103,15 @@ class KernelwireStream(ZMQStream):
     @classmethod
     def adopt(cls, stream: ZMQStream) -> KernelwireStream:
         """Make a stream of the socket of ``stream``, which reads as closed from then on."""
-        adopted = cls(cls.surrender(stream), stream.io_loop)
+        adopted = cls(_release_socket(stream), stream.io_loop)
         adopted.channel = getattr(stream, "channel", None)
         return adopted
 
-    def surrender(self: ZMQStream) -> zmq.Socket[Any]:
+    def surrender(self) -> zmq.Socket[Any]:
         """Give the socket away as it is; the stream reads as closed from then on."""
-        socket = self.socket
-        self.io_loop.remove_handler(socket)
-        self.socket = None  # type: ignore[assignment]
-        return socket
+        if self._pacer is not None:
+            self._pacer.release(self)
+        return _release_socket(self)
 
     def on_ready(
         self,
@@ -115,13 +125,17 @@ class KernelwireStream(ZMQStream):
         again after others had their turn. Should it ever raise, that is logged, and each message
         goes to ``otherwise(stream, message)`` from then on. With ``pacing``, it is called less
         often while much comes. Any call of ``on_recv`` ends this.
+
+        The reader is never called while it runs, and one read is scheduled at most, whoever
+        requests one.
         """
+        self._stop_pacing()
         super().on_recv(None)
         self._reader = reader
         self._otherwise = otherwise
         self._pacer = pacing.pacer(self._loop) if pacing else None
         # What came before has signalled already.
-        self._call_soon(self.read)
+        self.schedule_read()
 
     def on_recv(self, callback: Any, copy: bool = True) -> None:
         """Register a callback for each message, as upstream does; ``None`` for none."""
@@ -134,9 +148,17 @@ class KernelwireStream(ZMQStream):
     def _overheard(self, callback: Any, message: list[Any]) -> Any:
         """Let the listener have a message, and the callback."""
         if self.listener is not None:
-            self.listener.record.feed([bytes(part) for part in message], None)
-            self.listener.heard()
-        return callback(message)
+            frames = [bytes(part) for part in message]
+            self._run_callback(self.listener.record.feed, frames, None)
+        try:
+            return callback(message)
+        finally:
+            self._notify_listener()
+
+    def _notify_listener(self) -> None:
+        """Let the listener follow what was read; what it raises costs no message."""
+        if self.listener is not None:
+            self._run_callback(self.listener.heard)
 
     def _forget_reader(self) -> None:
         self._reader = self._pacer = self._otherwise = None
@@ -166,12 +188,12 @@ class KernelwireStream(ZMQStream):
 
     def watch(self) -> None:
         """Let the socket wake the event loop."""
-        if self.socket is not None:
+        if not self.closed():
             self._init_io_state()
 
     def unwatch(self) -> None:
-        """Keep the socket from waking the event loop."""
-        self.io_loop.remove_handler(self.socket)
+        """Keep the socket from waking the event loop; it may have been closed by others."""
+        self.io_loop.remove_handler(file_descriptor(self))
 
     def receiving(self) -> bool:
         """Whether anybody receives."""
@@ -181,7 +203,8 @@ class KernelwireStream(ZMQStream):
         """Hand over everything that is ready, now; returns how many events were handled.
 
         With a reader, one event is one call of it, and ``limit`` is not looked at: its callers
-        want what a stopped kernel has left, all of it.
+        want what a stopped kernel has left, all of it. While the reader runs, this only has it
+        called once more.
         """
         if self._reader is None or not flag & zmq.POLLIN:
             return super().flush(flag, limit)
@@ -189,9 +212,8 @@ class KernelwireStream(ZMQStream):
         events = 1
         while self.read_once():
             events += 1
-        finish = getattr(self._reader, "finish", None)
-        if finish is not None:
-            finish(self)
+        if not self._reading:
+            self._finish()
         return events if self._reader is not None else events + super().flush(flag, limit)
 
     def send_multipart(self, msg: Any, flags: int = 0, copy: bool = True, track: bool = False, callback: Any = None, **kwargs: Any) -> None:  # fmt: skip
@@ -223,7 +245,7 @@ class KernelwireStream(ZMQStream):
 
     def _send_now(self, msg: Any, flags: int, copy: bool, track: bool) -> bool:
         """Try to send; ``False`` where libzmq would have to wait."""
-        if self.socket is None:
+        if self.closed():
             return False
         try:
             events = self._sent_natively(msg) if copy and not flags else None
@@ -237,7 +259,7 @@ class KernelwireStream(ZMQStream):
             return True
         # Sending may have taken the signal that something has come.
         if events & zmq.POLLIN:
-            self._call_soon(self.read)
+            self.schedule_read()
         return True
 
     def _sent_natively(self, msg: Any) -> int | None:
@@ -263,9 +285,10 @@ class KernelwireStream(ZMQStream):
             return
         try:
             super()._handle_events(fd, events)
-        except Exception:
+        except _FAILURES:
             self.failures.failure("events", "Serving %s failed", self.channel)
-            self._rebuild_io_state()
+            if not self.closed():
+                self._run_callback(self._rebuild_io_state)
 
     def _handle_recv(self) -> None:
         """Receive as upstream does, or let the reader do it."""
@@ -275,32 +298,64 @@ class KernelwireStream(ZMQStream):
             self.read()
 
     def read(self) -> bool:
-        """Let the reader read; ``True`` if it is to be called again after others had their turn."""
-        more = self.read_once()
-        if more:
-            self._call_soon(self.read)
-        return more
+        """Let the reader read, unless it is about to; ``True`` if a read is scheduled."""
+        if not self._read_pending and self.read_once():
+            self.schedule_read()
+        return self._read_pending
+
+    def schedule_read(self) -> None:
+        """Let the reader read after others had their turn: once, however often this is called."""
+        if not self._read_pending:
+            self._read_pending = True
+            self._call_soon(self._scheduled_read)
+
+    def _scheduled_read(self) -> None:
+        self._read_pending = False
+        self.read()
 
     def read_once(self) -> bool:
-        """Let the reader read; ``True`` if it wants to be called again."""
-        if self._reader is None or self.socket is None:
+        """Let the reader read; ``True`` if it is to be called again, which is up to the caller.
+
+        While the reader runs, this only notes that: what it has received and not yet passed on
+        must not be overtaken. The listener runs foreign code, and so comes after the reader.
+        """
+        reader = self._reader
+        if reader is None or self.socket is None:
             return False
+        if self._reading:
+            self._read_again = True
+            return False
+        self._reading, self._read_again, more = True, False, False
         try:
-            return self._reader(self)
-        except Exception:
-            self._give_up_reading()
-            return False
+            more = reader(self)
+        except _FAILURES:
+            self._run_callback(self._give_up_reading)
+        finally:
+            self._reading = False
+        more = more or self._read_again
+        if self.listener is not None:
+            self._notify_listener()
+        return more
 
     def _give_up_reading(self) -> None:
         """Log what the reader has raised, and do without it."""
+        if self.closed():
+            self.failures.warning("closed", "The socket of %s was closed by others", self.channel)
+            return
         self.failures.warning(
             "read", "Messages on %s go one by one from now on", self.channel, exc_info=True
         )
+        otherwise = self._otherwise
         # What the reader holds back comes before all that comes from now on.
+        self._run_callback(self._finish)
+        if not self.closed():
+            self.on_recv_stream(otherwise)
+
+    def _finish(self) -> None:
+        """Have the reader pass on what it holds back."""
         finish = getattr(self._reader, "finish", None)
         if finish is not None:
-            self._run_callback(finish, self)
-        self.on_recv_stream(self._otherwise)
+            finish(self)
 
     def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
         """Run a callback, or start a coroutine; whatever it raises is logged and ends here."""
@@ -308,9 +363,17 @@ class KernelwireStream(ZMQStream):
             result = callback(*args, **kwargs)
             if isinstance(result, Awaitable):
                 asyncio.ensure_future(result).add_done_callback(self._log_failure)
-        except Exception:
+        except _FAILURES:
             self.failures.failure("callback", "A callback failed on %s", self.channel)
 
     def _log_failure(self, future: asyncio.Future[Any]) -> None:
         """Log what a coroutine has raised."""
         self._run_callback(lambda: None if future.cancelled() else future.result())
+
+
+def _release_socket(stream: ZMQStream) -> zmq.Socket[Any]:
+    """Take the socket of a stream, which reads as closed from then on."""
+    socket = stream.socket
+    stream.io_loop.remove_handler(socket)
+    stream.socket = None  # type: ignore[assignment]
+    return socket

@@ -7,6 +7,7 @@ import gc
 import os
 import weakref
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -412,11 +413,12 @@ class ScriptedStream:
     """A stream each of whose reads takes some time, and may leave something."""
 
     hurried = 0.0
-    _fd = 0
+    _descriptors = count()
 
     def __init__(self, loop: ScriptedLoop, seconds: float, *, more: bool = False) -> None:
         self.loop, self.seconds, self.more = loop, seconds, more
         self.reads = 0
+        self._fd = next(self._descriptors)
 
     def read(self) -> bool:
         """Read."""

@@ -1,0 +1,195 @@
+"""Foreign code beside the direct way to the client's socket: every frame is whole, and in order.
+
+There is nothing to compare with: stock has no way around tornado's buffer.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from kernelwire import _native
+from support.coalescing import websocket_payloads
+from support.offline_messages import NUMBER, display
+from support.waiting import run_to_end, wait_until_async
+from support.workbench import NATIVE, PORTABLE, Workbench
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernelwire.stream import KernelwireStream
+
+SEND_BUFFER_BYTES = 8192
+"""So little that no message here is sent whole."""
+
+MESSAGES = 12
+NOTICE = b"a notice of an extension"
+
+
+def write_a_notice(bench: Workbench) -> None:
+    """Write to the websocket, as extensions do."""
+    bench.handler.write_message(NOTICE, binary=True)
+
+
+def fail(_bench: Workbench) -> None:
+    """Raise."""
+    raise RuntimeError("a bug")
+
+
+def read_on(bench: Workbench) -> None:
+    """Read the same channel."""
+    bench.connection.channels["iopub"].read_once()
+
+
+REACTIONS: dict[str, Callable[[Workbench], Any]] = {
+    "writes": write_a_notice,
+    "raises": fail,
+    "reads": read_on,
+    "flushes": lambda bench: bench.connection.channels["iopub"].flush(),
+    "has a status sent": lambda bench: bench.connection._send_status_message("restarting"),
+}
+
+
+class Observer:
+    """A listener that reacts to every second read."""
+
+    def __init__(self, react: Callable[[], Any]) -> None:
+        self.record = _native.Watch(b"", 1000, 0.1)
+        self.react = react
+        self.reactions = 0
+        self.calls = 0
+
+    def heard(self) -> None:
+        """React."""
+        self.calls += 1
+        if self.calls % 2:
+            self.reactions += 1
+            self.react()
+
+    def left(self, stream: KernelwireStream) -> None:
+        """Do nothing."""
+
+
+class WritingHandler(logging.Handler):
+    """A log handler that writes what is logged to a websocket."""
+
+    def __init__(self, bench: Workbench) -> None:
+        super().__init__()
+        self.bench = bench
+        self.busy = False
+
+    def emit(self, _record: logging.LogRecord) -> None:
+        """Write a record, but not what is logged of that."""
+        if not self.busy:
+            self.busy = True
+            write_a_notice(self.bench)
+            self.busy = False
+
+
+def open_bench(way: str, **traits: Any) -> Workbench:
+    """A workbench whose client's socket takes little at a time."""
+    bench = Workbench(way, limit_rate=False, **traits)
+    for end in (bench.iostream.socket, bench.theirs):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return bench
+
+
+async def payloads_of(bench: Workbench, count: int) -> list[bytes]:
+    """Wait until the client has so many messages of the kernel; all it has got, which is whole."""
+    stream = bench.connection.channels["iopub"]
+    for _ in range(2 * MESSAGES):
+        await wait_until_async(lambda: not stream._read_pending, what="the reads")
+        payloads = websocket_payloads(await bench.sent())
+        if len(numbers(payloads)) >= count:
+            break
+    return payloads
+
+
+def numbers(payloads: list[bytes]) -> list[int]:
+    """The numbers of the kernel's messages."""
+    found = (NUMBER.search(each.decode(errors="replace")) for each in payloads)
+    return [int(match[1]) for match in found if match]
+
+
+@pytest.mark.kernelwire_only("C1")
+@pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+@pytest.mark.parametrize("reaction", REACTIONS)
+def test_frames_are_whole_whatever_an_observer_does(way: str, reaction: str) -> None:
+    """An observer that runs when a block is sent in part tears no frame and costs none."""
+
+    async def body() -> None:
+        bench = open_bench(way)
+        try:
+            stream = bench.connection.channels["iopub"]
+            observer = Observer(lambda: REACTIONS[reaction](bench))
+            stream.listener = observer
+            for number in range(MESSAGES):
+                bench.kernel_ends["iopub"].send_multipart(display(number, 40_000))
+                stream.read()
+                await bench.sent()
+            payloads = await payloads_of(bench, MESSAGES)
+            assert observer.reactions > 0
+            assert numbers(payloads) == list(range(MESSAGES))
+            if reaction == "writes":
+                assert NOTICE in payloads
+        finally:
+            bench.close()
+
+    run_to_end(body)
+
+
+@pytest.mark.kernelwire_only("C1")
+@pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+def test_frames_are_whole_whatever_a_log_handler_does(way: str) -> None:
+    """A handler that writes to the websocket what is logged tears no frame."""
+
+    async def body() -> None:
+        bench = open_bench(way, max_pending_bytes=1000)
+        try:
+            bench.connection.log.addHandler(WritingHandler(bench))
+            stream = bench.connection.channels["iopub"]
+            for number in range(MESSAGES):
+                # Every second message is one that the pump leaves to Python, which logs it.
+                end = bench.kernel_ends["iopub"]
+                end.send_multipart(display(number, 40_000))
+                end.send_multipart([b"no", b"message"])
+                stream.read()
+                await wait_until_async(lambda: not stream._read_pending, what="the reads")
+                await bench.sent()
+            payloads = await payloads_of(bench, 1)
+            assert NOTICE in payloads
+            assert numbers(payloads)[0] == 0
+        finally:
+            bench.close()
+
+    run_to_end(body)
+
+
+@pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+def test_handed_over_message_is_not_overtaken(way: str) -> None:
+    """A method that reads on while it has a message gets that one's frames out first."""
+
+    async def body() -> None:
+        bench = open_bench(way, allow_tracebacks=False)
+        try:
+            stream = bench.connection.channels["iopub"]
+            original = bench.connection._on_error
+
+            def read_on_first(*arguments: Any) -> Any:
+                stream.flush()
+                return original(*arguments)
+
+            bench.connection._on_error = read_on_first
+            end = bench.kernel_ends["iopub"]
+            for number in range(MESSAGES):
+                end.send_multipart(display(number, 10, "error" if number % 3 == 0 else "x"))
+            stream.read()
+            payloads = await payloads_of(bench, MESSAGES)
+            assert numbers(payloads) == list(range(MESSAGES))
+        finally:
+            bench.close()
+
+    run_to_end(body)

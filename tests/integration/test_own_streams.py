@@ -1,0 +1,166 @@
+"""Connections with streams of another kind, and hooks of their own: served one by one, as stock."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+from zmq.eventloop.zmqstream import ZMQStream
+
+from support.desk import finish, leave_while_running, mock_handler, run_on_shell, seen_numbers
+from support.fake_kernel import emit, script
+from support.waiting import wait_until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from support.desk import Desk, RunOnDesk
+
+CHANNELS = ("iopub", "shell", "control", "stdin")
+
+
+class OtherStream(ZMQStream):
+    """A stream of a kernel manager's own kind."""
+
+
+def with_own_streams(base: type[Any]) -> type[Any]:
+    """Make a connection class that does what ``create_stream`` does, without calling it."""
+
+    class OwnStreams(base):  # type: ignore[misc]
+        def create_stream(self) -> None:
+            identity = self.session.bsession
+            for channel in CHANNELS:
+                connect = getattr(self.kernel_manager, f"connect_{channel}")
+                self.channels[channel] = stream = connect(identity=identity)
+                stream.channel = channel
+
+    return OwnStreams
+
+
+def with_a_hook(base: type[Any]) -> type[Any]:
+    """Make a connection class that sees each part of each message."""
+
+    class Hooked(base):  # type: ignore[misc]
+        def get_part(self, field: str, value: Any, msg_list: Any) -> Any:
+            return super().get_part(field, value, msg_list)
+
+    return Hooked
+
+
+def of_another_kind(connect: Callable[..., ZMQStream]) -> Callable[..., ZMQStream]:
+    """Have a manager's ``connect_...`` give streams of another kind."""
+
+    def connected(identity: bytes | None = None) -> ZMQStream:
+        stream = connect(identity=identity)
+        socket = stream.socket
+        stream.io_loop.remove_handler(socket)
+        stream.socket = None  # type: ignore[assignment]
+        return OtherStream(socket)
+
+    return connected
+
+
+async def connected(the_desk: Desk, cls: type[Any], session_id: str = "") -> Any:
+    """A live connection of a class."""
+    connection = cls(parent=the_desk.kernel, websocket_handler=mock_handler())
+    if session_id:
+        connection.session.session = session_id
+    await connection.prepare()
+    await connection.connect()
+    return connection
+
+
+async def until_seen(connection: Any, *expected: int) -> None:
+    """Wait until the client has got as many outputs, which must have these numbers."""
+    await wait_until_async(
+        lambda: len(seen_numbers(connection)) >= len(expected), what="the output"
+    )
+    assert seen_numbers(connection) == list(expected)
+
+
+@pytest.mark.parametrize("whose", ["connection", "manager"])
+def test_streams_of_another_kind_are_served(desk: RunOnDesk, whose: str) -> None:
+    """Output and replies arrive, the kernel's state is known, and a reconnect gets the rest."""
+
+    async def body(the_desk: Desk) -> None:
+        cls = the_desk.connection_class
+        if whose == "connection":
+            cls = with_own_streams(cls)
+        else:
+            for channel in CHANNELS:
+                own = of_another_kind(getattr(the_desk.kernel, f"connect_{channel}"))
+                object.__setattr__(the_desk.kernel, f"connect_{channel}", own)
+        kind = ZMQStream if whose == "connection" else OtherStream
+        connection = await connected(the_desk, cls)
+        assert {type(stream) for stream in connection.channels.values()} == {kind}
+        run_on_shell(connection, script(emit(3)))
+        await until_seen(connection, 0, 1, 2)
+        await wait_until_async(lambda: the_desk.kernel.execution_state == "idle", what="idle")
+        leave_while_running(connection, script(emit(3)))
+        manager, kernel_id = the_desk.multi_kernel_manager, the_desk.kernel_id
+        buffer = manager._kernel_buffers[kernel_id]["buffer"]
+        await wait_until_async(lambda: len(buffer) >= 5, what="the offline buffer")
+        again = await connected(the_desk, cls, connection.session.session)
+        assert again.channels is connection.channels
+        await until_seen(again, 3, 4, 5)
+        run_on_shell(again, script(emit(1)))
+        await until_seen(again, 3, 4, 5, 6)
+        finish(the_desk, again)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("B")
+def test_streams_of_another_kind_are_reported(
+    desk: RunOnDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A DEBUG line says why messages go one by one."""
+
+    async def body(the_desk: Desk) -> None:
+        lines: list[str] = []
+        cls = with_own_streams(the_desk.connection_class)
+        connection = cls(parent=the_desk.kernel, websocket_handler=mock_handler())
+        debug = connection.log.debug
+        monkeypatch.setattr(
+            connection.log, "debug", lambda text, *more: (lines.append(text % more), debug(text))
+        )
+        await connection.prepare()
+        await connection.connect()
+        own = [line for line in lines if "go one by one" in line]
+        assert own == [f"Messages on {each} go one by one: it is a ZMQStream" for each in CHANNELS]
+        finish(the_desk, connection)
+
+    desk(body)
+
+
+@pytest.mark.parametrize("make", [with_a_hook, with_own_streams])
+def test_queue_is_bounded_where_messages_go_one_by_one(
+    desk: RunOnDesk, make: Callable[[type[Any]], type[Any]]
+) -> None:
+    """More than a client's hooks can take is dropped by libzmq, and does not fill the memory."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = await connected(the_desk, make(the_desk.connection_class))
+        assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
+        connection.disconnect()
+        assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
+        again = await connected(
+            the_desk, make(the_desk.connection_class), connection.session.session
+        )
+        assert again.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
+        finish(the_desk, again)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H10")
+def test_queue_is_unbounded_where_the_pump_drains(desk: RunOnDesk) -> None:
+    """Where batches are read, libzmq drops nothing."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = await the_desk.connected()
+        assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 0
+        finish(the_desk, connection)
+
+    desk(body)
