@@ -5,7 +5,6 @@ There is nothing to compare with: stock has no way around tornado's buffer.
 
 from __future__ import annotations
 
-import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,8 @@ import pytest
 from kernelwire import _native
 from support.coalescing import websocket_payloads
 from support.offline_messages import NUMBER, display
-from support.waiting import run_to_end, wait_until_async
+from support.streams import turns
+from support.waiting import run_to_end
 from support.workbench import NATIVE, PORTABLE, Workbench
 
 if TYPE_CHECKING:
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 SEND_BUFFER_BYTES = 8192
 """So little that no message here is sent whole."""
 
-MESSAGES = 12
+BURSTS = [range(1), range(1, 2), range(2, 40), range(40, 80), range(80, 81)]
+"""Messages that come at the same time; some are more than one read takes."""
+
+MESSAGES = BURSTS[-1].stop
 NOTICE = b"a notice of an extension"
 
 
@@ -73,22 +76,6 @@ class Observer:
         """Do nothing."""
 
 
-class WritingHandler(logging.Handler):
-    """A log handler that writes what is logged to a websocket."""
-
-    def __init__(self, bench: Workbench) -> None:
-        super().__init__()
-        self.bench = bench
-        self.busy = False
-
-    def emit(self, _record: logging.LogRecord) -> None:
-        """Write a record, but not what is logged of that."""
-        if not self.busy:
-            self.busy = True
-            write_a_notice(self.bench)
-            self.busy = False
-
-
 def open_bench(way: str, **traits: Any) -> Workbench:
     """A workbench whose client's socket takes little at a time."""
     bench = Workbench(way, limit_rate=False, **traits)
@@ -98,10 +85,9 @@ def open_bench(way: str, **traits: Any) -> Workbench:
 
 
 async def payloads_of(bench: Workbench, count: int) -> list[bytes]:
-    """Wait until the client has so many messages of the kernel; all it has got, which is whole."""
-    stream = bench.connection.channels["iopub"]
-    for _ in range(2 * MESSAGES):
-        await wait_until_async(lambda: not stream._read_pending, what="the reads")
+    """Let the loop turn until the client has so many numbered messages; all that it has got."""
+    for _ in range(100):
+        await turns()
         payloads = websocket_payloads(await bench.sent())
         if len(numbers(payloads)) >= count:
             break
@@ -126,42 +112,17 @@ def test_frames_are_whole_whatever_an_observer_does(way: str, reaction: str) -> 
             stream = bench.connection.channels["iopub"]
             observer = Observer(lambda: REACTIONS[reaction](bench))
             stream.listener = observer
-            for number in range(MESSAGES):
-                bench.kernel_ends["iopub"].send_multipart(display(number, 40_000))
+            for burst in BURSTS:
+                for number in burst:
+                    bench.kernel_ends["iopub"].send_multipart(display(number, 40_000))
                 stream.read()
                 await bench.sent()
+                await turns()
             payloads = await payloads_of(bench, MESSAGES)
             assert observer.reactions > 0
             assert numbers(payloads) == list(range(MESSAGES))
             if reaction == "writes":
                 assert NOTICE in payloads
-        finally:
-            bench.close()
-
-    run_to_end(body)
-
-
-@pytest.mark.kernelwire_only("C1")
-@pytest.mark.parametrize("way", [NATIVE, PORTABLE])
-def test_frames_are_whole_whatever_a_log_handler_does(way: str) -> None:
-    """A handler that writes to the websocket what is logged tears no frame."""
-
-    async def body() -> None:
-        bench = open_bench(way, max_pending_bytes=1000)
-        try:
-            bench.connection.log.addHandler(WritingHandler(bench))
-            stream = bench.connection.channels["iopub"]
-            for number in range(MESSAGES):
-                # Every second message is one that the pump leaves to Python, which logs it.
-                end = bench.kernel_ends["iopub"]
-                end.send_multipart(display(number, 40_000))
-                end.send_multipart([b"no", b"message"])
-                stream.read()
-                await wait_until_async(lambda: not stream._read_pending, what="the reads")
-                await bench.sent()
-            payloads = await payloads_of(bench, 1)
-            assert NOTICE in payloads
-            assert numbers(payloads)[0] == 0
         finally:
             bench.close()
 
