@@ -207,6 +207,24 @@ def test_history_when_it_is_full_then_it_is_culled_as_by_stock(way: str) -> None
 
 
 @both_ways
+def test_history_is_culled_while_all_output_is_dropped(way: str) -> None:
+    """The signatures of what is dropped for a client that is not reading are bounded, too."""
+
+    async def check() -> None:
+        bench = Workbench(way, subprotocol=None, limit_rate=False, max_pending_bytes=100_000)
+        session = bench.connection.session
+        session.digest_history_size = 50
+        bench.deliver([message(0, name="stdout", text="x" * 4_000_000)])
+        for first in range(1, 1_001, 10):
+            bench.deliver([message(number) for number in range(first, first + 10)])
+            assert len(session.digest_history) <= 60
+        assert bench.connection.stats["congested"] == 1_000
+        bench.close()
+
+    run_to_end(check)
+
+
+@both_ways
 def test_output_when_over_the_limit_then_is_merged_and_all_of_it_arrives(way: str) -> None:
     """Stops merged messages from being taken for forged or repeated ones."""
 

@@ -9,6 +9,9 @@
 
 use std::collections::VecDeque;
 
+/// Entries for which a window keeps its memory.
+const KEPT_ENTRIES: usize = 4096;
+
 /// The share of a limit under which output resumes.
 const RESUME_SHARE: f64 = 0.8;
 
@@ -80,6 +83,7 @@ impl Limiter {
     /// Forgets everything, as a kernel's `idle` does.
     pub fn reset(&mut self) {
         self.queue.clear();
+        self.give_back();
         (self.messages, self.bytes) = (0, 0);
         (self.messages_exceeded, self.bytes_exceeded) = (false, false);
     }
@@ -139,6 +143,14 @@ impl Limiter {
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
             self.messages = self.messages.saturating_sub(oldest.messages);
             self.queue.pop_front();
+        }
+        self.give_back();
+    }
+
+    /// Gives back the memory of a flood that is over; seldom, as what is left is moved.
+    fn give_back(&mut self) {
+        if self.queue.capacity() / 4 > self.queue.len().max(KEPT_ENTRIES) {
+            self.queue.shrink_to(self.queue.len().max(KEPT_ENTRIES));
         }
     }
 
@@ -201,6 +213,22 @@ mod tests {
         for _ in 0..100 {
             assert_eq!(free.offer(1_000, 0.0), Verdict::Send);
             assert_eq!(windowless.offer(1_000, 0.0), Verdict::Send);
+        }
+    }
+
+    #[test]
+    fn memory_of_a_flood_is_given_back() {
+        for reset in [true, false] {
+            let mut limiter = limiter(1e9, 0.0);
+            for _ in 0..100 * KEPT_ENTRIES {
+                assert_eq!(limiter.offer(0, 0.0), Verdict::Send);
+            }
+            assert!(limiter.queue.capacity() >= 100 * KEPT_ENTRIES);
+            match reset {
+                true => limiter.reset(),
+                false => limiter.expire(9.0),
+            }
+            assert!(limiter.queue.capacity() <= 8 * KEPT_ENTRIES);
         }
     }
 

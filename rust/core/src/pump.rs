@@ -599,7 +599,11 @@ impl Pump {
     }
 
     /// Takes out everything that is held, for somebody else to keep.
+    ///
+    /// The incoming message is taken with it, see [`Batch::take_incoming`]: what was decided on
+    /// that is not for the next one.
     pub fn take_held(&mut self) -> Vec<Released> {
+        self.weighed = None;
         std::iter::from_fn(|| self.run.release()).collect()
     }
 
@@ -1107,5 +1111,21 @@ mod tests {
         assert_eq!(pump.held(), 2);
         let held: Vec<_> = pump.take_held().into_iter().map(|released| released.messages).collect();
         assert_eq!((held, pump.held()), (vec![2], 0));
+    }
+
+    #[test]
+    fn verdict_goes_with_the_message_that_is_taken_out() {
+        let (mut pump, mut batch) = (pump(2.0), Batch::default());
+        let mut source = Script(["a", "b", "c", "d"].map(text).into());
+        assert_eq!(pump.pull(&mut source, &mut batch, MERGING, 0.0, WIDE), Ok(Stop::Holding));
+        pump.limiter.messages_exceeded = true;
+        pump.limiter.messages = 0;
+        let mut source = Script([message("display_data", "1")].into());
+        let stop = pump.pull(&mut source, &mut batch, MERGING, 0.0, WIDE);
+        assert_eq!(stop, Ok(Stop::Unusual(Unusual::LimitChange)));
+        assert_eq!(pump.weighed, Some(false));
+        pump.take_held();
+        batch.take_incoming();
+        assert_eq!(pump.weighed, None);
     }
 }

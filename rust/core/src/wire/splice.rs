@@ -18,12 +18,19 @@ use super::{WireError, legacy};
 use crate::parts::{MIN_PARTS, Parts};
 use crate::peek::{self, Undecided, Value};
 
+/// More than the bytes between the parts, the channel's name included.
+const GLUE_BYTES: usize = 1024;
+
 /// Whether the document spliced from `parts` says what the reference's would.
 ///
 /// [`Undecided`] where a part is not an object or not plain JSON, where a number is one that the
 /// reference would round, where the protocol version is
-/// one to adapt from, and where a date in a header would be written differently.
+/// one to adapt from, where a date in a header would be written differently, and where an offset
+/// may not fit: one message that cannot be framed must not cost those that are framed with it.
 pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
+    if !offsets_fit(parts) {
+        return Err(Undecided);
+    }
     let keys = ["version", "date", "msg_id", "msg_type"];
     // Without a date the reference makes one up; other versions are translated.
     match peek::fields(parts.header(), keys)?.values {
@@ -36,6 +43,18 @@ pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
         peek::every_text(part, |_| Ok(()))?;
     }
     Ok(())
+}
+
+/// Whether all that stands before the last buffer is surely less than 4 GiB.
+fn offsets_fit<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> bool {
+    let Some((_, buffers)) = parts.buffers().split_last() else {
+        return true;
+    };
+    let four = [parts.header(), parts.parent_header(), parts.metadata(), parts.content()];
+    let lengths = four.map(<[u8]>::len).into_iter().chain(buffers.iter().map(|b| b.as_ref().len()));
+    // The id and the type in the header are written twice.
+    let rest = parts.header().len().saturating_add(legacy::head_len(parts.buffers().len()));
+    u32::try_from(lengths.fold(rest.saturating_add(GLUE_BYTES), usize::saturating_add)).is_ok()
 }
 
 /// Whether a protocol version is the one that both sides speak.
@@ -225,6 +244,17 @@ mod tests {
              \"channel\": \"iopub\"}}"
         );
         assert_eq!(str::from_utf8(&out), Ok(expected.as_str()));
+    }
+
+    #[test]
+    fn message_whose_offsets_may_not_fit_is_left_to_python() {
+        let (header, mebibyte) = (header(DATE), vec![0_u8; 1 << 20]);
+        for (buffers, fit) in [(1, true), (4000, true), (4097, false), (5000, false)] {
+            let mut frames: Vec<&[u8]> = vec![b"<IDS|MSG>", b"", header.as_bytes()];
+            frames.extend([&b"{}"[..]; 3]);
+            frames.extend(std::iter::repeat_n(mebibyte.as_slice(), buffers));
+            assert_eq!(Parts::split(&frames).is_ok_and(|parts| vouch(&parts).is_ok()), fit);
+        }
     }
 
     #[test]
