@@ -218,16 +218,14 @@ mod tests {
 
     #[test]
     fn memory_of_a_flood_is_given_back() {
-        for reset in [true, false] {
+        let ends: [fn(&mut Limiter); 2] = [Limiter::reset, |limiter| limiter.expire(9.0)];
+        for end in ends {
             let mut limiter = limiter(1e9, 0.0);
             for _ in 0..100 * KEPT_ENTRIES {
                 assert_eq!(limiter.offer(0, 0.0), Verdict::Send);
             }
             assert!(limiter.queue.capacity() >= 100 * KEPT_ENTRIES);
-            match reset {
-                true => limiter.reset(),
-                false => limiter.expire(9.0),
-            }
+            end(&mut limiter);
             assert!(limiter.queue.capacity() <= 8 * KEPT_ENTRIES);
         }
     }
