@@ -13,12 +13,17 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import zmq
+from traitlets.log import get_logger
 
 from kernelwire import _native
 from kernelwire._compat.pyzmq import extension_path
+from kernelwire._logs import shown
 
 ENVIRONMENT = "KERNELWIRE_DRAIN"
 """Set to ``python`` to have pyzmq receive where native receiving would work."""
+
+CHOICES = ("", "native", "python")
+"""What it may be; anything but ``python`` is native receiving where that works."""
 
 _PROBE = [b"kernelwire", b"", bytes(range(256)) * 256]
 """An inline part, an empty one, and one that libzmq keeps on the heap."""
@@ -34,7 +39,14 @@ class Drain(NamedTuple):
 @lru_cache(maxsize=1)
 def drain() -> Drain:
     """Find out, once for the process, how messages can be received."""
-    if os.environ.get(ENVIRONMENT, "").lower() == "python":
+    choice = os.environ.get(ENVIRONMENT, "")
+    if choice.lower() not in CHOICES:
+        get_logger().warning(
+            "%s is '%s', which means nothing: it may be 'python', 'native' or unset, as which it is taken",
+            ENVIRONMENT,
+            shown(choice),
+        )
+    if choice.lower() == "python":
         return Drain(native=False, reason=f"{ENVIRONMENT}=python is set")
     try:
         _load()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import lru_cache
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
@@ -10,11 +11,12 @@ from weakref import finalize, ref
 
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from traitlets import CaselessStrEnum, HasTraits, Integer, TraitError, observe, validate
+from traitlets import CaselessStrEnum, HasTraits, Integer, observe, validate
 
 from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
-from kernelwire._logs import Throttle
+from kernelwire._config import at_least
+from kernelwire._logs import Throttle, hide_secrets
 from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.incoming import Incoming
@@ -94,13 +96,24 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     )
 
     @validate("max_pending_bytes")
-    def _not_negative(self, proposal: Any) -> int:
+    def _valid_pending_bytes(self, proposal: Any) -> Any:
         """Refuse sizes that mean nothing."""
-        if proposal["value"] < 0:
-            raise TraitError(
-                f"max_pending_bytes is {proposal['value']}, must be 0 (no limit) or more"
-            )
-        return int(proposal["value"])
+        return at_least(proposal, 0, zero="no limit")
+
+    @validate("iopub_msg_rate_limit", "iopub_data_rate_limit")
+    def _valid_rate(self, proposal: Any) -> Any:
+        """Refuse what is no number; upstream takes 0 and less for no limit."""
+        return at_least(proposal, -math.inf)
+
+    @validate("rate_limit_window")
+    def _valid_window(self, proposal: Any) -> Any:
+        """Refuse a window that never ends, or that ends before it begins."""
+        return at_least(proposal, 0, finite=True, zero="no limit")
+
+    @validate("kernel_info_timeout")
+    def _valid_timeout(self, proposal: Any) -> Any:
+        """Refuse times that mean nothing."""
+        return at_least(proposal, 0)
 
     _unsent: list[tuple[str, list[bytes]]]
     """Messages with their channels that could not be written, and wait for the offline buffer."""
@@ -136,6 +149,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         self._pump = _native.Pump(MAX_MESSAGES, MAX_BYTES, MAX_SECONDS)
         self._unsent = []
         super().__init__(**kwargs)
+        hide_secrets()
         self._failures = Throttle(self.log)
         self._limits_changed()
 
@@ -147,7 +161,10 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         "iopub_overflow",
     )
     def _limits_changed(self, _change: Any = None) -> None:
-        """Tell the pump the limits."""
+        """Tell the pump the limits; what is held back by the old ones goes first."""
+        iopub = self.channels.get("iopub")
+        if isinstance(iopub, KernelwireStream):
+            iopub.finish()
         self._pump.set_limits(
             self.limit_rate,
             self.iopub_msg_rate_limit,

@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 
 from traitlets.utils.importstring import import_item
 
+from kernelwire._config import check_at_start
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
     MANAGER_TRAIT,
@@ -71,6 +72,7 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
     except Exception as error:
         app.log.warning("kernelwire is off: it could not be loaded (%s)", error)
         return
+    check_at_start(app, classes)
     for trait, cls in classes.items():
         setattr(app, trait, cls)
     _choices[app] = choices

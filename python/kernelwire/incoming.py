@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
+from kernelwire._logs import shown
 from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from kernelwire.connection import KernelwireWebsocketConnection
 
 __all__ = ["Incoming"]
-
-SHOWN_CHARACTERS = 100
-"""Characters of a client's text that a log line shows at most."""
 
 _Signed = tuple[str, "str | None", "list[Any]"]
 """Channel, message type where the header tells it plainly, and the frames to send."""
@@ -74,7 +72,12 @@ class Incoming:
             return
         channel, msg_type, frames = signed
         if msg_type is None or self._reads_parts:
-            msg_type = self._read_type(self._connection.get_part("header", None, frames[2:]))
+            plain = msg_type is not None
+            frames = self._materialized(frames, message)
+            header = self._connection.get_part("header", None, frames[2:])
+            msg_type = self._read_type(header)
+            if not plain and self._manager.allowed_message_types:
+                frames = self._written_anew(frames, header)
         stream = self._stream(channel, msg_type)
         if stream is not None:
             self._send(stream, frames, message)
@@ -100,6 +103,23 @@ class Incoming:
             return self._signer.binary(message)
         return self._signer.text(message)
 
+    def _written_anew(self, frames: list[Any], header: Any) -> list[Any]:
+        """Put what was read of the header in its place.
+
+        Of equal keys, and of what is not plain, the kernel may read something else than the type
+        that was checked.
+        """
+        parts = [self._session.pack(header), *frames[3:]]
+        return [DELIMITER, self._session.sign(parts[:MIN_PARTS]), *parts]
+
+    @staticmethod
+    def _materialized(frames: list[Any], message: str | bytes) -> list[bytes]:
+        """Return the frames as bytes, those too that stand for a span of the message."""
+        if all(type(frame) is bytes for frame in frames):
+            return frames
+        whole = message.encode() if isinstance(message, str) else message
+        return [whole[slice(*frame)] if type(frame) is tuple else frame for frame in frames]
+
     @staticmethod
     def _read_type(header: Any) -> Any:
         if not isinstance(header, dict) or "msg_type" not in header:
@@ -114,8 +134,9 @@ class Incoming:
             parsed = json.loads(message)
         channel = parsed.pop("channel", None)
         if channel is None:
-            shown = repr(parsed)[:SHOWN_CHARACTERS]
-            self._failures.warning("no channel", "No channel specified, assuming shell: %s", shown)
+            self._failures.warning(
+                "no channel", "No channel specified, assuming shell: %s", shown(parsed)
+            )
             channel = "shell"
         stream = self._stream(channel, self._read_type(parsed["header"]))
         if stream is not None:
@@ -129,14 +150,14 @@ class Incoming:
             raise ValueError("iopub is for messages from the kernel")
         stream = self._connection.channels.get(channel)
         if stream is None:
-            shown = repr(channel)[:SHOWN_CHARACTERS]
-            self._failures.warning("channel", "No such channel: %s", shown)
+            self._failures.warning("channel", "No such channel: '%s'", shown(channel))
             return None
         allowed = self._manager.allowed_message_types
         if allowed and msg_type not in allowed:
-            shown = str(msg_type)[:SHOWN_CHARACTERS]
-            self._connection.log.warning(
-                'Received message of type "%s", which is not allowed. Ignoring.', shown
+            self._failures.warning(
+                "type",
+                'Received message of type "%s", which is not allowed. Ignoring.',
+                shown(msg_type),
             )
             return None
         return stream

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Dict, Integer, TraitError, validate
+from traitlets import Dict, Integer, validate
 from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
@@ -18,7 +18,8 @@ from kernelwire._compat.jupyter import (
     starts_watching_as_starting,
     utcnow,
 )
-from kernelwire._logs import Throttle
+from kernelwire._config import at_least, check_connections
+from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import ActivityStream
 from kernelwire.offline import OfflineBuffer, fill
@@ -53,14 +54,21 @@ class KernelwireKernelsMixin(_Base):
 
     _backlogs: Any = Dict()
 
+    def __init__(self, **kwargs: Any) -> None:
+        """Make a manager; see ``MappingKernelManager`` for the arguments."""
+        super().__init__(**kwargs)
+        check_connections(self.parent)
+        hide_secrets()
+
     @validate("max_offline_buffer_bytes")
-    def _not_negative(self, proposal: Any) -> int:
+    def _not_negative(self, proposal: Any) -> Any:
         """Refuse sizes that mean nothing."""
-        if proposal["value"] < 0:
-            raise TraitError(
-                f"max_offline_buffer_bytes is {proposal['value']}, must be 0 (no limit) or more"
-            )
-        return int(proposal["value"])
+        return at_least(proposal, 0, zero="no limit")
+
+    @validate("kernel_info_timeout")
+    def _valid_timeout(self, proposal: Any) -> Any:
+        """Refuse times that mean nothing."""
+        return at_least(proposal, 0)
 
     # -- activity --------------------------------------------------------------------------------
 
@@ -127,6 +135,25 @@ class KernelwireKernelsMixin(_Base):
         # Upstream's callbacks look the buffer up in here, each time.
         self._kernel_buffers[kernel_id]["buffer"] = buffer
         fill(buffer, channels)
+
+    def remove_kernel(self, kernel_id: str) -> Any:
+        """Forget a kernel, and close what is open for it.
+
+        Upstream closes that before it stops a kernel, so that the streams of a tab that is closed
+        meanwhile stay open for ever; and not at all where a kernel has died for good.
+        """
+        kernel: Any = super().remove_kernel(kernel_id)
+        buffered = self._kernel_buffers.pop(kernel_id, None)
+        streams = [] if buffered is None else [*buffered["channels"].values()]
+        watcher = None if kernel is None else activity_stream(kernel)
+        if watcher is not None:
+            set_activity_stream(kernel, None)
+            streams.append(watcher)
+        for stream in streams:
+            if not stream.closed():
+                stream.on_recv(None)
+                stream.close()
+        return kernel
 
     def make_buffer(self, kernel_id: str) -> OfflineBuffer:
         """Make an empty buffer for a kernel's messages."""

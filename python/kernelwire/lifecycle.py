@@ -22,7 +22,7 @@ from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_writte
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
 from kernelwire.replay import Replay
-from kernelwire.stream import KernelwireStream
+from kernelwire.stream import KernelwireStream, bounded_sending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -132,8 +132,8 @@ class LifeCycle(_Base):
             self._refuse(
                 400, f"session_id has {len(encoded)} bytes, at most {MAX_SESSION_BYTES} are allowed"
             )
-        if not encoded.isascii():
-            self._refuse(400, "session_id must be ASCII")
+        if not (encoded.isascii() and session_id.isprintable()):
+            self._refuse(400, "session_id must be printable ASCII")
         if encoded == DELIMITER:
             self._refuse(400, "session_id must not be the delimiter of messages")
 
@@ -193,7 +193,8 @@ class LifeCycle(_Base):
         ``RCVHWM`` is set back from 0 may never receive again.
         """
         try:
-            super().create_stream()
+            with bounded_sending(getattr(self.kernel_manager, "context", None)):
+                super().create_stream()
             for channel, stream in self.channels.items():
                 # Other kernel managers may give streams of their own kind: those stay as they are.
                 if type(stream) is ZMQStream:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import contextmanager
 from functools import partial
+from queue import Queue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -13,18 +15,18 @@ from tornado.log import gen_log
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
-from kernelwire._compat.pyzmq import file_descriptor, waiting_messages
+from kernelwire._compat.pyzmq import file_descriptor
 from kernelwire._drain import drain
 from kernelwire._logs import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tornado.ioloop import IOLoop
 
     from kernelwire.pacing import Pacer, Pacing
 
-__all__ = ["KernelDoesNotReadError", "KernelwireStream"]
+__all__ = ["KernelDoesNotReadError", "KernelwireStream", "bounded_sending"]
 
 _FAILURES = (Exception, asyncio.CancelledError)
 """What a callback may raise: also what comes of asking a cancelled future for its result."""
@@ -33,11 +35,68 @@ MAX_QUEUED_MESSAGES = 10_000
 """Messages that may wait for a kernel that does not read, besides those that libzmq holds."""
 
 MAX_QUEUED_BYTES = 64 * 1024 * 1024
-"""Bytes of the messages that may wait for it."""
+"""Bytes that these messages may take, with what each part of them costs."""
+
+MAX_SENT_MESSAGES = 4
+"""Messages of any size that libzmq holds for a kernel that does not read."""
+
+PART_BYTES = 64
+"""Memory in bytes that a part costs besides its own: libzmq's ``zmq_msg_t``, Python's object."""
+
+SENT_AT_ONCE = 64
+"""Messages of those that wait that one turn of the event loop sends at most."""
 
 
 class KernelDoesNotReadError(Exception):
     """A message was not sent: too much waits for the kernel."""
+
+
+@contextmanager
+def bounded_sending(context: Any) -> Iterator[None]:
+    """Have the sockets that are made meanwhile in ``context`` keep few messages in libzmq.
+
+    Set on a socket that is connected already, the bound may make it wait for ever: the other end
+    of libzmq's pipe acknowledges less often than that many messages, until it has heard of it.
+    """
+    options = getattr(context, "sockopts", None)
+    if not isinstance(options, dict):
+        yield
+        return
+    before = dict(options)
+    options.setdefault(zmq.SNDHWM, MAX_SENT_MESSAGES)
+    try:
+        yield
+    finally:
+        options.clear()
+        options.update(before)
+
+
+class SendQueue(Queue[Any]):
+    """The queue of a stream's messages to be sent, with the memory they take.
+
+    Whoever puts something in or takes it out, the account is exact.
+    """
+
+    size = 0
+    """Bytes that the messages in the queue take."""
+
+    def _put(self, item: Any) -> None:
+        self.size += _cost(item[0])
+        super()._put(item)
+
+    def _get(self) -> Any:
+        item = super()._get()
+        self.size -= _cost(item[0])
+        return item
+
+
+def _cost(message: Any) -> int:
+    """Return the bytes that a message takes."""
+    return sum(map(_part_size, message)) + PART_BYTES * len(message)
+
+
+def _part_size(part: Any) -> int:
+    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 class Listener(Protocol):
@@ -84,15 +143,13 @@ class KernelwireStream(ZMQStream):
     _read_pending: bool = False
     """Whether a read is scheduled."""
 
-    _queued_bytes: int = 0
-    """Bytes that wait to be sent, and some that do no more."""
-
     _reader: Callable[[KernelwireStream], bool] | None = None
     _otherwise: Callable[[Any, list[bytes]], Any] | None = None
     _pacer: Pacer | None = None
 
     def __init__(self, socket: zmq.Socket[Any], io_loop: IOLoop | None = None) -> None:
         super().__init__(socket, io_loop)
+        self._send_queue: SendQueue = SendQueue()
         self.failures = Throttle(gen_log)
         # Tornado's add_callback may be called from any thread and wakes the loop with a write to
         # a pipe; a wake-up from within the loop needs neither.
@@ -212,36 +269,52 @@ class KernelwireStream(ZMQStream):
         events = 1
         while self.read_once():
             events += 1
+        self.finish()
+        return events if self._reader is not None else events + super().flush(flag, limit)
+
+    def finish(self) -> None:
+        """Have the reader pass on what it holds back; not in the middle of its own call."""
         if not self._reading:
             self._finish()
-        return events if self._reader is not None else events + super().flush(flag, limit)
+
+    def _finish(self) -> None:
+        finish = getattr(self._reader, "finish", None)
+        if finish is not None:
+            finish(self)
 
     def send_multipart(self, msg: Any, flags: int = 0, copy: bool = True, track: bool = False, callback: Any = None, **kwargs: Any) -> None:  # fmt: skip
         """Send a message: at once where nothing waits to be sent, else in its turn."""
         at_once = self._reader is not None and callback is None and not kwargs
         if not at_once or self.sending() or not self._send_now(msg, flags, copy, track):
-            self._check_room(sum(map(len, msg)))
+            self._check_room(msg)
             self._stop_pacing()  # it waits for the socket, which must wake the loop for that
             super().send_multipart(
                 msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
             )
 
-    def _check_room(self, size: int) -> None:
-        """Make sure that ``size`` more bytes may wait; raises ``KernelDoesNotReadError``."""
-        if not self.sending():
-            self._queued_bytes = 0
-        count = self._send_queue.qsize()
-        if count >= MAX_QUEUED_MESSAGES or self._queued_bytes + size > MAX_QUEUED_BYTES:
-            # What has been sent since is still counted; one that is too large alone may go.
-            waiting = list(waiting_messages(self))
-            self._queued_bytes = sum(sum(map(len, message)) for message in waiting)
-            full = count and self._queued_bytes + size > MAX_QUEUED_BYTES
-            if full or count >= MAX_QUEUED_MESSAGES:
-                raise KernelDoesNotReadError(
-                    f"{count} messages ({self._queued_bytes} bytes) wait for the kernel, "
-                    f"{MAX_QUEUED_MESSAGES} messages and {MAX_QUEUED_BYTES} bytes are allowed"
-                )
-        self._queued_bytes += size
+    def _check_room(self, message: Any) -> None:
+        """Make sure that a message may wait; raises ``KernelDoesNotReadError``.
+
+        One that is larger than all that may wait is let through where nothing does.
+        """
+        count, size = self._send_queue.qsize(), self._send_queue.size
+        full = count and size + _cost(message) > MAX_QUEUED_BYTES
+        if full or count >= MAX_QUEUED_MESSAGES:
+            raise KernelDoesNotReadError(
+                f"{count} messages ({size} bytes) wait for the kernel, "
+                f"{MAX_QUEUED_MESSAGES} messages and {MAX_QUEUED_BYTES} bytes are allowed"
+            )
+
+    def _handle_send(self) -> None:
+        """Send what waits, as much as libzmq takes; upstream sends one message a turn."""
+        for _ in range(SENT_AT_ONCE):
+            super()._handle_send()
+            if (
+                self.socket is None
+                or not self.sending()
+                or not cast("int", self.socket.EVENTS) & zmq.POLLOUT
+            ):
+                return
 
     def _send_now(self, msg: Any, flags: int, copy: bool, track: bool) -> bool:
         """Try to send; ``False`` where libzmq would have to wait."""
@@ -350,12 +423,6 @@ class KernelwireStream(ZMQStream):
         self._run_callback(self._finish)
         if not self.closed():
             self.on_recv_stream(otherwise)
-
-    def _finish(self) -> None:
-        """Have the reader pass on what it holds back."""
-        finish = getattr(self._reader, "finish", None)
-        if finish is not None:
-            finish(self)
 
     def _run_callback(self, callback: Any, *args: Any, **kwargs: Any) -> None:
         """Run a callback, or start a coroutine; whatever it raises is logged and ends here."""

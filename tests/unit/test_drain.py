@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 import zmq
 
 from kernelwire import _drain, _native
+from support.workbench import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,3 +79,29 @@ def test_receive_when_socket_is_closed_then_raises() -> None:
         socket.close()
         with pytest.raises(ValueError, match="the socket is closed"):
             _native.receive(socket)
+
+
+def test_drain_when_environment_says_something_else_then_warns_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops a typing error from being taken for a choice."""
+    monkeypatch.setenv(_drain.ENVIRONMENT, "pyhton\n")
+    lines = Lines()
+    log = logging.Logger("drain")  # noqa: LOG001 (one of its own)
+    log.addHandler(lines)
+    monkeypatch.setattr(_drain, "get_logger", lambda: log)
+    assert _drain.drain().native
+    assert _drain.drain().native
+    (line,) = lines.lines
+    assert r"KERNELWIRE_DRAIN is 'pyhton\n'" in line
+    assert "'python', 'native' or unset" in line
+
+
+@pytest.mark.parametrize("choice", ["", "native", "Python"])
+def test_drain_when_environment_is_known_then_says_nothing(
+    choice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops a right choice from being warned of."""
+    monkeypatch.setenv(_drain.ENVIRONMENT, choice)
+    monkeypatch.setattr(_drain, "get_logger", lambda: pytest.fail("there is nothing to say"))
+    assert _drain.drain().native == (choice.lower() != "python")

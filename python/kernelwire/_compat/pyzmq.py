@@ -23,6 +23,7 @@ def _hook(name: str, purpose: str) -> HostName:
 NAMES = (
     _hook("_handle_events", "overridden: the reader takes all that is ready"),
     _hook("_handle_recv", "overridden: a flush takes all that is ready"),
+    _hook("_handle_send", "overridden: all that libzmq takes is sent in one turn"),
     _hook("_run_callback", "overridden: an exception in a callback does not end the stream"),
     _hook("_init_io_state", "lets a stream that was polled wake the loop again"),
     _hook("_rebuild_io_state", "lets a stream go on after an exception"),

@@ -65,6 +65,28 @@ pub fn fields<'a, const N: usize>(
     Ok(found)
 }
 
+/// Finds the values of `keys` in the object that `json` holds, as [`fields`].
+///
+/// [`Undecided`] also where the object has one of `keys` more than once, however it is spelled:
+/// parsers differ on which of them counts.
+pub fn sole_fields<'a, const N: usize>(
+    json: &'a [u8],
+    keys: [&str; N],
+) -> Result<[Option<Value<'a>>; N], Undecided> {
+    let mut values = [const { None }; N];
+    Reader::new(json)?.whole(|reader, key| {
+        let slot = keys.iter().position(|wanted| *wanted == key);
+        let value = reader.value_of(slot.is_some())?;
+        match slot.and_then(|index| values.get_mut(index)) {
+            Some(place @ None) => *place = value,
+            Some(_) => return Err(Undecided),
+            None => {}
+        }
+        Ok(())
+    })?;
+    Ok(values)
+}
+
 /// What [`raw_strings`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RawFields<'a, const N: usize> {
@@ -466,6 +488,20 @@ mod tests {
     fn the_last_of_equal_keys_wins() {
         assert_found(r#"{"msg_type":"a","msg_type":"b"}"#, "b");
         assert_eq!(msg_type(r#"{"msg_type":"a","msg_type":1}"#), Err(Undecided));
+    }
+
+    #[test]
+    fn equal_keys_are_left_to_python_where_only_one_may_be_meant() {
+        let types = |json: &'static str| sole_fields(json.as_bytes(), ["msg_type", "date"]);
+        for json in [
+            r#"{"msg_type":"a","msg_type":"a"}"#,
+            r#"{"msg_type":"a","b":{},"msg\u005ftype":"b"}"#,
+            r#"{"date":1,"msg_type":"a","d\u0061te":2}"#,
+        ] {
+            assert_eq!(types(json), Err(Undecided), "{json}");
+        }
+        let json = r#"{"b":1,"msg_type":"a","b":{"msg_type":"b","msg_type":"c"}}"#;
+        assert_eq!(types(json), Ok([Some(Value::Text("a".into())), None]));
     }
 
     #[test]

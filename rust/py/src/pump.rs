@@ -16,9 +16,9 @@ use pyo3::types::{PyBytes, PyDict, PySet, PyString};
 use crate::LARGE_PART;
 use crate::codec::copied;
 use crate::errors::{contained, wire_error, zmq_error};
-use crate::source::{Fed, open_socket};
+use crate::source::Fed;
 use crate::sys::tcp::{self, Sent};
-use crate::sys::zmq::Message;
+use crate::sys::zmq::{Message, Socket};
 use crate::watch::Watch;
 
 /// What to write.
@@ -237,7 +237,7 @@ impl Pump {
         watch: Option<&Bound<'py, Watch>>,
     ) -> PyResult<Drained<'py>> {
         contained(|| {
-            let mut source = open_socket(socket)?;
+            let mut source = Socket::open(socket)?;
             let deadline = Instant::now().checked_add(self.slice);
             let budget = Budget { messages: self.max_messages, bytes: self.max_bytes, deadline };
             let state = &mut *self.lock();

@@ -5,8 +5,6 @@ use std::convert::Infallible;
 use std::path::PathBuf;
 
 use kernelwire_core::pump::Source;
-use pyo3::exceptions::PyValueError;
-use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -32,7 +30,7 @@ pub(crate) fn receive<'py>(
 ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
     contained(|| {
         let mut frames = Vec::new();
-        let ready = open_socket(socket)?.receive(&mut frames).map_err(zmq_error)?;
+        let ready = Socket::open(socket)?.receive(&mut frames).map_err(zmq_error)?;
         Ok(ready.then(|| copied(py, &frames)))
     })
 }
@@ -48,7 +46,7 @@ pub(crate) fn receive_many<'py>(
     watch: Option<&Bound<'py, Watch>>,
 ) -> PyResult<(Vec<Vec<Bound<'py, PyBytes>>>, bool)> {
     contained(|| {
-        let mut source = open_socket(socket)?;
+        let mut source = Socket::open(socket)?;
         let (mut messages, mut bytes) = (Vec::new(), 0_usize);
         let mut frames: Vec<Message> = Vec::new();
         while messages.len() < max_messages && bytes < max_bytes {
@@ -76,25 +74,12 @@ pub(crate) fn send(
     frames: Vec<Bound<'_, PyBytes>>,
 ) -> PyResult<Option<i32>> {
     contained(|| {
-        let mut target = open_socket(socket)?;
+        let mut target = Socket::open(socket)?;
         let parts: Vec<&[u8]> = frames.iter().map(PyBytesMethods::as_bytes).collect();
         let sent = target.send(&parts).map_err(zmq_error)?;
         let events = if sent { Some(target.events().map_err(zmq_error)?) } else { None };
         Ok(events)
     })
-}
-
-/// Checks that `socket` is open and gives access to libzmq's socket behind it.
-///
-/// The access borrows the Python object, and Python code runs only after it has ended: nothing
-/// can close the socket in between.
-pub(crate) fn open_socket<'a>(socket: &'a Bound<'_, PyAny>) -> PyResult<Socket<'a>> {
-    let py = socket.py();
-    if socket.getattr(intern!(py, "closed"))?.is_truthy()? {
-        return Err(PyValueError::new_err("the socket is closed"));
-    }
-    let address: usize = socket.getattr(intern!(py, "underlying"))?.extract()?;
-    Socket::from_open(socket, address).map_err(zmq_error)
 }
 
 impl Source for Socket<'_> {

@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use kernelwire_core::activity::{Event, Record, Tale, Told};
 use kernelwire_core::pump::Source;
 use kernelwire_core::sign::Key;
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
-use crate::source::open_socket;
+use crate::sys::zmq::Socket;
 
 /// What a watcher is told: a message's type, its parent's, and the state a status tells; or the
 /// frames of a message that is left to Python.
@@ -45,6 +46,14 @@ impl Watch {
     /// A poisoned lock is taken all the same: what was added before a panic is whole.
     fn lock(&self) -> MutexGuard<'_, Record> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Checks that `heir` is another one: its lock is to be taken as well.
+    fn is_other(&self, heir: Option<&Bound<'_, Self>>) -> PyResult<()> {
+        if heir.is_some_and(|heir| std::ptr::eq(heir.get(), self)) {
+            return Err(PyValueError::new_err("a watch cannot take over from itself"));
+        }
+        Ok(())
     }
 
     /// Gives what `source` gives, and reads it as it passes.
@@ -104,7 +113,8 @@ impl Watch {
         heir: Option<&Bound<'py, Self>>,
     ) -> PyResult<(u8, Taken<'py>)> {
         contained(|| {
-            let mut source = open_socket(socket)?;
+            self.is_other(heir)?;
+            let mut source = Socket::open(socket)?;
             let started = Instant::now();
             let mut record = self.lock();
             let mut heir = heir.map(|heir| heir.get().lock());
@@ -139,6 +149,7 @@ impl Watch {
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn feed(&self, message: Vec<PyBackedBytes>, heir: Option<&Bound<'_, Self>>) -> PyResult<bool> {
         contained(|| {
+            self.is_other(heir)?;
             let mut record = self.lock();
             let mut heir = heir.map(|heir| heir.get().lock());
             if heir.as_ref().is_some_and(|heir| heir.takes_over_at(&message)) {
@@ -159,8 +170,12 @@ impl Watch {
     }
 
     /// Forgets what was read, to take over from `other`, another one.
-    fn begin(&self, other: &Bound<'_, Self>) {
-        self.lock().begin(&other.get().lock());
+    fn begin(&self, other: &Bound<'_, Self>) -> PyResult<()> {
+        contained(|| {
+            self.is_other(Some(other))?;
+            self.lock().begin(&other.get().lock());
+            Ok(())
+        })
     }
 
     /// Forgets which message was the last: another one goes on.

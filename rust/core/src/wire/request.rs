@@ -15,7 +15,7 @@ use crate::peek::{self, Undecided, Value};
 pub struct Request<'a> {
     /// The name of the channel it is for.
     pub channel: Cow<'a, str>,
-    /// Its type, where the header is plain.
+    /// Its type, where the header is plain and tells one only.
     pub msg_type: Option<Cow<'a, str>>,
     /// Header, parent header, metadata, content, and the buffers.
     pub parts: Vec<&'a [u8]>,
@@ -25,14 +25,17 @@ pub struct Request<'a> {
 pub fn from_v1(frame: &[u8]) -> Result<Request<'_>, WireError> {
     let decoded = v1::decode(frame)?;
     let header = decoded.parts.first().copied().unwrap_or_default();
-    let msg_type = peek::text(header, "msg_type").ok().flatten();
+    let msg_type = match peek::sole_fields(header, ["msg_type"]) {
+        Ok([Some(Value::Text(msg_type))]) => Some(msg_type),
+        _ => None,
+    };
     Ok(Request { channel: Cow::Borrowed(decoded.channel), msg_type, parts: decoded.parts })
 }
 
 /// Takes a text message of the default protocol apart.
 ///
 /// [`Undecided`] where it is not plain JSON of the usual form, or where the reference would change
-/// something: translate from another protocol version, or add a date.
+/// something: translate from another protocol version, add a date, or leave one of two equal keys.
 pub fn from_text(document: &[u8]) -> Result<Request<'_>, Undecided> {
     let keys = ["channel", "header", "parent_header", "metadata", "content", "buffers"];
     let [channel, header, parent, metadata, content, buffers] =
@@ -52,7 +55,7 @@ pub fn from_text(document: &[u8]) -> Result<Request<'_>, Undecided> {
         parts.push(object.as_bytes());
     }
     let header = parts.first().copied().unwrap_or_default();
-    let [version, date, msg_type] = peek::fields(header, ["version", "date", "msg_type"])?.values;
+    let [version, date, msg_type] = peek::sole_fields(header, ["version", "date", "msg_type"])?;
     match (version, date, msg_type) {
         (Some(version), Some(_), Some(Value::Text(msg_type))) if splice::is_current(&version) => {
             Ok(Request { channel, msg_type: Some(msg_type), parts })
@@ -122,6 +125,19 @@ mod tests {
             let changed = whole.replacen(what, instead, 1);
             assert_ne!(changed, whole);
             assert_eq!(from_text(changed.as_bytes()), Err(Undecided), "{changed}");
+        }
+    }
+
+    #[test]
+    fn headers_that_tell_two_types_are_left_to_python() {
+        for double in ["msg_type", "msg\\u005ftype"] {
+            let header = HEADER.replacen('{', &format!("{{\"{double}\":\"y\","), 1);
+            let text = document(&header);
+            assert_eq!(from_text(text.as_bytes()), Err(Undecided), "{text}");
+            let parts: [&[u8]; 4] = [header.as_bytes(), b"{}", b"{}", b"{}"];
+            let mut frame = vec![0; v1::encoded_len(b"shell", &parts)];
+            assert!(v1::encode_into(b"shell", &parts, &mut frame).is_ok());
+            assert_eq!(from_v1(&frame).map(|request| request.msg_type), Ok(None), "{header}");
         }
     }
 

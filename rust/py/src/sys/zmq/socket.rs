@@ -4,14 +4,41 @@ use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 
 use super::ffi::{self, DONTWAIT, EVENTS, SNDMORE, Symbols};
 use super::{Message, ZmqError};
+use crate::errors::zmq_error;
 
 /// `EINTR` and `EAGAIN`, as libzmq sets them on the platforms where it can be found.
 const EINTR: i32 = 4;
 const EAGAIN: i32 = if cfg!(any(target_vendor = "apple", target_os = "freebsd")) { 35 } else { 11 };
+
+/// pyzmq's class of sockets in C, of which all others are subclasses, and what it says of one.
+struct Names {
+    class: Py<PyAny>,
+    closed: Py<PyAny>,
+    underlying: Py<PyAny>,
+}
+
+impl Names {
+    fn get(py: Python<'_>) -> PyResult<&'static Self> {
+        static NAMES: PyOnceLock<Names> = PyOnceLock::new();
+        NAMES.get_or_try_init(py, || {
+            let class = py.import("zmq.backend.cython._zmq")?.getattr("Socket")?;
+            let read = |name| class.getattr(name)?.getattr("__get__").map(Bound::unbind);
+            let (closed, underlying) = (read("closed")?, read("underlying")?);
+            Ok(Self { class: class.unbind(), closed, underlying })
+        })
+    }
+}
+
+/// What the descriptor behind `getter` says of `socket`.
+fn read<'py>(getter: &Py<PyAny>, socket: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    getter.bind(socket.py()).call1((socket,))
+}
 
 /// libzmq's socket behind a pyzmq socket, for as long as the Python object is borrowed.
 pub(crate) struct Socket<'a> {
@@ -21,14 +48,36 @@ pub(crate) struct Socket<'a> {
 }
 
 impl<'a> Socket<'a> {
-    /// The socket at `address`, which `owner` has just said it keeps open.
+    /// Checks that `socket` is one of pyzmq's and open, and gives access to libzmq's behind it.
     ///
-    /// pyzmq's `Socket.underlying` exists to be passed to libzmq's functions; the interpreter is
-    /// held as long as this exists, so that Python code cannot close the socket meanwhile.
-    pub(crate) fn from_open(
-        _owner: &'a Bound<'_, PyAny>,
-        address: usize,
-    ) -> Result<Self, ZmqError> {
+    /// The access borrows the Python object, and Python code runs only after it has ended: nothing
+    /// can close the socket in between. `TypeError` for anything else than a `zmq.Socket`, and
+    /// `ValueError` for one that is closed, be it with its context.
+    pub(crate) fn open(socket: &'a Bound<'_, PyAny>) -> PyResult<Self> {
+        let names = Names::get(socket.py())?;
+        if !socket.is_instance(names.class.bind(socket.py()))? {
+            let found = socket.get_type().name()?;
+            let text = format!("a zmq.Socket is required, not an object of type {found}");
+            return Err(PyTypeError::new_err(text));
+        }
+        // The class's own descriptors: what a subclass, or an instance, says instead is not asked.
+        if read(&names.closed, socket)?.is_truthy()? {
+            return Err(PyValueError::new_err("the socket is closed"));
+        }
+        let address: usize = read(&names.underlying, socket)?.extract()?;
+        // SAFETY: pyzmq's own class has just said that the socket is open, and that it is there.
+        unsafe { Self::from_open(socket, address) }.map_err(zmq_error)
+    }
+
+    /// The socket at `address`.
+    ///
+    /// # Safety
+    ///
+    /// `address` must be null or that of a socket of the libzmq that pyzmq uses, and the socket
+    /// must stay open, and be used by this thread alone, for as long as `'a`. pyzmq's
+    /// `Socket.underlying` exists to be passed to libzmq's functions; the interpreter is held as
+    /// long as this exists, so that Python code cannot close the socket meanwhile.
+    unsafe fn from_open(_owner: &'a Bound<'_, PyAny>, address: usize) -> Result<Self, ZmqError> {
         let symbols = ffi::symbols()
             .ok_or_else(|| ZmqError::unavailable("libzmq has not been loaded".to_owned()))?;
         let address = NonNull::new(std::ptr::with_exposed_provenance_mut(address))

@@ -1,0 +1,121 @@
+"""Settings that are changed while a connection is live: order is kept, and the new one counts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
+
+from support.coalescing import (
+    ROOM,
+    arrive,
+    exceed,
+    iopub,
+    kernels,
+    let_go,
+    packed,
+    printed,
+    workbench,
+)
+from support.offline_messages import message_header
+from support.streams import turns
+from support.waiting import run_to_end
+from support.workbench import NATIVE, PORTABLE
+
+WAYS = pytest.mark.parametrize("way", [NATIVE, PORTABLE])
+
+CHANGES: list[tuple[str, Any]] = [
+    ("iopub_overflow", "drop"),
+    ("limit_rate", False),
+    ("iopub_msg_rate_limit", 0.0),
+    ("iopub_msg_rate_limit", 1e9),
+    ("iopub_data_rate_limit", 1e9),
+    ("rate_limit_window", 0.0),
+]
+
+
+@WAYS
+@pytest.mark.parametrize(("trait", "value"), CHANGES)
+def test_limits_when_changed_while_output_is_held_then_order_is_kept(
+    way: str, trait: str, value: Any
+) -> None:
+    """Stops what comes later from overtaking what was held by the limit before."""
+
+    async def play() -> None:
+        with workbench(way, **ROOM) as bench:
+            exceed(bench)
+            arrive(bench, [printed(number) for number in range(3)])
+            assert bench.connection.stats["held"] > 0
+            setattr(bench.connection, trait, value)
+            assert bench.connection.stats["held"] == 0
+            # Nothing limits an error, whatever the settings are.
+            error = iopub([packed(message_header("error", 3)), b"{}", b"{}", b"{}"])
+            arrive(bench, [error, printed(4)])
+            let_go(bench)
+            numbers = [n for got in await kernels(bench) for n in got.numbers if n < 1000]
+            assert numbers[:4] == [0, 1, 2, 3]
+            assert numbers == sorted(numbers)
+            if trait != "iopub_data_rate_limit" and value != "drop":
+                assert numbers == [0, 1, 2, 3, 4]  # the limit is off
+
+    run_to_end(play)
+
+
+@WAYS
+def test_tracebacks_when_hidden_live_then_the_next_error_is(way: str) -> None:
+    """Stops a privacy setting from waiting for the next connection."""
+
+    async def play() -> None:
+        with workbench(way) as bench:
+            content = packed({"ename": "E", "evalue": "e", "traceback": ["secret"]})
+            for hidden in (False, True, False):
+                bench.kernels.allow_tracebacks = not hidden
+                error = iopub([packed(message_header("error", 1)), b"{}", b"{}", content])
+                arrive(bench, [error])
+                let_go(bench)
+                last = (await kernels(bench))[-1]
+                assert (last.content["traceback"] != ["secret"]) is hidden
+
+    run_to_end(play)
+
+
+@WAYS
+def test_types_when_allowed_live_then_the_next_request_is(way: str) -> None:
+    """Stops a whitelist from waiting for the next connection."""
+
+    async def play() -> None:
+        with workbench(way) as bench:
+            header = json.dumps({"msg_type": "comm_msg"}).encode()
+            frame = serialize_msg_to_ws_v1([header, b"{}", b"{}", b"{}"], "shell")
+            for allowed, passes in ([], 1), (["x"], 0), (["x", "comm_msg"], 1), ([], 1):
+                bench.kernels.allowed_message_types = allowed
+                bench.connection.handle_incoming_message(frame)
+                assert bench.kernel_ends["shell"].poll(0) == passes
+                if passes:
+                    bench.kernel_ends["shell"].recv_multipart()
+
+    run_to_end(play)
+
+
+@WAYS
+def test_pending_bytes_when_lowered_live_then_output_is_dropped_from_there(way: str) -> None:
+    """Stops a lower bound from waiting for the next connection."""
+
+    async def play() -> None:
+        with workbench(way, limit_rate=False) as bench:
+            bulk = [printed(number, "x" * 100_000) for number in range(40)]
+            arrive(bench, bulk)
+            assert bench.connection.stats["congested"] == 0
+            bench.connection.max_pending_bytes = 1_000_000
+            arrive(bench, bulk)
+            dropped = bench.connection.stats["congested"]
+            assert dropped > 0
+            await bench.sent()
+            await turns()  # the client has caught up
+            bench.connection.max_pending_bytes = 0
+            arrive(bench, bulk)
+            assert bench.connection.stats["congested"] == dropped
+
+    run_to_end(play)

@@ -1,0 +1,137 @@
+"""What the native functions do with what they were not made for: a clear error, never a crash."""
+
+from __future__ import annotations
+
+import math
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import zmq
+
+from kernelwire import _native
+from kernelwire._drain import drain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def pump_drain(socket: Any) -> Any:
+    """Have a pump read a socket."""
+    pump = _native.Pump(10, 10, 1.0)
+    return pump.drain(socket, b"iopub", 0.0, False, True, False, -1, None, None)
+
+
+USERS: dict[str, Callable[[Any], Any]] = {
+    "receive": _native.receive,
+    "receive_many": lambda socket: _native.receive_many(socket, 1, 1, None),
+    "send": lambda socket: _native.send(socket, [b"x"]),
+    "Pump.drain": pump_drain,
+    "Watch.drain": lambda socket: _native.Watch(b"", 1, 1.0).drain(socket, None),
+}
+
+
+@pytest.fixture
+def context() -> Iterator[zmq.Context[Any]]:
+    """A context of its own, where libzmq can be used natively."""
+    assert drain().native, drain().reason
+    context = zmq.Context()
+    yield context
+    context.destroy(linger=0)
+
+
+@pytest.fixture(params=USERS)
+def use(request: pytest.FixtureRequest, context: zmq.Context[Any]) -> Callable[[Any], Any]:
+    """Each function that takes a socket."""
+    assert not context.closed
+    return USERS[request.param]
+
+
+def test_socket_when_it_is_something_else_then_is_a_type_error(
+    use: Callable[[Any], Any], context: zmq.Context[Any]
+) -> None:
+    """Stops whatever has an attribute of the same name from being taken for libzmq's memory."""
+    likeness = SimpleNamespace(closed=False, underlying=0x1234)
+    for other in (likeness, context, None, 4660, zmq.Socket):
+        with pytest.raises(TypeError, match=r"a zmq\.Socket is required, not an object of type"):
+            use(other)
+
+
+def test_socket_when_its_context_is_destroyed_then_is_a_value_error(
+    use: Callable[[Any], Any], context: zmq.Context[Any]
+) -> None:
+    """Stops the memory of a socket that went with its context from being used."""
+    socket = context.socket(zmq.PAIR)
+    context.destroy(linger=0)
+    with pytest.raises(ValueError, match="the socket is closed"):
+        use(socket)
+
+
+def test_socket_when_it_never_came_to_be_then_is_a_value_error(use: Callable[[Any], Any]) -> None:
+    """Stops a socket without libzmq's behind it from being used."""
+    with pytest.raises((ValueError, OSError)):
+        use(zmq.Socket.__new__(zmq.Socket))
+
+
+def test_socket_when_a_subclass_lies_then_its_own_class_is_asked(
+    use: Callable[[Any], Any], context: zmq.Context[Any]
+) -> None:
+    """Stops a property of a subclass from naming any address."""
+
+    class Liar(zmq.Socket):  # type: ignore[type-arg]
+        underlying = 0x1234
+        closed = False
+
+    socket = Liar(context, zmq.PAIR)
+    use(socket)
+    zmq.Socket.close(socket)
+    with pytest.raises(ValueError, match="the socket is closed"):
+        use(socket)
+    del Liar.closed  # pyzmq asks for it in the end
+
+
+@pytest.mark.parametrize("how", ["begin", "drain", "feed"])
+def test_watch_when_it_is_its_own_heir_then_is_a_value_error(
+    how: str, context: zmq.Context[Any]
+) -> None:
+    """Stops a watch from waiting for its own lock for ever."""
+    watch = _native.Watch(b"", 10, 1.0)
+    with context.socket(zmq.PAIR) as socket:
+        calls: dict[str, Callable[[], object]] = {
+            "begin": lambda: watch.begin(watch),
+            "drain": lambda: watch.drain(socket, watch),
+            "feed": lambda: watch.feed([b"x"], watch),
+        }
+        with pytest.raises(ValueError, match="cannot take over from itself"):
+            calls[how]()
+
+
+ODD_NUMBERS = (-1, 0, 2**63, 2**64, 10**30, math.nan, math.inf, -math.inf, None, "1")
+
+
+@pytest.mark.parametrize("odd", ODD_NUMBERS)
+def test_number_when_it_is_odd_then_is_taken_or_a_clear_error(odd: Any) -> None:
+    """Stops a number that nobody thought of from ending the server with a panic."""
+    pump = _native.Pump(10, 10, 1.0)
+    calls: list[Callable[[], object]] = [
+        lambda: _native.Pump(odd, 10, 1.0),
+        lambda: _native.Pump(10, 10, odd).feed([], b"", 0.0, False, True, False, True, None),
+        lambda: _native.Watch(b"", odd, 1.0),
+        lambda: _native.Watch(b"", 1, odd).take(),
+        lambda: pump.set_limits(True, odd, odd, odd, True),
+        lambda: pump.feed([b"x"], b"iopub", odd, False, True, False, True, None),
+        lambda: pump.flush(b"iopub", odd, True, False),
+        lambda: pump.queue_get(odd),
+        lambda: pump.queue_remove(odd),
+        lambda: pump.queue_insert(odd, odd, 1),
+        lambda: pump.queue_insert(0, 1.0, odd),
+        lambda: pump.queue_set(odd, 1.0, 1),
+        lambda: setattr(pump, "window_messages", odd),
+        lambda: setattr(pump, "window_bytes", odd),
+        pump.reset_window,
+        pump.stats,
+    ]
+    for call in calls:
+        with suppress(TypeError, ValueError, OverflowError, IndexError):
+            call()
