@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import pytest
 
+from kernelwire import _native
+from kernelwire._protocol import V1
 from kernelwire.replay import Replay
-from support.desk import finish, leave_while_running, run_on_shell, seen_numbers
+from support.desk import finish, leave_while_running, run_on_shell
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
 
@@ -18,11 +21,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernelwire_only("E")
 
 
+def v1_connection(the_desk: Desk) -> Any:
+    """A connection that speaks the v1 protocol, for which no message is left to Python."""
+    connection = the_desk.connection()
+    connection.websocket_handler.ws_connection.selected_subprotocol = V1
+    return connection
+
+
+def seen_numbers(connection: Any) -> list[int]:
+    """The numbers of the outputs that were written to the mock websocket."""
+    calls = connection.websocket_handler.mock_connection.write_message.call_args_list
+    metadata = [json.loads(_native.decode_v1(call.args[0])[1][2]) for call in calls]
+    return [each["number"] for each in metadata if "number" in each]
+
+
 async def replayed(the_desk: Desk, fault: Any) -> Any:
     """A connection whose replay of 40 messages takes ten slices and meets a fault."""
     first = await the_desk.connected()
     leave_while_running(first, script(emit(40)))
-    again = the_desk.connection()
+    again = v1_connection(the_desk)
     again.session.session = first.session.session
     with (
         patch("kernelwire.replay.SLICE_MESSAGES", 4),
@@ -95,7 +112,7 @@ class TestFailingReplay:
         async def body(the_desk: Desk) -> None:
             first = await the_desk.connected()
             leave_while_running(first, script(emit(40)))
-            again = the_desk.connection()
+            again = v1_connection(the_desk)
             again.session.session = first.session.session
             with (
                 patch("kernelwire.replay.SLICE_MESSAGES", 4),
@@ -118,7 +135,7 @@ class TestRefusedLiveMessage:
         """One that the websocket's handler refuses costs none that came in the same batch."""
 
         async def body(the_desk: Desk) -> None:
-            connection = the_desk.connection()
+            connection = v1_connection(the_desk)
             refuse_number(3)(connection)
             await connection.prepare()
             await connection.connect()
