@@ -10,10 +10,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.log import gen_log
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from kernelwire._compat import Feature, is_off
 from kernelwire._compat.tornado import compresses, indexes, sent_index, write_index
+from kernelwire._logs import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +68,7 @@ class InFlight:
         plain = type(stream) in (IOStream, SSLIOStream) and not is_off(Feature.DIRECT_WRITING)
         self._stream: Any = stream if plain else None
         self._items: deque[tuple[int, Any]] = deque()
+        self._taken_before = self.position
 
     @property
     def position(self) -> int:
@@ -81,7 +84,7 @@ class InFlight:
         """Forget what the socket has taken."""
         items = self._items
         while items and items[0][0] <= sent_index(self._stream):
-            items.popleft()
+            self._taken_before = items.popleft()[0]
 
     def left(self) -> Iterator[tuple[Any, int]]:
         """Give each item that is left, and how many bytes up to its end were not taken."""
@@ -89,6 +92,19 @@ class InFlight:
             missing = end - sent_index(self._stream)
             if missing > 0:
                 yield item, missing
+
+    def is_begun(self) -> bool:
+        """Whether the socket has taken the beginning of the first message that is left."""
+        self.forget()
+        if not self._items:
+            return False
+        end, item = self._items[0]
+        done = sent_index(self._stream)
+        if isinstance(item, (bytes, Pieces)):
+            block = item if isinstance(item, bytes) else b"".join(item)
+            taken = len(block) - (end - done)
+            return all(end != taken for _, end in _frames(block)) and taken > 0
+        return bool(done > self._taken_before)
 
     def seal(self) -> None:
         """Make sure that what is left stays so: it is about to be sent on another connection."""
@@ -113,6 +129,7 @@ class MessageWriter:
 
     def __init__(self, handler: Any) -> None:
         self._handler = handler
+        self._failures = Throttle(gen_log)
         self.in_flight = InFlight(handler.ws_connection)
 
     def is_open(self) -> bool:
@@ -128,12 +145,18 @@ class MessageWriter:
         return 0
 
     def __call__(self, messages: list[str | bytes], _sent: int = 0) -> list[str | bytes]:
-        """Write ``messages``; returns those for which the websocket was closed."""
+        """Write ``messages``; returns those for which the websocket was closed.
+
+        One that the handler refuses is lost, and logged.
+        """
         for index, message in enumerate(messages):
             try:
                 written = self._handler.write_message(message, isinstance(message, bytes))
             except WebSocketClosedError:
                 return messages[index:]
+            except Exception:
+                self._failures.failure("refused", "The websocket's handler refused a message")
+                continue
             self.in_flight.add([message])
             when_written(written, self.in_flight)
         return []
@@ -244,7 +267,11 @@ def payloads(block: bytes, taken: int = 0) -> list[bytes]:
 
     Those that end within the first ``taken`` bytes are left out.
     """
-    messages = []
+    return [block[start:end] for start, end in _frames(block) if end > taken]
+
+
+def _frames(block: bytes) -> Iterator[tuple[int, int]]:
+    """Give where the payload of each websocket frame begins and where it ends."""
     at = 0
     while at < len(block):
         length, at = block[at + 1], at + 2
@@ -252,10 +279,8 @@ def payloads(block: bytes, taken: int = 0) -> list[bytes]:
             if length == mark:
                 length, at = int.from_bytes(block[at : at + size], "big"), at + size
                 break
-        if at + length > taken:
-            messages.append(block[at : at + length])
+        yield at, at + length
         at += length
-    return messages
 
 
 def writer_for(handler: Any) -> BlockWriter | MessageWriter:

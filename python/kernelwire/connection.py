@@ -11,13 +11,14 @@ from weakref import finalize, ref
 
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+from tornado.websocket import WebSocketClosedError
 from traitlets import CaselessStrEnum, HasTraits, Integer, observe, validate
 
 from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
-from kernelwire._logs import Throttle, hide_secrets
-from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
+from kernelwire._logs import hide_secrets
+from kernelwire._protocol import DELIMITER, MIN_PARTS, V1, is_welcome
 from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
@@ -150,7 +151,6 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         self._unsent = []
         super().__init__(**kwargs)
         hide_secrets()
-        self._failures = Throttle(self.log)
         self._limits_changed()
 
     @observe(
@@ -216,14 +216,47 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """Tell the client, and the log, what it has missed, and the setting that decides on it.
 
         ``parent`` is the header, as JSON, of the request among whose output the notice is shown.
+        Never raises: other messages depend on what follows.
         """
         setting = f"{type(owner).__name__}.{trait}"
-        self.write_stderr(
-            f"{dropped.messages} messages ({dropped.size} bytes) of output were dropped {why}.\n"
-            f"To change this limit, set the config variable\n`--{setting}`.\n\n"
-            f"Current value:\n{setting}={getattr(owner, trait)} (bytes)\n",
-            self._readable_header(parent),
-        )
+        try:
+            self.write_stderr(
+                f"{dropped.messages} messages ({dropped.size} bytes) of output were dropped {why}."
+                f"\nTo change this limit, set the config variable\n`--{setting}`.\n\n"
+                f"Current value:\n{setting}={getattr(owner, trait)} (bytes)\n",
+                self._readable_header(parent),
+            )
+        except WebSocketClosedError:
+            self.log.debug("The client is gone that should be told of %s", dropped)
+        except Exception:
+            self._failures.failure("notice", "The client could not be told of %s", dropped)
+
+    def write_stderr(self, error_message: str, parent_header: Any) -> None:
+        """Write a message to stderr, under a parent header that can be written."""
+        super().write_stderr(error_message, self._writable_header(parent_header))
+
+    def _writable_header(self, header: Any) -> Any:
+        """Return a header without what cannot be written anew, such as lone surrogates."""
+        if not isinstance(header, dict) or not header.keys() & {"msg_id", "header"}:
+            return {}
+        if self._is_writable(header):
+            return header
+        rest = {name: value for name, value in header.items() if self._is_writable({name: value})}
+        return rest if "msg_id" in rest else {}
+
+    def _is_writable(self, header: dict[str, Any]) -> bool:
+        try:
+            self.session.pack(header)
+        except Exception:
+            return False
+        return True
+
+    def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]:
+        """Make a message on stderr to be sent with the backlog, and log it."""
+        self.log.warning("Session %s: %s", self.session_key, text.splitlines()[0])
+        header = self._writable_header(self._readable_header(parent))
+        message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=header)
+        return "iopub", self.session.serialize(message)
 
     def signatures(self) -> Signatures | None:
         """Have the pump speak the client's protocol; returns what it must know to verify messages.
@@ -310,6 +343,12 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         return parsed if isinstance(parsed, dict) and "msg_id" in parsed else {}
 
     # -- messages --------------------------------------------------------------------------------
+
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
+        """Handle a message from the kernel, as upstream does, unless it greets a subscriber."""
+        channel = stream if isinstance(stream, str) else getattr(stream, "channel", None)
+        if channel != "iopub" or not is_welcome(outgoing_msg, self.session.unpack):
+            super().handle_outgoing_message(stream, outgoing_msg)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Handle a message from the client; see ``Incoming``."""

@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, nullcontext
 from enum import Enum, auto
+from inspect import getattr_static
 from logging import ERROR
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from weakref import proxy
 
 import zmq
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
+from tornado.websocket import WebSocketClosedError
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import connection_count, forget_kernel_info
 from kernelwire._compat.tornado import accepts_origin
-from kernelwire._protocol import DELIMITER
+from kernelwire._logs import Throttle
+from kernelwire._protocol import DELIMITER, is_welcome
 from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
+from kernelwire.in_order import InOrder
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
+from kernelwire.refusals import MESSAGE_TOO_BIG, without_refused
 from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream, bounded_sending
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from jupyter_server.services.kernels.connection.channels import (
         ZMQChannelsWebsocketConnection as _Base,
     )
 
-    from kernelwire._logs import Throttle
     from kernelwire._native import Pump
 else:
     _Base = object
@@ -48,6 +54,8 @@ class Phase(Enum):
     NEW = auto()
     CONNECTING = auto()
     """Counted and registered; the kernel has not answered yet."""
+    ELSEWHERE = auto()
+    """A subclass connects without this class's ``connect``."""
     LIVE = auto()
     ENDED = auto()
 
@@ -73,6 +81,10 @@ class LifeCycle(_Base):
     _failed = False
     _restored = False
     """Whether the streams are an earlier connection's."""
+    _writes = 0
+    """How often ``write_message`` was called."""
+    _position = (0, 0)
+    """What had been written, in bytes and in calls, when the last message came to be handled."""
     _was_open = False
     """Whether there was a websocket when the connection went live; embedders may have none."""
     _selected_subprotocol: str | None = None
@@ -82,6 +94,12 @@ class LifeCycle(_Base):
     """What was written and may not reach the client; set when there is a websocket."""
     _nudge: Nudge | None = None
     _ports: tuple[Any, ...] = ()
+    _in_order: InOrder
+    """Handles messages that go one by one."""
+    _websocket: Any = None
+    """The websocket at the time the connection went live; its handler forgets it."""
+    _tried: bytes = b""
+    """Header of the message that the session's connection before had begun to send."""
 
     if TYPE_CHECKING:
         _failures: Throttle
@@ -92,11 +110,16 @@ class LifeCycle(_Base):
         def _go_live(self) -> None: ...
         def _obstacle(self) -> str | None: ...
         def _keep_unsent(self, messages: Sequence[str | bytes]) -> None: ...
+        def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]: ...
         def _signed(self, frames: list[bytes]) -> list[bytes]: ...
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection, if the session id that the client has asked for can be had."""
         super().__init__(**kwargs)
+        self._failures = Throttle(self.log)
+        self._in_order = InOrder(
+            self._handle_one, self._awaited_one, self._is_closing, self._failures
+        )
         handler = kwargs.get("websocket_handler")
         if isinstance(getattr(handler, "request", None), HTTPServerRequest):
             # The caller is about to use it, and fails on some of what a client can ask for.
@@ -118,12 +141,22 @@ class LifeCycle(_Base):
         self._check_session(self.session.session)
         self._phase = Phase.NEW
         try:
-            await super().prepare()
+            await self._prepare_weakly()
         except BaseException:
-            self.disconnect()
+            # Not counted yet: a `disconnect` that is upstream's would uncount it.
+            LifeCycle.disconnect(self)
             raise
         if self._phase is Phase.ENDED:
             raise Finish  # the client is gone, and with it everything that would come next
+
+    async def _prepare_weakly(self) -> None:
+        """Prepare as upstream does, without leaving a reference to this connection behind.
+
+        Upstream's timer for giving up refers to the connection for a minute, closed or not.
+        """
+        prepare = super().prepare
+        function = getattr(prepare, "__func__", None)
+        await (prepare() if function is None else function(proxy(self)))
 
     def _check_session(self, session_id: str) -> None:
         """Refuse a session id that cannot be a routing id."""
@@ -192,6 +225,7 @@ class LifeCycle(_Base):
         libzmq bounds what waits then. The choice is made here and for good, as a socket whose
         ``RCVHWM`` is set back from 0 may never receive again.
         """
+        self._note_other_connect()
         try:
             with bounded_sending(getattr(self.kernel_manager, "context", None)):
                 super().create_stream()
@@ -216,6 +250,7 @@ class LifeCycle(_Base):
         self._phase, self._failed, self._restored = Phase.CONNECTING, False, False
         if self._close_future.done():
             self._close_future = Future()
+        self._close_future.add_done_callback(self._disconnected_elsewhere)
         try:
             manager.notify_connect(self.kernel_id)
             self._counted = True
@@ -234,6 +269,12 @@ class LifeCycle(_Base):
             # Without a log message, to which tornado would add the request's address.
             raise HTTPError(getattr(error, "status_code", 500)) from error
         return connected
+
+    def _note_other_connect(self) -> None:
+        """Note that a subclass connects as upstream's class does: it has counted the connection."""
+        if self._phase is Phase.NEW:
+            self._phase, self._counted = Phase.ELSEWHERE, True
+            self.log.debug("Messages to %s go as upstream: connect overridden", self.session_key)
 
     def _replace_stale(self) -> Estate | None:
         """Register the session; what an open connection of the same one has becomes ours.
@@ -260,7 +301,8 @@ class LifeCycle(_Base):
         self._in_flight.seal()
         estate = Estate(self.channels, self._take_backlog(), self._ports != self._kernel_ports())
         self.channels = {}
-        self._end()
+        # Where a subclass disconnects in its own way, that uncounts it when the websocket closes.
+        self._end(uncount=not self._overrides_disconnect())
         return estate
 
     def _open_channels(self, estate: Estate | None) -> None:
@@ -287,6 +329,7 @@ class LifeCycle(_Base):
         self._restored = True
         self.channels = estate.streams
         backlog = self._make_backlog() if estate.backlog is None else estate.backlog
+        self._tried = backlog.begun
         self._hold(backlog)
         fill(backlog, self._open_streams())
 
@@ -296,6 +339,7 @@ class LifeCycle(_Base):
 
     def nudge(self) -> asyncio.Future[None]:
         """Return a future that is done when the kernel is known to answer, see ``Nudge``."""
+        self._note_other_connect()
         if current_state(self) == "busy":
             self.log.debug("Nudge: not nudging busy kernel %s", self.kernel_id)
             done: asyncio.Future[None] = asyncio.Future()
@@ -316,10 +360,15 @@ class LifeCycle(_Base):
             self._fail()
             return
         self._phase = Phase.LIVE
+        self._websocket = self.websocket_handler.ws_connection
         self._was_open = is_open(self.websocket_handler)
         self._in_flight = writer_for(self.websocket_handler).in_flight
+        self._or_close(self._catch_up)
+
+    def _or_close(self, step: Callable[[], None]) -> None:
+        """Take a step, without which the connection is of no use."""
         try:
-            self._catch_up()
+            step()
         except Exception:
             self._failures.failure("live", "Serving %s failed", self.session_key)
             self._fail()
@@ -352,8 +401,8 @@ class LifeCycle(_Base):
         """Whether there was a websocket and nothing can be written to it any more."""
         return self._was_open and not is_open(self.websocket_handler)
 
-    def _one_by_one(self, stream: Any, message: list[bytes]) -> Any:
-        """Handle one message, or keep it and those that follow it for the next connection.
+    def _one_by_one(self, stream: Any, message: list[bytes]) -> None:
+        """Handle one message in its turn, or keep it and those that follow it for the next connection.
 
         One that lacks parts is dropped, as on the way in batches: no client can read it.
         """
@@ -361,19 +410,41 @@ class LifeCycle(_Base):
             self._failures.warning(
                 "malformed", "Dropped a malformed message on %s: parts are missing", stream.channel
             )
-            return None
-        if not self._is_closing():
-            return self._handle_one(stream, message)
-        self._hold_back().append((stream.channel, message))
-        return None
+            return
+        if self._is_closing():
+            self._hold_back().append((stream.channel, message))
+            return
+        self._in_order.handle(stream, message)
+        self._in_order.pause_if_full(stream, self._one_by_one)
 
     def _handle_one(self, stream: Any, message: list[bytes]) -> Any:
-        """Handle one message, and remember it until the client's socket has taken it."""
-        before = self._in_flight.position
+        """Handle one message, and remember it until the client's socket has taken it.
+
+        Returns an awaitable where ``handle_outgoing_message`` is a coroutine function. A message
+        that greets a subscriber is not for clients, nor for whoever has overridden that.
+        """
+        if stream.channel == "iopub" and is_welcome(message, self.session.unpack):
+            return None
+        self._position = (self._in_flight.position, self._writes)
         result = cast("Any", self).handle_outgoing_message(stream, message)
-        if self._in_flight.position != before:
+        if isinstance(result, Awaitable):
+            return result
+        self._note_written(stream, message)
+        return None
+
+    def _awaited_one(self, stream: Any, message: list[bytes], error: BaseException | None) -> None:
+        """Remember a message that a coroutine has handled, or keep it if it came too late."""
+        if isinstance(error, WebSocketClosedError) and not self._has_written():
+            self._unsent.append((stream.channel, message))
+        self._note_written(stream, message)
+
+    def _note_written(self, stream: Any, message: list[bytes]) -> None:
+        if self._has_written():
             self._in_flight.add((stream.channel, message))
-        return result
+
+    def _has_written(self) -> bool:
+        """Whether anything was written since the last message came to be handled."""
+        return (self._in_flight.position, self._writes) != self._position
 
     @property
     def write_message(self) -> Any:
@@ -382,6 +453,7 @@ class LifeCycle(_Base):
 
     def _write_message(self, *args: Any, **kwargs: Any) -> Any:
         written = self.websocket_handler.write_message(*args, **kwargs)
+        self._writes += 1
         when_written(written, self._in_flight)
         return written
 
@@ -398,15 +470,22 @@ class LifeCycle(_Base):
 
     def _send_status_message(self, status: str) -> None:
         """Send a notice about the kernel, behind everything that the kernel has said itself."""
-        if self._replay is None and not self._is_closing():
+        passes = self._replay is None and not self._is_closing()
+        iopub: Any = self.channels.get("iopub")
+        is_open = iopub is not None and not iopub.closed()
+        if passes and not (is_open and self._in_order.busy):
             super()._send_status_message(status)
             return
-        backlog = self._hold_back()
-        iopub = self.channels.get("iopub")
-        if iopub is not None and not iopub.closed():
-            iopub.flush()
-        notice = self.session.msg("status", {"execution_state": status})
-        backlog.append(("iopub", self.session.serialize(notice)))
+        backlog = None if passes else self._hold_back()
+        if is_open:
+            # A flush of a stream that has stopped receiving would throw its messages away.
+            with self._in_order.not_pausing():
+                iopub.flush()
+        notice = self.session.serialize(self.session.msg("status", {"execution_state": status}))
+        if backlog is None:
+            self._in_order.handle(iopub, notice)
+        else:
+            backlog.append(("iopub", notice))
 
     # -- disconnecting ---------------------------------------------------------------------------
 
@@ -417,7 +496,10 @@ class LifeCycle(_Base):
         a connection that never came to life are closed, unless it had them from an earlier one.
         """
         if self._phase is Phase.ENDED:
+            self._uncount()  # if that was left to a subclass, which has left it to this
             return
+        if self.channels or self in self._open_sockets:
+            self._note_other_connect()
         backlog = self._take_backlog()
         last = self._end()
         keep = last and self._is_managed() and (self._restored or not self._failed)
@@ -425,17 +507,36 @@ class LifeCycle(_Base):
             self._close_channels()
 
     def _fail(self) -> None:
-        """Disconnect because connecting has failed."""
-        self._failed = True
-        self.disconnect()
+        """Disconnect because connecting has failed.
 
-    def _end(self) -> bool:
+        A subclass's way is left to the websocket, which will close, as upstream does: it may count
+        each call.
+        """
+        self._failed = True
+        if not self._overrides_disconnect():
+            self.disconnect()
+
+    def _overrides_disconnect(self) -> bool:
+        return getattr_static(self, "disconnect") is not getattr_static(LifeCycle, "disconnect")
+
+    def _disconnected_elsewhere(self, _closed: Any) -> None:
+        """Let go of what only this class knows of: a subclass has disconnected as upstream does."""
+        if self._phase is Phase.ENDED:
+            return
+        self.log.debug("%s: disconnect overridden, unsent output is lost", self.session_key)
+        self._phase, self._counted, self._replay = Phase.ENDED, False, None
+        self._in_order.take(with_current=True)
+        if self._nudge is not None:
+            self._nudge.leave_output()
+        self._cancel_nudge()
+
+    def _end(self, *, uncount: bool = True) -> bool:
         """Undo everything but the streams; ``True`` if this was the kernel's last connection."""
         counted = self._counted
         self._phase = Phase.ENDED
         self.log.debug("Websocket closed %s", self.session_key)
         for step in (
-            self._uncount,
+            *([self._uncount] if uncount else []),
             self._unregister,
             self._cancel_nudge,
             self._release_kernel_info,
@@ -525,12 +626,15 @@ class LifeCycle(_Base):
     def _take_backlog(self) -> OfflineBuffer | None:
         """Take out what was received and has not been sent."""
         replay, self._replay = self._replay, None
+        not_handled = self._in_order.take(with_current=not self._has_written())
         unsent = self._take_unsent()
+        unsent += [(stream.channel, message) for stream, message in not_handled]
         made, received = self._pump.take_held()
         unsent += [("iopub", message) for message in [*map(self._signed, made), *received]]
         if replay is None and not unsent:
             return None
         backlog = self._make_backlog() if replay is None else replay.backlog
+        backlog.begun = self._tried
         backlog.prepend(unsent)
         return backlog
 
@@ -539,6 +643,7 @@ class LifeCycle(_Base):
         later, self._unsent = self._unsent, []
         if self._in_flight.sealed:
             in_flight, self._in_flight = self._in_flight, InFlight(None)
+            begun = in_flight.is_begun()
             for item, missing in in_flight.left():
                 if isinstance(item, (bytes, Pieces)):
                     block = item if isinstance(item, bytes) else b"".join(item)
@@ -547,6 +652,13 @@ class LifeCycle(_Base):
                     self._keep_unsent(item)
                 else:
                     self._unsent.append(item)
+            self._unsent, self._tried = without_refused(
+                self._unsent,
+                self._tried,
+                begun=begun,
+                too_big=getattr(self._websocket, "close_code", None) == MESSAGE_TOO_BIG,
+                notice=self._notice,
+            )
         unsent, self._unsent = self._unsent, []
         return unsent + later
 

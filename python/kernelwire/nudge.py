@@ -58,7 +58,8 @@ class Nudge:
     What the client's iopub hears meanwhile goes to ``backlog``, where there is one, but for the
     kernel's status in answer to these requests. :attr:`future` is done when the kernel is ready,
     or when there is no point in waiting any more: it was stopped, or has moved to other ports. It
-    fails with :class:`NudgeTimeoutError` after the connection's ``kernel_info_timeout``.
+    fails with :class:`NudgeTimeoutError` after the connection's ``kernel_info_timeout``, and is
+    cancelled where its caller cancels it.
     """
 
     def __init__(self, connection: LifeCycle, backlog: OfflineBuffer | None) -> None:
@@ -76,6 +77,7 @@ class Nudge:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._given_up = False
         try:
             self._open_probes()
         except BaseException:
@@ -90,9 +92,14 @@ class Nudge:
 
     def cancel(self) -> None:
         """Stop waiting; :attr:`future` ends without a failure."""
+        self._given_up = True
         self._release()
         if not self._ended.done():
             self._ended.cancel()
+
+    def leave_output(self) -> None:
+        """Let the client's iopub be: somebody else has it now."""
+        self._awaited &= ~Awaited.OUTPUT
 
     def _open_probes(self) -> None:
         """Open the sockets whose replies the client must not see."""
@@ -108,7 +115,8 @@ class Nudge:
         try:
             await asyncio.wait_for(self._ended, timeout)
         except asyncio.CancelledError:
-            pass
+            if not self._given_up:
+                raise  # by the caller of `connect`, who waits no longer
         except asyncio.TimeoutError:
             raise NudgeTimeoutError from None
 

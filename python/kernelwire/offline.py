@@ -10,14 +10,14 @@ import zmq
 
 from kernelwire import _native
 from kernelwire._drain import drain
-from kernelwire._protocol import DELIMITER, MIN_PARTS
+from kernelwire._protocol import DELIMITER, MIN_PARTS, WELCOME
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-__all__ = ["BufferReader", "Dropped", "OfflineBuffer", "fill"]
+__all__ = ["BufferReader", "Dropped", "OfflineBuffer", "fill", "lacks_parts", "part"]
 
 Message = tuple[str, list[bytes]]
 """A channel and the frames of a message, as the stock buffer keeps them."""
@@ -100,6 +100,8 @@ class OfflineBuffer(Sequence[Message]):
         self.dropped = Dropped(0, 0)
         self.dropped_parent: bytes = b"{}"
         """The parent header of what was dropped last, as JSON."""
+        self.begun: bytes = b""
+        """Header of the message that the last connection has sent a part of, and no more."""
 
     # -- as a list -------------------------------------------------------------------------------
 
@@ -133,10 +135,12 @@ class OfflineBuffer(Sequence[Message]):
     # -- filling ---------------------------------------------------------------------------------
 
     def append(self, message: tuple[str, list[bytes]]) -> None:
-        """Put in a message."""
+        """Put in a message, unless it is one that greets a subscriber: no client wants that."""
         channel, frames = message
-        self.received += 1
         msg_type, text = _native.describe(frames) if channel == "iopub" else (None, None)
+        if msg_type == WELCOME:
+            return
+        self.received += 1
         if text is None or not self._join(frames, *text):
             entry = _Entry(channel, frames)
             if text is not None and self._is_genuine(frames):
@@ -232,7 +236,7 @@ def lacks_parts(frames: list[bytes]) -> bool:
     return DELIMITER not in frames or len(frames) - frames.index(DELIMITER) - 2 < MIN_PARTS
 
 
-def _part(frames: list[bytes], index: int) -> bytes:
+def part(frames: list[bytes], index: int) -> bytes:
     """Return one of the parts behind the signature; empty where a message lacks it."""
     try:
         return frames[frames.index(DELIMITER) + 2 + index]
@@ -241,7 +245,7 @@ def _part(frames: list[bytes], index: int) -> bytes:
 
 
 def _parent(frames: list[bytes]) -> bytes:
-    return _part(frames, 1)
+    return part(frames, 1)
 
 
 class BufferReader:

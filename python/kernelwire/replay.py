@@ -73,32 +73,45 @@ class Replay:
             return  # disconnected: the rest waits for the next connection
         if connection._is_closing():
             return  # what is left goes where the rest of the connection's messages go
-        if self._write_some():
+        connection._unlimited = False
+        more = self._write_some()
+        if connection._in_order.busy:
+            connection._in_order.when_idle(self._slice)
+        elif more:
             self._loop.call_soon(self._slice)
         elif self.backlog:
             self._loop.call_later(PAUSE_SECONDS, self._slice)
         else:
             self._tell_dropped()
-            self._done()
+            connection._or_close(self._done)
 
     def _write_some(self) -> bool:
-        """Write until the time is up (``True``), the client must catch up, or nothing is left."""
+        """Write until the time is up (``True``), somebody must catch up, or nothing is left."""
         until = monotonic() + SLICE_SECONDS
         taken = 0
-        try:
-            while self.backlog and not self._connection._is_closing():
-                if (
-                    self._waiting_bytes + pending_bytes(self._connection.websocket_handler)
-                    > self._pending_limit
-                ):
-                    return False
-                self._replay_one(*self.backlog.popleft())
-                taken += 1
-                if taken >= SLICE_MESSAGES and monotonic() > until:
-                    return bool(self.backlog)
-        finally:
-            self._flush()
-        return False
+        more = False
+        while self.backlog and not more and self._may_go_on():
+            channel, frames = self.backlog.popleft()
+            try:
+                self._replay_one(channel, frames)
+            except Exception:
+                self._lost(channel)
+            taken += 1
+            more = taken >= SLICE_MESSAGES and monotonic() > until
+        self._flush()
+        return more and bool(self.backlog)
+
+    def _may_go_on(self) -> bool:
+        """Whether the connection, its client, and a coroutine in the way are ready for more."""
+        connection = self._connection
+        if connection._is_closing() or connection._in_order.busy:
+            return False
+        pending = self._waiting_bytes + pending_bytes(connection.websocket_handler)
+        return pending <= self._pending_limit
+
+    def _lost(self, channel: str) -> None:
+        """Log the exception that has cost a message."""
+        self._connection._failures.failure("failed", "Dropped a message on %s", channel)
 
     def _replay_one(self, channel: str, frames: list[bytes]) -> None:
         connection = self._connection
@@ -135,20 +148,22 @@ class Replay:
         connection: Any = self._connection
         connection._unlimited = True
         try:
-            connection._handle_one(connection.channels[channel], frames)
+            connection._in_order.handle(connection.channels[channel], frames)
         except Exception:
-            connection._failures.failure("failed", "Dropped a message on %s", channel)
+            self._lost(channel)
         finally:
-            connection._unlimited = False
+            # A coroutine may come to the limits later on: no other message is handled meanwhile.
+            connection._unlimited = connection._in_order.busy
 
     def _flush(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-        if self._write.block:
-            unsent = self._write(joined(waiting, True))
-        else:
-            unsent = self._write([message for messages in waiting for message in messages])
+        try:
+            unsent = self._write(joined(waiting, self._write.block))
+        except Exception:
+            self._lost("all channels")
+            return
         # The websocket has closed under it: what is kept comes before the rest of the backlog.
         self._connection._keep_unsent(unsent)
 

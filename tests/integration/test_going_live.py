@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
+from weakref import ref
 
 import pytest
 from tornado.web import Finish
@@ -159,3 +161,43 @@ def test_message_when_it_is_sent_right_after_the_handshake_then_it_is_answered(
     """Stops requests that come before the kernel was found ready from being lost."""
     client = connect(start_kernel("fake"), settle=False)
     assert client.execute(script(emit(3))).numbers == [0, 1, 2]
+
+
+class TestGivenUp:
+    """A connection that its caller or its client has given up."""
+
+    @pytest.mark.kernelwire_only("L")
+    def test_cancelled_connect_does_not_go_live(self, desk: RunOnDesk) -> None:
+        """A caller that waits no longer leaves nothing behind, and nothing is served."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = the_desk.connection()
+            await connection.prepare()
+            with silenced(connection):
+                with pytest.raises(asyncio.TimeoutError):
+                    await asyncio.wait_for(connection.connect(), 0.1)
+                await wait_until_async(lambda: the_desk.count == 0, what="the end")
+            assert connection.channels == {}
+            assert connection not in connection._open_sockets
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("N14")
+    def test_closed_connection_is_released(self, desk: RunOnDesk) -> None:
+        """No timer keeps a connection in memory for a minute after its end."""
+
+        async def body(the_desk: Desk) -> None:
+            the_desk.multi_kernel_manager.buffer_offline_messages = False
+            (await the_desk.connected()).disconnect()  # the kernel keeps what the first one asked
+            connection = await the_desk.connected()
+            alive = ref(connection)
+            connection.disconnect()
+            del connection
+
+            def is_released() -> bool:
+                gc.collect()
+                return alive() is None
+
+            await wait_until_async(is_released, what="the release")
+
+        desk(body)

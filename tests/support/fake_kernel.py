@@ -13,7 +13,7 @@ The n-th emitted message of a kernel has n in its metadata as "number", so that 
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
 says how many were "emitted" and how many ticks are "to_come". Comm messages are sent back on iopub
 as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
-from giving an identity to a new peer.
+from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65).
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ VARIANTS = {
     "fake": {},
     "fake-mute": {"FAKE_KERNEL_MUTE": "1"},
     "fake-no-handover": {"FAKE_KERNEL_HANDOVER": "0"},
+    "fake-xpub": {"FAKE_KERNEL_XPUB": "1"},
 }
 Header = dict[str, Any]
 
@@ -85,18 +86,21 @@ class Kernel:
         self._ticks_left = 0
         self._running = True
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
+        self._greets = os.environ.get("FAKE_KERNEL_XPUB") == "1"
         context = zmq.Context.instance()
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         for channel, kind in (
             ("shell", zmq.ROUTER),
             ("control", zmq.ROUTER),
             ("stdin", zmq.ROUTER),
-            ("iopub", zmq.PUB),
+            ("iopub", zmq.XPUB if self._greets else zmq.PUB),
             ("hb", zmq.REP),
         ):
             socket = self._sockets[channel] = context.socket(kind)
             socket.linger = 1000
             socket.sndhwm = 0
+            if kind == zmq.XPUB:
+                socket.xpub_verboser = 1
             if kind == zmq.ROUTER and os.environ.get("FAKE_KERNEL_HANDOVER") != "0":
                 socket.router_handover = 1
             socket.bind(f"tcp://{connection['ip']}:{connection[f'{channel}_port']}")
@@ -114,10 +118,14 @@ class Kernel:
         poller = zmq.Poller()
         for channel in ("control", "shell", "hb"):
             poller.register(self._sockets[channel], zmq.POLLIN)
+        if self._greets:
+            poller.register(self._sockets["iopub"], zmq.POLLIN)
         while self._running:
             ready = dict(poller.poll(2 if self._ticks_left else None))
             if self._sockets["hb"] in ready:
                 self._sockets["hb"].send(self._sockets["hb"].recv())
+            if self._sockets["iopub"] in ready and self._sockets["iopub"].recv()[:1] == b"\1":
+                self._odd({}, {"kind": "welcome"})
             for channel in ("control", "shell"):
                 if self._sockets[channel] in ready:
                     self._serve_one(channel)
@@ -204,6 +212,9 @@ class Kernel:
             return [b"topic", b"neither", b"here"]
         if kind.startswith("parts_"):
             return self._signed(good[: int(kind.removeprefix("parts_"))])
+        if kind == "welcome":
+            welcome = self._parts("iopub_welcome", {}, {"subscription": ""}, {})
+            return self._signed([welcome[0], b"null", *welcome[2:]])
         if kind == "bad_signature":
             return [b"topic", DELIMITER, b"0" * 64, *good]
         if kind == "status_bad_content":

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+TOO_BIG = 1009
 COMPRESSED = 0x40
 # Legal, and it spares a Python loop over megabytes.
 ZERO_MASK = b"\0\0\0\0"
@@ -49,8 +50,16 @@ class WebSocket:
         *,
         headers: Mapping[str, str] | None = None,
         compression: bool = False,
+        max_size: int | None = None,
+        closes: bool = True,
         timeout: float = 15.0,
     ) -> None:
+        """Open a connection; one that gets a larger frame than ``max_size`` refuses it.
+
+        It ``closes`` with code 1009 then, as clients do, or without a word, as a proxy.
+        """
+        self._max_size = max_size
+        self._closes = closes
         self._socket = open_socket()
         self._buffer = bytearray()
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -157,10 +166,26 @@ class WebSocket:
             start = 4 if size == 126 else 10
             self._need(start, deadline)
             size = int.from_bytes(self._buffer[2:start], "big")
+        if self._max_size is not None and size > self._max_size:
+            self._refuse(deadline)
         self._need(start + size, deadline)
         payload = bytes(self._buffer[start : start + size])
         del self._buffer[: start + size]
         return first, payload
+
+    def _refuse(self, deadline: float) -> None:
+        """Refuse a frame that is too large; the server hangs up then."""
+        if not self._closes:
+            self.reset()
+            raise ConnectionClosedError(1006)
+        self._close_sent = True
+        self._send_frame(CLOSE, struct.pack("!H", TOO_BIG))
+        try:
+            while True:
+                self._buffer.clear()
+                self._fill(deadline)
+        except ConnectionClosedError:
+            raise ConnectionClosedError(TOO_BIG) from None
 
     def _need(self, count: int, deadline: float) -> None:
         while len(self._buffer) < count:

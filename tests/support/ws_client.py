@@ -68,6 +68,8 @@ class Client:
         token_in_url: bool = False,
         handshake_timeout: float = DEFAULT_TIMEOUT,
         open_socket: Callable[[], socket.socket] | None = None,
+        max_size: int | None = None,
+        closes: bool = True,
     ) -> None:
         self.protocol = protocol
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
@@ -83,6 +85,8 @@ class Client:
             f"/api/kernels/{kernel_id}/channels?{urlencode(query)}",
             headers=all_headers,
             compression=compression,
+            max_size=max_size,
+            closes=closes,
             timeout=handshake_timeout,
         )
 

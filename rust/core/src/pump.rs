@@ -472,6 +472,8 @@ impl<F: AsRef<[u8]>> Batch<F> {
 /// What a message is to the rules for `iopub`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Class {
+    /// Not for clients: the publisher's socket greets a subscriber's with it (JEP 65).
+    Welcome,
     /// Sent in any case.
     Free,
     /// Sent in any case; the limiter starts anew with it.
@@ -492,6 +494,8 @@ enum Decision {
     Held,
     /// Do not send it; it has been counted.
     Withheld,
+    /// Do not send it, and do not count it: it is not for clients.
+    Ignored,
     /// What is held must be handed over before it.
     Blocked,
 }
@@ -642,6 +646,7 @@ impl Pump {
             Ok(()) if lane.iopub && (rules.any() || !self.run.is_empty()) => {
                 self.decide(batch, rules, size, now)
             }
+            Ok(()) if lane.iopub && is_welcome(&batch.incoming) => Ok(Decision::Ignored),
             Ok(()) => Ok(Decision::Send),
             Err(unusual) if lane.iopub => self.after_held(batch, rules, now, Err(unusual)),
             Err(unusual) => Err(unusual),
@@ -658,6 +663,10 @@ impl Pump {
                 self.stats.bytes = self.stats.bytes.saturating_add(size as u64);
             }
             Ok(Decision::Held | Decision::Withheld) => batch.incoming.clear(),
+            Ok(Decision::Ignored) => {
+                batch.incoming.clear();
+                self.stats.received = self.stats.received.saturating_sub(1);
+            }
             Ok(Decision::Blocked) => return Err(Unusual::LimitChange),
             Err(unusual) => return self.leave(batch, unusual),
         }
@@ -690,6 +699,9 @@ impl Pump {
             Ok(Err(unusual)) => return self.after_held(batch, rules, now, Err(unusual)),
             Err(error) => return Err(Unusual::Malformed(error)),
         };
+        if class == Class::Welcome {
+            return Ok(Decision::Ignored);
+        }
         if rules.congested && !matches!(class, Class::Free | Class::Idle) {
             let parts = Parts::split(&batch.incoming).map_err(Unusual::Malformed)?;
             self.drop_congested(1, size, parts.parent_header());
@@ -712,7 +724,9 @@ impl Pump {
                 }
                 Ok(decision)
             }
-            Class::Free | Class::Kept => self.after_held(batch, rules, now, Ok(Decision::Send)),
+            Class::Welcome | Class::Free | Class::Kept => {
+                self.after_held(batch, rules, now, Ok(Decision::Send))
+            }
             Class::Counted | Class::Stream if rules.coalesce => {
                 self.merge_or_limit(batch, rules, (class, bytes), now)
             }
@@ -841,6 +855,15 @@ impl Pump {
     }
 }
 
+/// The type of the message with which an XPUB socket greets a new subscriber (JEP 65).
+const WELCOME: &str = "iopub_welcome";
+
+/// Whether a message greets a subscriber, as far as can be told without Python.
+fn is_welcome<F: AsRef<[u8]>>(message: &[F]) -> bool {
+    let msg_type = Parts::split(message).map(|parts| peek::text(parts.header(), "msg_type"));
+    matches!(msg_type, Ok(Ok(Some(msg_type))) if msg_type == WELCOME)
+}
+
 /// Looks into a message as far as the rules need it.
 fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Unusual> {
     let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Unusual::Undecided)?;
@@ -848,6 +871,7 @@ fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Un
         return Err(Unusual::Traceback);
     }
     Ok(match msg_type.as_ref() {
+        WELCOME => Class::Welcome,
         "status" if !rules.limit && !rules.congested => Class::Free,
         "status" => match peek::text(parts.content(), "execution_state")?.as_deref() {
             Some("idle") => Class::Idle,
@@ -958,6 +982,26 @@ mod tests {
                 .collect();
             assert!(joined == whole, "the same bytes");
         }
+    }
+
+    #[test]
+    fn a_welcome_is_neither_sent_nor_counted_on_iopub() {
+        let greeting = message("iopub_welcome", r#"{"subscription":""}"#);
+        let congested = Rules { congested: true, ..STOCK };
+        for rules in [Rules::default(), STOCK, congested, Rules { coalesce: true, ..STOCK }] {
+            let script = [greeting.clone(), message("status", r#"{"execution_state":"busy"}"#)];
+            let (mut pump, mut batch) = (pump(10.0), Batch::default());
+            let mut source = Script(script.into());
+            let stop = pump.pull(&mut source, &mut batch, (IOPUB.0, rules), 0.0, WIDE);
+            assert_eq!((stop, batch.len()), (Ok(Stop::Empty), 1));
+            let counts = (pump.stats.received, pump.stats.forwarded, pump.limiter.messages);
+            assert_eq!(counts, (1, 1, 0));
+        }
+        let shell = Lane::new(b"shell");
+        let (mut pump, mut batch) = (pump(10.0), Batch::default());
+        let mut source = Script([greeting].into());
+        let stop = pump.pull(&mut source, &mut batch, (shell, STOCK), 0.0, WIDE);
+        assert_eq!((stop, batch.len()), (Ok(Stop::Empty), 1));
     }
 
     #[test]
