@@ -23,8 +23,8 @@ help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 prerequisites:
-	@command -v $(PYTHON) >/dev/null || { echo "kernelwire needs Python 3.10 or later: $(PYTHON) was not found" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "kernelwire needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "kernelwire needs Python 3.11 or later: $(PYTHON) was not found" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kernelwire needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	@command -v $(CARGO) >/dev/null || { echo "kernelwire is built with Rust 1.88 or later: cargo was not found" >&2; exit 1; }
 

@@ -104,12 +104,12 @@ class Nudge:
             self._probes[channel] = probe
             probe.on_recv(partial(self._on_reply, channel))
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._ended, timeout)
+            await asyncio.wait_for(self._ended, seconds)
         except asyncio.CancelledError:
             pass
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise NudgeTimeoutError from None
 
     def _release(self, _future: Any = None) -> None:

@@ -18,7 +18,7 @@ import json
 import time
 from collections import defaultdict
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -55,7 +55,7 @@ from support.workbench import NATIVE, PORTABLE, STOCK, Workbench, clock
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 MERGING = (NATIVE, PORTABLE)
 SLACK = 0.03
 
