@@ -83,21 +83,21 @@ def floors(session: nox.Session) -> None:
     """Test with the oldest versions that pyproject.toml allows."""
     constraints = Path(session.create_tmp(), "floors.txt")
     constraints.write_text("\n".join(oldest()))
-    session.install("--constraint", str(constraints), f"{wheel_of(session)}[test]")
+    session.install("--constraint", str(constraints), f"{wheel_of(session)}[test,bench]")
     run_subset(session)
 
 
 @nox.session(tags=["gate", "weekly"])
 def newest(session: nox.Session) -> None:
     """Test with the newest releases."""
-    session.install("--upgrade-strategy", "eager", "--upgrade", f"{wheel_of(session)}[test]")
+    session.install("--upgrade-strategy", "eager", "--upgrade", f"{wheel_of(session)}[test,bench]")
     run_subset(session)
 
 
 @nox.session(tags=["weekly"])
 def prerelease(session: nox.Session) -> None:
     """Test with the newest releases, pre-releases included."""
-    session.install("--pre", "--upgrade", f"{wheel_of(session)}[test]")
+    session.install("--pre", "--upgrade", f"{wheel_of(session)}[test,bench]")
     run_subset(session)
 
 
@@ -111,7 +111,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session(tags=["gate", "weekly"])
 def upstream(session: nox.Session) -> None:
     """Run Jupyter Server's own tests on kernelwire; takes the path of its sources."""
-    session.install(str(wheel_of(session)), "jupyter_server[test]")
+    session.install(str(wheel_of(session)), "jupyter_server[test,bench]")
     sources = Path(*session.posargs) if session.posargs else upstream_sources(session)
     with session.chdir(sources):
         # Its tests make errors of warnings, and what they use may be deprecated since.
