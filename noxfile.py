@@ -83,21 +83,21 @@ def floors(session: nox.Session) -> None:
     """Test with the oldest versions that pyproject.toml allows."""
     constraints = Path(session.create_tmp(), "floors.txt")
     constraints.write_text("\n".join(oldest()))
-    session.install("--constraint", str(constraints), f"{wheel_of(session)}[test,bench]")
+    install(session, "--constraint", str(constraints))
     run_subset(session)
 
 
 @nox.session(tags=["gate", "weekly"])
 def newest(session: nox.Session) -> None:
     """Test with the newest releases."""
-    session.install("--upgrade-strategy", "eager", "--upgrade", f"{wheel_of(session)}[test,bench]")
+    install(session, "--upgrade-strategy", "eager", "--upgrade")
     run_subset(session)
 
 
 @nox.session(tags=["weekly"])
 def prerelease(session: nox.Session) -> None:
     """Test with the newest releases, pre-releases included."""
-    session.install("--pre", "--upgrade", f"{wheel_of(session)}[test,bench]")
+    install(session, "--pre", "--upgrade")
     run_subset(session)
 
 
@@ -111,7 +111,7 @@ def wheel(session: nox.Session) -> None:
 @nox.session(tags=["gate", "weekly"])
 def upstream(session: nox.Session) -> None:
     """Run Jupyter Server's own tests on kernelwire; takes the path of its sources."""
-    session.install(str(wheel_of(session)), "jupyter_server[test,bench]")
+    session.install(str(wheel_of(session)), "jupyter_server[test]")
     sources = Path(*session.posargs) if session.posargs else upstream_sources(session)
     with session.chdir(sources):
         # Its tests make errors of warnings, and what they use may be deprecated since.
@@ -145,6 +145,14 @@ def python(session: nox.Session, *arguments: str) -> None:
 def cargo(session: nox.Session, command: str, *arguments: str) -> None:
     """Run cargo with the repository's lock."""
     session.run("cargo", command, "--locked", "--quiet", *arguments)
+
+
+def install(session: nox.Session, *options: str) -> None:
+    """Install the wheel, and what its tests need."""
+    path = wheel_of(session)
+    session.install(*options, f"{path}[test,bench]")
+    # In an environment that is used again, the wheel before this one has the same version.
+    session.install("--force-reinstall", "--no-deps", str(path))
 
 
 def run_subset(session: nox.Session) -> None:
