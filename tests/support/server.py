@@ -302,7 +302,7 @@ def _settings(
     if transport == "unix":
         app["sock"] = str(home / "server.sock")
     else:
-        app |= {"ip": "127.0.0.1", "port": 0}
+        app |= {"ip": "127.0.0.1", "port": _free_port()}
     if transport == "tls":
         app |= {"certfile": str(home / "cert.pem"), "keyfile": str(home / "key.pem")}
         make_certificate(home / "cert.pem", home / "key.pem")
@@ -315,6 +315,12 @@ def _settings(
     for section, values in config.items():
         settings.setdefault(section, {}).update(values)
     return settings
+
+
+def _free_port() -> int:
+    """Find a port. For port 0, older releases of Jupyter Server do not tell which one they got."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def _logging(path: Path) -> dict[str, Any]:
