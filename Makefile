@@ -4,6 +4,7 @@ PYTHON ?= python3
 CARGO ?= cargo
 VENV := .venv
 BIN := $(VENV)/bin
+NOX := $(BIN)/nox --session
 PORT ?= 8888
 LAB ?=
 FUZZ_SECONDS ?= 60
@@ -17,14 +18,14 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
+.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 prerequisites:
-	@command -v $(PYTHON) >/dev/null || { echo "kernelwire needs Python 3.10 or later: $(PYTHON) was not found" >&2; exit 1; }
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "kernelwire needs Python 3.10 or later; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..." >&2; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "kernelwire needs Python 3.11 or later: $(PYTHON) was not found" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "kernelwire needs Python 3.11 or later; $(PYTHON) is $$($(PYTHON) --version). Use make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: install python3-venv" >&2; exit 1; }
 	@command -v $(CARGO) >/dev/null || { echo "kernelwire is built with Rust 1.88 or later: cargo was not found" >&2; exit 1; }
 
@@ -41,26 +42,20 @@ $(VENV)/.lab: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[lab]'
 	@touch $@
 
+# The relay is for Linux: it takes pyzmq's libzmq from where /proc says it is.
+set-up: $(VENV)/.installed $(if $(filter Linux,$(shell uname)),$(RELAY)) ## Install what the checks of noxfile.py need
+
 run: $(VENV)/.installed $(if $(LAB),$(VENV)/.lab) ## Start a server with kernelwire on (LAB=1: JupyterLab)
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter $(if $(LAB),lab,server) --port=$(PORT) $(ARGS)
 
-# The relay is for Linux: it takes pyzmq's libzmq from where /proc says it is.
-test: $(VENV)/.installed $(if $(filter Linux,$(shell uname)),$(RELAY)) ## Run the tests of the core and of the package
-	$(CARGO) test --locked --quiet --package kernelwire-core
-	$(BIN)/python -m pytest $(ARGS)
+test: set-up ## Run the tests of the core and of the package
+	$(NOX) core tests -- $(ARGS)
 
-test-slow: $(VENV)/.installed ## Run the tests that flood, stall and break servers for minutes
-	$(BIN)/python -m pytest -m slow $(ARGS)
+test-slow: set-up ## Run the tests that flood, stall and break servers for minutes
+	$(NOX) slow -- $(ARGS)
 
-check: $(VENV)/.installed ## Run formatting, lints and types
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
-	cd benches/relay && $(CARGO) fmt --check
-	cd benches/relay && $(CARGO) clippy --locked --quiet --all-targets -- --deny warnings
-	$(BIN)/ruff format --check
-	$(BIN)/ruff check
-	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest kernelwire._native --ignore-disjoint-bases
+check: set-up ## Run formatting, lints and types
+	$(NOX) lint types
 
 format: $(VENV)/.installed ## Format everything
 	$(CARGO) fmt
@@ -81,9 +76,8 @@ jupyverse: | prerequisites ## Install jupyverse, for the benchmarks to compare w
 bench: $(VENV)/.installed $(RELAY) ## Measure against stock, end to end
 	$(BIN)/python -m benches.bridge $(ARGS)
 
-bench-fast: $(VENV)/.installed $(RELAY) ## See that the benchmarks work, in a minute
-	$(BIN)/python -m benches.bridge --fast $(ARGS)
-	$(BIN)/python -m benches.codec --fast $(ARGS)
+bench-fast: set-up ## See that the benchmarks work, in a minute
+	$(NOX) bench-fast -- $(ARGS)
 
 bench-codec: $(VENV)/.installed ## Measure the codec and the steps of the hot path
 	$(BIN)/python -m benches.codec $(ARGS)
@@ -98,8 +92,8 @@ fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
 			-max_total_time=$(FUZZ_SECONDS) -print_final_stats=1 $(FUZZ_LIMITS); \
 	done
 
-bench-check: $(VENV)/.installed $(RELAY) ## See that the benchmarks work and that no optimisation is lost
-	$(BIN)/python -m benches.check $(ARGS)
+bench-check: set-up ## See that the benchmarks work and that no optimisation is lost
+	$(NOX) bench-check -- $(ARGS)
 
 figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
 	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge.json completeness.json completeness-default-limits.json)
@@ -109,4 +103,4 @@ wheel: $(VENV)/.installed ## Build the wheel and the source distribution into di
 	$(BIN)/maturin build --release --sdist --out dist
 
 clean: ## Remove what was built
-	rm -rf $(VENV) target dist build benches/relay/target benches/.cache
+	rm -rf $(VENV) .nox target dist build benches/relay/target benches/.cache

@@ -1,5 +1,6 @@
 """The native part of kernelwire. Private: its names may change with any release."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from os import PathLike
@@ -178,14 +179,11 @@ class Signer:
 
 @final
 class LargePart:
-    """A part that libzmq has received, for as long as this object lives."""
+    """A part that libzmq has received: a read-only buffer of its bytes, which are not copied."""
 
-    @property
-    def address(self) -> int:
-        """Where its bytes are in memory."""
-
-    def __len__(self) -> int:
-        """Return how many bytes it has."""
+    if sys.version_info >= (3, 12):  # Python 3.11 knows the protocol, but has no name for it
+        def __buffer__(self, flags: int, /) -> memoryview:
+            """Give a view, which keeps the part alive."""
 
 @final
 class Pump:

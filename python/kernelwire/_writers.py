@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 from asyncio import isfuture
@@ -20,8 +19,6 @@ from kernelwire._logs import Throttle
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kernelwire import _native
-
 __all__ = [
     "BlockWriter",
     "InFlight",
@@ -29,7 +26,6 @@ __all__ = [
     "Pieces",
     "is_open",
     "payloads",
-    "view",
     "writer_for",
 ]
 
@@ -41,19 +37,8 @@ class Pieces(tuple[Any, ...]):
 
     @classmethod
     def of(cls, parts: list[Any]) -> Pieces:
-        """Make views of the parts that are not bytes."""
-        return cls(part if type(part) is bytes else view(part) for part in parts)
-
-
-def view(part: _native.LargePart) -> memoryview:
-    """Look at a received part, which lives as long as the view.
-
-    Before Python 3.11 an extension for several versions of Python cannot offer its memory as other
-    objects do.
-    """
-    array = (ctypes.c_ubyte * len(part)).from_address(part.address)
-    array.part = part  # type: ignore[attr-defined]
-    return memoryview(array).cast("B").toreadonly()
+        """Make views of the parts that are not bytes; a view keeps its part alive."""
+        return cls(part if type(part) is bytes else memoryview(part) for part in parts)
 
 
 class InFlight:

@@ -544,7 +544,7 @@ class LifeCycle(_Base):
         ):
             try:
                 step()
-            except Exception:  # noqa: PERF203 (one failure must not keep the rest from being done)
+            except Exception:
                 self._failures.failure(step.__name__, "Disconnecting failed in %s", step.__name__)
         return counted and connection_count(self.multi_kernel_manager, self.kernel_id) == 0
 

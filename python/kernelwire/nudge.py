@@ -111,13 +111,13 @@ class Nudge:
             self._probes[channel] = probe
             probe.on_recv(partial(self._on_reply, channel))
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._ended, timeout)
+            await asyncio.wait_for(self._ended, seconds)
         except asyncio.CancelledError:
             if not self._given_up:
                 raise  # by the caller of `connect`, who waits no longer
-        except asyncio.TimeoutError:
+        except TimeoutError:
             raise NudgeTimeoutError from None
 
     def _release(self, _future: Any = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 
@@ -24,7 +24,7 @@ from support.watching import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-START = datetime(2026, 1, 1, tzinfo=timezone.utc)
+START = datetime(2026, 1, 1, tzinfo=UTC)
 LATER = START + timedelta(hours=1)
 OURS = pytest.mark.parametrize("way", WAYS[1:])
 SCHEMES = pytest.mark.parametrize("scheme", ["hmac-sha256", "hmac-sha512"])

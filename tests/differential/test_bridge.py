@@ -10,7 +10,7 @@ Left out, each with the test that covers it:
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from support.kernel_messages import messages, odd_messages
 from support.workbench import STOCK, Workbench, clock, compare
 
-DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 STEPS = st.lists(
     st.tuples(

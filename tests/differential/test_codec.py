@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 from enum import IntEnum
 from itertools import tee
 from typing import Any
@@ -97,7 +97,7 @@ def test_legacy_encode_when_given_a_message_then_equals_stock(message: dict[str,
 
 def test_legacy_encode_when_message_has_dates_then_equals_stock() -> None:
     """Stops a message that was parsed, and so has dates in it, from being refused."""
-    date = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    date = datetime(2026, 1, 1, tzinfo=UTC)
     message = {"header": {"date": date}, "buffers": [memoryview(b"abc"), bytearray(b"d")]}
     assert wire.serialize_binary_message(message) == base.serialize_binary_message(message)
 

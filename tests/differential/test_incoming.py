@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import hmac
 import json
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from unittest.mock import patch
 
@@ -26,7 +26,7 @@ from support.kernel_messages import spelled
 from support.waiting import run_to_end
 from support.workbench import NATIVE, PORTABLE, STOCK, V1, Workbench, clock
 
-DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 DATES = ("2026-02-28T23:59:59.123456Z", "2026-02-28T23:59:59.5Z", "2026-02-28T23:59:59Z", "now")
 CHANNELS = ("shell", "shell", "shell", "control", "elsewhere", None)
 

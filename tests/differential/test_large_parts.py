@@ -10,6 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from kernelwire import _writers
+from kernelwire._native import LargePart
+from kernelwire._writers import Pieces
 from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, PORTABLE, STOCK, V1, Workbench
 
@@ -62,21 +64,26 @@ def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
     protocol: str | None,
 ) -> None:
     """Stops copies, and memory that is never given back."""
-    views: list[Any] = []
+    parts: list[LargePart] = []
 
-    def remembering(part: Any) -> memoryview:
-        views.append(part)
-        return original(part)
+    def remembering(pieces: list[Any]) -> Pieces:
+        parts.extend(piece for piece in pieces if isinstance(piece, LargePart))
+        return original(pieces)
 
-    original = _writers.view
+    original = Pieces.of
 
     async def check() -> None:
         bench = Workbench(NATIVE, protocol, limit_rate=False)
         bench.connection.session.key = b""
         bench.connection._go_live()
-        with patch.object(_writers, "view", remembering):
+        with patch.object(Pieces, "of", remembering):
             bench.deliver(messages())
-        assert [len(part) for part in views] == [len(LARGE), len(LARGE), len(LARGE) - 1, 65_536]
+        assert [len(memoryview(part)) for part in parts] == [
+            len(LARGE),
+            len(LARGE),
+            len(LARGE) - 1,
+            65_536,
+        ]
         await wait_until_async(bench.iostream.writing, what="more than fits the socket")
         data = await bench.sent()
         assert LARGE in data
@@ -85,7 +92,7 @@ def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
         bench.close()
         gc.collect()
         # Each part is held by this list alone.
-        assert [gc.get_referrers(part) for part in views] == [[views]] * len(views)
+        assert [gc.get_referrers(part) for part in parts] == [[parts]] * len(parts)
 
     run_to_end(check)
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import socket
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -41,7 +41,7 @@ from support.workbench import NATIVE, ONE_BY_ONE, PORTABLE, Workbench, clock
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 WAYS = (NATIVE, PORTABLE, ONE_BY_ONE)
 every_way = pytest.mark.parametrize("way", WAYS)
 both_ways = pytest.mark.parametrize("way", [NATIVE, PORTABLE])

@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import json
 import struct
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from support.workbench import NATIVE, PORTABLE, STOCK, Workbench, clock, compare
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-DATE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 KEY = b"key"
 
 DATES = (

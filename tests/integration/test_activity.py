@@ -70,7 +70,7 @@ def wait_for_long(server: Server, kernel_id: str, state: str) -> None:
 
 def last_activity(server: Server, kernel_id: str) -> datetime:
     """When the kernel was last active."""
-    return datetime.fromisoformat(server.kernel(kernel_id)["last_activity"].replace("Z", "+00:00"))
+    return datetime.fromisoformat(server.kernel(kernel_id)["last_activity"])
 
 
 def is_there(server: Server, kernel_id: str) -> bool:

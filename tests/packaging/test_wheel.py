@@ -97,12 +97,12 @@ def test_command_when_installed_then_jupyter_finds_it(wheel: ZipFile) -> None:
     assert "jupyter-kernelwire=kernelwire.cli:main" in wheel.read(path).decode().replace(" ", "")
 
 
-def test_tag_when_built_then_one_wheel_serves_all_pythons_from_3_10(wheel: ZipFile) -> None:
+def test_tag_when_built_then_one_wheel_serves_all_pythons_from_3_11(wheel: ZipFile) -> None:
     """Stops a wheel for one version of Python only, or for versions it does not run on."""
     (tag,) = metadata(wheel, "WHEEL").get_all("Tag", [])
-    assert tag.startswith("cp310-abi3-")
-    assert metadata(wheel, "METADATA")["Requires-Python"] == ">=3.10"
-    assert "-cp310-abi3-" in Path(wheel.filename or "").name
+    assert tag.startswith("cp311-abi3-")
+    assert metadata(wheel, "METADATA")["Requires-Python"] == ">=3.11"
+    assert "-cp311-abi3-" in Path(wheel.filename or "").name
 
 
 def test_version_when_built_then_it_is_the_workspaces(wheel: ZipFile) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Coroutine
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock, patch
 
+import psutil
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
@@ -81,7 +80,7 @@ async def kernel_on_a_desk(classes: Mapping[str, str]) -> AsyncIterator[Desk]:
 
 def open_files() -> int:
     """The file descriptors of this process."""
-    return len(list(Path(f"/proc/{os.getpid()}/fd").iterdir()))
+    return psutil.Process().num_fds()
 
 
 def close_streams(connection: Any) -> None:

@@ -26,7 +26,7 @@ import signal
 import sys
 import time
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -236,7 +236,7 @@ class Kernel:
             "msg_type": msg_type,
             "username": "kernel",
             "session": self._session,
-            "date": datetime.now(timezone.utc).isoformat(),
+            "date": datetime.now(UTC).isoformat(),
             "version": "5.4",
         }
         return [json.dumps(part).encode() for part in (header, parent, metadata, content)]

@@ -10,7 +10,7 @@ import json
 import struct
 import uuid
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +78,7 @@ def request(
         "msg_type": msg_type,
         "username": "tester",
         "session": session_id,
-        "date": datetime.now(timezone.utc).isoformat(),
+        "date": datetime.now(UTC).isoformat(),
         "version": "5.4",
     }
     return Message(channel, header, parent_header or {}, metadata or {}, content, tuple(buffers))

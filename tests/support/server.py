@@ -16,11 +16,18 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import psutil
 
 from support import fake_kernel
 from support.waiting import wait_until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+START_SECONDS = 60.0
+"""How long a server may take to start: on a busy machine, its imports alone take many seconds."""
 
 JsonConfig = dict[str, dict[str, Any]]
 
@@ -75,7 +82,7 @@ class Server:
         config: JsonConfig | None = None,
         *,
         transport: str = "tcp",
-        start_timeout: float = 15.0,
+        start_timeout: float = START_SECONDS,
     ) -> None:
         self.home = home
         self.token = secrets.token_hex(16)
@@ -240,21 +247,27 @@ class Server:
 
     def resident_bytes(self) -> int:
         """The memory the server holds."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+        return psutil.Process(self.process.pid).memory_info().rss
 
     def open_files(self) -> int:
         """The file descriptors the server holds."""
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return psutil.Process(self.process.pid).num_fds()
 
     def open_connections(self) -> int:
         """The TCP connections the server has and has not closed, from whomever."""
-        return _connections(self._info["port"])
+        return self._connections(self._info["port"])
 
     def subscriptions(self, kernel_id: str) -> int:
         """The TCP connections to a kernel's iopub."""
         file = self.home / "runtime" / f"kernel-{kernel_id}.json"
-        return _connections(json.loads(file.read_text())["iopub_port"])
+        return self._connections(json.loads(file.read_text())["iopub_port"], remote=True)
+
+    def _connections(self, port: int, *, remote: bool = False) -> int:
+        """The server's TCP connections from or to a port, which it has not closed."""
+        alive = (psutil.CONN_ESTABLISHED, psutil.CONN_CLOSE_WAIT)
+        found = psutil.Process(self.process.pid).net_connections("tcp")
+        ends = [one.raddr if remote else one.laddr for one in found if one.status in alive]
+        return sum(end.port == port for end in ends if end)
 
     def _read_info(self) -> dict[str, Any] | None:
         if self.process.poll() is not None:
@@ -276,14 +289,6 @@ StartServer = Callable[..., Server]
 StartKernel = Callable[..., str]
 
 
-def _connections(port: int) -> int:
-    """The TCP connections to a port that neither end, or only the other end, has closed."""
-    established, close_wait = "01", "08"
-    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    states = [row[3] for row in rows if row[1].endswith(f":{port:04X}")]
-    return states.count(established) + states.count(close_wait)
-
-
 def _settings(
     home: Path, implementation: Implementation, token: str, transport: str, config: JsonConfig
 ) -> JsonConfig:
@@ -297,7 +302,7 @@ def _settings(
     if transport == "unix":
         app["sock"] = str(home / "server.sock")
     else:
-        app |= {"ip": "127.0.0.1", "port": 0}
+        app |= {"ip": "127.0.0.1", "port": _free_port()}
     if transport == "tls":
         app |= {"certfile": str(home / "cert.pem"), "keyfile": str(home / "key.pem")}
         make_certificate(home / "cert.pem", home / "key.pem")
@@ -310,6 +315,12 @@ def _settings(
     for section, values in config.items():
         settings.setdefault(section, {}).update(values)
     return settings
+
+
+def _free_port() -> int:
+    """Find a port. For port 0, older releases of Jupyter Server do not tell which one they got."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
 
 
 def _logging(path: Path) -> dict[str, Any]:

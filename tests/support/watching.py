@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
@@ -154,7 +154,7 @@ def header(msg_type: Any, **fields: Any) -> dict[str, Any]:
         "msg_type": msg_type,
         "username": "kernel",
         "session": "s",
-        "date": datetime(2026, 1, 1, tzinfo=timezone.utc).isoformat(),
+        "date": datetime(2026, 1, 1, tzinfo=UTC).isoformat(),
         "version": "5.4",
     }
     left_out = {key for key, value in fields.items() if value is None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client import session as _session
@@ -93,7 +93,7 @@ except ImportError:
 
     def utcnow() -> datetime:
         """``jupyter_server._tz.utcnow``: the date of a kernel's last activity."""
-        return datetime.now(timezone.utc)
+        return datetime.now(UTC)
 
 
 JSON_PACKERS: tuple[Callable[[Any], bytes], ...] = (

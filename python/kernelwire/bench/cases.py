@@ -219,7 +219,7 @@ def watched(server: Host, sizes: Sizes, kernel: str) -> Round:
         account = execute_directly(server.connection_file(kernel), order)
     model = server.request("GET", f"/api/kernels/{kernel}")
     finished = time.time() - (time.monotonic_ns() - account["finished_ns"]) / 1e9
-    seen = datetime.fromisoformat(model["last_activity"].replace("Z", "+00:00")).timestamp()
+    seen = datetime.fromisoformat(model["last_activity"]).timestamp()
     # The date is taken when a message is handled, so it cannot be before the flood's end.
     if model["execution_state"] != "idle" or seen < finished - 0.1:
         msg = f"the watcher did not see the flood's end: {model}, which was at {finished}"

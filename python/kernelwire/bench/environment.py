@@ -30,7 +30,7 @@ PACKAGES = (
 def describe() -> dict[str, Any]:
     """Everything a reader needs to judge or repeat a number."""
     return {
-        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "commit": _commit(),
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),

@@ -20,8 +20,7 @@ from kernelwire.bench import procstat
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType, TracebackType
-
-    from typing_extensions import Self
+    from typing import Self
 
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)

@@ -21,7 +21,10 @@ use pyo3::prelude::*;
 const LARGE_PART: usize = 1 << 16;
 
 /// The native part of kernelwire. Private: its names may change with any release.
-#[pymodule]
+// The unsafe code in `sys` rests on the GIL: while one of our functions runs, no other thread can
+// close the libzmq socket or the file descriptor it was given. An interpreter without a GIL takes
+// it back for this module.
+#[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
     use super::codec::{decode_legacy, decode_v1, describe, encode_legacy, encode_v1};
@@ -32,11 +35,13 @@ mod _native {
     #[pymodule_export]
     use super::load::load_message;
     #[pymodule_export]
-    use super::pump::{LargePart, Pump};
+    use super::pump::Pump;
     #[pymodule_export]
     use super::request::Signer;
     #[pymodule_export]
     use super::source::{load_libzmq, receive, receive_many, send};
+    #[pymodule_export]
+    use super::sys::part::LargePart;
     #[pymodule_export]
     use super::watch::Watch;
     use kernelwire_core::wire::MAX_PARTS;

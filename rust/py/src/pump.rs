@@ -17,6 +17,7 @@ use crate::LARGE_PART;
 use crate::codec::copied;
 use crate::errors::{contained, wire_error, zmq_error};
 use crate::source::Fed;
+use crate::sys::part::LargePart;
 use crate::sys::tcp::{self, Sent};
 use crate::sys::zmq::{Message, Socket};
 use crate::watch::Watch;
@@ -39,24 +40,6 @@ enum Piece<'py> {
     Received(Bound<'py, LargePart>),
 }
 
-/// A part that libzmq has received, for as long as this object lives.
-#[pyclass(frozen, module = "kernelwire._native")]
-pub(crate) struct LargePart(Message);
-
-#[pymethods]
-impl LargePart {
-    /// How many bytes it has.
-    fn __len__(&self) -> usize {
-        self.0.as_ref().len()
-    }
-
-    /// Where they are in memory.
-    #[getter]
-    fn address(&self) -> usize {
-        self.0.as_ref().as_ptr().expose_provenance()
-    }
-}
-
 /// A frame that becomes a piece without being copied.
 trait IntoPiece {
     fn into_piece(self, py: Python<'_>) -> PyResult<Piece<'_>>;
@@ -64,7 +47,7 @@ trait IntoPiece {
 
 impl IntoPiece for Message {
     fn into_piece(self, py: Python<'_>) -> PyResult<Piece<'_>> {
-        Bound::new(py, LargePart(self)).map(Piece::Received)
+        Bound::new(py, LargePart::new(self)).map(Piece::Received)
     }
 }
 

@@ -1,0 +1,198 @@
+"""The checks: the one list that ``make``, ``.ci/run`` and the workflows go by.
+
+``nox --list`` says what there is; those tagged ``gate`` must pass before a change lands. The first
+sessions run in the environment that runs nox, which is ``.venv`` with an editable installation.
+The others install a wheel into environments of their own.
+"""
+
+from __future__ import annotations
+
+import sys
+import tarfile
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import nox
+from packaging.requirements import Requirement
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent
+SUBSET = (
+    "tests/unit",
+    "tests/differential",
+    "tests/integration/test_activity.py",
+    "tests/integration/test_cells.py",
+)
+"""What depends on the versions of others: names of theirs that we use or override, the same input
+to their classes and ours, and kernels that are run and watched. The rest depends on our own code,
+and runs with the newest versions in ``tests`` and ``slow``."""
+
+UPSTREAM_LEFT_OUT = "disconnect_resolves_orphaned_kernel_info_future"
+"""A new kernel has 0.2 s for its first answer; on a busy machine that fails on stock as well."""
+
+UPSTREAM = ("tests/services/kernels", "tests/services/sessions", "tests/test_serialize.py")
+"""Jupyter Server's own tests of what kernelwire replaces."""
+
+nox.needs_version = ">=2024.10.9"
+nox.options.tags = ["gate"]
+nox.options.default_venv_backend = "virtualenv"
+
+
+@nox.session(python=False, tags=["gate"])
+def lint(session: nox.Session) -> None:
+    """Check formatting and lints."""
+    for directory in (ROOT, ROOT / "benches" / "relay"):
+        with session.chdir(directory):
+            session.run("cargo", "fmt", "--check")
+            cargo(session, "clippy", "--all-targets", "--", "--deny", "warnings")
+    python(session, "-m", "ruff", "format", "--check")
+    python(session, "-m", "ruff", "check")
+
+
+@nox.session(python=False, tags=["gate"])
+def types(session: nox.Session) -> None:
+    """Check types, and the stub of the native module against the module."""
+    python(session, "-m", "mypy")
+    # PyO3's classes do not say whether others may share a base with them.
+    python(session, "-m", "mypy.stubtest", "kernelwire._native", "--ignore-disjoint-bases")
+
+
+@nox.session(python=False, tags=["gate"])
+def core(session: nox.Session) -> None:
+    """Test the core."""
+    cargo(session, "test", "--package", "kernelwire-core")
+
+
+@nox.session(python=False, tags=["gate"])
+def tests(session: nox.Session) -> None:
+    """Test the package, except what takes minutes."""
+    python(session, "-m", "pytest", *session.posargs)
+
+
+@nox.session(python=False, tags=["gate"])
+def slow(session: nox.Session) -> None:
+    """Test what floods, stalls and breaks servers for minutes."""
+    python(session, "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session(tags=["gate"])
+def floors(session: nox.Session) -> None:
+    """Test with the oldest versions that pyproject.toml allows."""
+    constraints = Path(session.create_tmp(), "floors.txt")
+    constraints.write_text("\n".join(oldest()))
+    install(session, "--constraint", str(constraints))
+    run_subset(session)
+
+
+@nox.session(tags=["gate", "weekly"])
+def newest(session: nox.Session) -> None:
+    """Test with the newest releases."""
+    install(session, "--upgrade-strategy", "eager", "--upgrade")
+    run_subset(session)
+
+
+@nox.session(tags=["weekly"])
+def prerelease(session: nox.Session) -> None:
+    """Test with the newest releases, pre-releases included."""
+    install(session, "--pre", "--upgrade")
+    run_subset(session)
+
+
+@nox.session(tags=["gate"])
+def wheel(session: nox.Session) -> None:
+    """Install the wheel in a bare environment, and have a kernel compute; takes a wheel's path."""
+    session.install(*(session.posargs or [str(wheel_of(session))]), "ipykernel")
+    session.run("python", str(ROOT / "tests" / "packaging" / "installed.py"))
+
+
+@nox.session(tags=["gate", "weekly"])
+def upstream(session: nox.Session) -> None:
+    """Run Jupyter Server's own tests on kernelwire; takes the path of its sources."""
+    session.install(str(wheel_of(session)), "jupyter_server[test]")
+    sources = Path(*session.posargs) if session.posargs else upstream_sources(session)
+    with session.chdir(sources):
+        # Its tests make errors of warnings, and what they use may be deprecated since.
+        options = [
+            *("--quiet", "--override-ini=log_cli=false", "-W", "default::DeprecationWarning"),
+            *("-p", "support.upstream", "-k", f"not {UPSTREAM_LEFT_OUT}"),
+        ]
+        env = {"PYTHONPATH": str(ROOT / "tests")}
+        session.run("python", "-m", "pytest", *options, *UPSTREAM, env=env)
+
+
+@nox.session(python=False, tags=["gate"], name="bench-check")
+def bench_check(session: nox.Session) -> None:
+    """See that the benchmarks work, and that no optimisation is lost."""
+    python(session, "-m", "benches.check", *session.posargs)
+    python(session, "-m", "benches.codec", "--fast", "--quiet")
+
+
+@nox.session(python=False, name="bench-fast")
+def bench_fast(session: nox.Session) -> None:
+    """See that all benchmarks work, in a minute."""
+    python(session, "-m", "benches.bridge", "--fast", *session.posargs)
+    python(session, "-m", "benches.codec", "--fast", *session.posargs)
+
+
+def python(session: nox.Session, *arguments: str) -> None:
+    """Run the Python that runs nox."""
+    session.run(sys.executable, *arguments)
+
+
+def cargo(session: nox.Session, command: str, *arguments: str) -> None:
+    """Run cargo with the repository's lock."""
+    session.run("cargo", command, "--locked", "--quiet", *arguments)
+
+
+def install(session: nox.Session, *options: str) -> None:
+    """Install the wheel, and what its tests need."""
+    path = wheel_of(session)
+    session.install(*options, f"{path}[test,bench]")
+    # In an environment that is used again, the wheel before this one has the same version.
+    session.install("--force-reinstall", "--no-deps", str(path))
+
+
+def run_subset(session: nox.Session) -> None:
+    """Test what depends on the versions of others, slow tests included."""
+    session.run("jupyter", "kernelwire", "status")
+    # jupyter_core before 5.8 warns where it is not set.
+    env = {"JUPYTER_PLATFORM_DIRS": "1"}
+    arguments = session.posargs or SUBSET
+    session.run("python", "-m", "pytest", "-m", "slow or not slow", *arguments, env=env)
+
+
+def oldest() -> Iterator[str]:
+    """Give a constraint for each bound of pyproject.toml."""
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    for requirement in map(Requirement, declared):
+        (bound,) = requirement.specifier
+        yield f"{requirement.name}=={bound.version}"
+
+
+def wheel_of(session: nox.Session) -> Path:
+    """Build the wheel of the sources as they are."""
+    out = Path(session.create_tmp(), "wheel")
+    for old in out.glob("*.whl"):
+        old.unlink()
+    maturin = str(Path(sys.executable).with_name("maturin"))
+    session.run(maturin, "build", "--release", "--quiet", "--out", str(out), external=True)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def upstream_sources(session: nox.Session) -> Path:
+    """Fetch the source distribution of the Jupyter Server that is installed."""
+    show = "import jupyter_server; print(jupyter_server.__version__)"
+    version = str(session.run("python", "-c", show, silent=True)).strip()
+    out = Path(session.create_tmp(), "upstream")
+    session.run(
+        "python", "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary=jupyter_server",
+        f"--dest={out}", f"jupyter_server=={version}",
+    )  # fmt: skip
+    (archive,) = out.glob(f"jupyter_server-{version}.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(out, filter="data")
+    return out / f"jupyter_server-{version}"

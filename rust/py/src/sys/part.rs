@@ -1,0 +1,50 @@
+//! The memory of a received part, offered to Python by the buffer protocol.
+
+use std::ffi::c_int;
+
+use pyo3::exceptions::{PyBufferError, PyOverflowError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+
+use super::zmq::Message;
+
+/// A part that libzmq has received: a read-only buffer of its bytes, which are not copied.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct LargePart(Message);
+
+impl LargePart {
+    /// Takes over the part.
+    pub(crate) fn new(part: Message) -> Self {
+        Self(part)
+    }
+}
+
+#[pymethods]
+impl LargePart {
+    /// Source: "Buffer Object Structures" in Python's C API reference manual.
+    ///
+    /// # Safety
+    ///
+    /// `view` points to a `Py_buffer` that may be written, or is null.
+    unsafe fn __getbuffer__(
+        slf: &Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        const READ_ONLY: c_int = 1;
+        if view.is_null() {
+            return Err(PyBufferError::new_err("there is no view to fill in"));
+        }
+        let bytes = slf.get().0.as_ref();
+        let length = ffi::Py_ssize_t::try_from(bytes.len())
+            .map_err(|_| PyOverflowError::new_err("the part is too long for a buffer"))?;
+        let start = bytes.as_ptr().cast_mut().cast();
+        // SAFETY: `view` may be written, by the contract above. The bytes stay where they are as
+        // long as this object lives: the class is frozen, so that the message is neither received
+        // into nor moved. The view gets a reference to this object, which the consumer gives back
+        // with `PyBuffer_Release`. A view that may be written is refused.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, length, READ_ONLY, flags) };
+        if filled == 0 { Ok(()) } else { Err(PyErr::fetch(slf.py())) }
+    }
+}

@@ -1,0 +1,53 @@
+"""A pytest plugin that runs Jupyter Server's own tests on kernelwire.
+
+``pytest -p support.upstream``, with ``tests`` on ``PYTHONPATH``, in the root of Jupyter Server's
+sources. It replaces classes and functions where Jupyter Server defines and imports them, before
+any test imports them. With ``KERNELWIRE_UPSTREAM=stock`` it replaces nothing, to see whether a test
+fails without kernelwire as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from jupyter_server import serverapp  # imports all that refers to what is replaced
+from jupyter_server.services.kernels import kernelmanager
+from jupyter_server.services.kernels.connection import base, channels
+
+from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection, wire
+
+REPLACED = {
+    channels.ZMQChannelsWebsocketConnection: KernelwireWebsocketConnection,
+    kernelmanager.AsyncMappingKernelManager: KernelwireMappingKernelManager,
+    base.deserialize_binary_message: wire.deserialize_binary_message,
+    base.deserialize_msg_from_ws_v1: wire.deserialize_msg_from_ws_v1,
+    base.serialize_binary_message: wire.serialize_binary_message,
+    base.serialize_msg_to_ws_v1: wire.serialize_msg_to_ws_v1,
+}
+
+
+def replace() -> int:
+    """Replace each name of Jupyter Server that is bound to one of the originals."""
+    count = 0
+    for module_name, module in list(sys.modules.items()):
+        if not module_name.startswith("jupyter_server"):
+            continue
+        for name, value in list(vars(module).items()):
+            if isinstance(value, type) or callable(value):
+                ours = next((new for old, new in REPLACED.items() if value is old), None)
+                if ours is not None:
+                    setattr(module, name, ours)
+                    count += 1
+    return count
+
+
+def pytest_report_header() -> str:
+    """Say on what the tests run."""
+    return f"jupyter_server {serverapp.__version__} on {RUNS_ON}"
+
+
+if os.environ.get("KERNELWIRE_UPSTREAM") == "stock":
+    RUNS_ON = "its own classes"
+else:
+    RUNS_ON = f"kernelwire's classes and functions, in {replace()} places"

@@ -1,0 +1,125 @@
+"""The memory of a large part, as other objects see it: read-only, and there as long as a view."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import zmq
+
+from kernelwire import _drain
+from kernelwire._native import LargePart, Pump
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LARGE = bytes(range(256)) * 1024
+HEADER = {"msg_id": "1", "msg_type": "display_data", "version": "5.4", "date": ""}
+PARTS = [b"<IDS|MSG>", b"", *(json.dumps(part).encode() for part in (HEADER, {}, {}, {}))]
+MAX_BYTES = 1 << 30
+
+pytestmark = pytest.mark.skipif(
+    not _drain.drain().native, reason="pyzmq's libzmq cannot be used here"
+)
+
+
+@pytest.fixture
+def sockets() -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
+    """One that sends, and one that receives."""
+    with (
+        zmq.Context() as context,
+        context.socket(zmq.PUSH) as push,
+        context.socket(zmq.PULL) as pull,
+    ):
+        pull.bind("inproc://part")
+        push.connect("inproc://part")
+        yield push, pull
+
+
+@pytest.fixture
+def part(sockets: tuple[zmq.Socket[bytes], zmq.Socket[bytes]]) -> LargePart:
+    """A part that a pump has received; nobody else holds it."""
+    push, pull = sockets
+    push.send_multipart([*PARTS, LARGE])
+    assert pull.poll(5000)
+    pump = Pump(100, MAX_BYTES, 1.0)
+    drained = pump.drain(pull, b"iopub", time.monotonic(), False, True, False, -1, None, None)
+    assert not isinstance(drained, bool)
+    assert isinstance(drained[1], list)
+    (part,) = (piece for piece in drained[1] if isinstance(piece, LargePart))
+    return part
+
+
+class TestLargePart:
+    """A part that libzmq has received, offered by the buffer protocol."""
+
+    def test_view_is_read_only_bytes(self, part: LargePart) -> None:
+        """A view shows the received bytes, and cannot be written."""
+        view = memoryview(part)
+        assert (view.readonly, view.format, view.ndim, view.contiguous) == (True, "B", 1, True)
+        assert view == LARGE
+        with pytest.raises(TypeError, match="read-only"):
+            view[0] = 1  # type: ignore[index]
+
+    def test_writable_buffer_is_refused(self, part: LargePart) -> None:
+        """A consumer that asks for memory that it may write gets an error."""
+        with pytest.raises((BufferError, TypeError), match=r"(?i)writable|read-write"):
+            ctypes.c_char.from_buffer(part)  # type: ignore[arg-type]
+
+    def test_views_share_the_memory(self, part: LargePart) -> None:
+        """Two views show one and the same memory: nothing is copied."""
+        numpy_like = [(ctypes.c_char * len(LARGE)).from_buffer_copy(part).raw, bytes(part)]
+        assert numpy_like == [LARGE, LARGE]
+        addresses = {address_of(memoryview(part)) for _ in range(3)}
+        assert len(addresses) == 1
+
+    def test_view_holds_one_reference(self, part: LargePart) -> None:
+        """Each view holds the part once, and gives it back when released."""
+        before = sys.getrefcount(part)
+        views = [memoryview(part) for _ in range(10)]
+        assert sys.getrefcount(part) == before + len(views)
+        for view in views[:5]:
+            view.release()
+        del view
+        assert sys.getrefcount(part) == before + 5
+        views.clear()
+        assert sys.getrefcount(part) == before
+
+    def test_refused_buffer_leaves_no_reference(self, part: LargePart) -> None:
+        """A consumer that is refused does not keep the part alive."""
+        before = sys.getrefcount(part)
+        for _ in range(10):
+            with pytest.raises((BufferError, TypeError)):
+                ctypes.c_char.from_buffer(part)  # type: ignore[arg-type]
+        gc.collect()
+        assert sys.getrefcount(part) == before
+
+    def test_view_outlives_its_object(
+        self, sockets: tuple[zmq.Socket[bytes], zmq.Socket[bytes]], request: pytest.FixtureRequest
+    ) -> None:
+        """A view alone keeps the memory, also when the sockets are closed and memory is reused."""
+        view = memoryview(request.getfixturevalue("part"))[1:]
+        for socket in sockets:
+            socket.close(0)
+        gc.collect()
+        others = [bytes([number]) * len(LARGE) for number in range(50)]
+        assert view == LARGE[1:]
+        assert len(others) == 50
+
+
+def address_of(view: memoryview) -> int:
+    """Where a view's memory is, which Python tells of a PyObject only through its C API."""
+    get = ctypes.pythonapi.PyObject_GetBuffer
+    get.argtypes = [ctypes.py_object, ctypes.c_void_p, ctypes.c_int]
+    raw = (ctypes.c_void_p * 32)()
+    assert get(view, raw, 0) == 0
+    ctypes.pythonapi.PyBuffer_Release.argtypes = [ctypes.c_void_p]
+    address = raw[0]
+    ctypes.pythonapi.PyBuffer_Release(raw)
+    assert address is not None
+    return address
