@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Dict, Integer, validate
+from traitlets import CaselessStrEnum, Dict, Integer, observe, validate
 from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
@@ -21,8 +23,9 @@ from kernelwire._compat.jupyter import (
 from kernelwire._config import at_least, check_connections
 from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
-from kernelwire.listening import ActivityStream
+from kernelwire.listening import SETTLE_SECONDS, ActivityStream
 from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.states import make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +55,21 @@ class KernelwireKernelsMixin(_Base):
         """,
     )
 
+    execution_state_policy = CaselessStrEnum(
+        ["true", "stock"],
+        default_value="true",
+        config=True,
+        help="""How a kernel's execution_state follows from the status messages that it publishes.
+
+        "true": a kernel is busy until every request that it runs has become idle. Requests on the
+        control channel and in subshells do not end what the main shell runs, and usage requests,
+        the management of subshells and iopub_welcome are neither activity nor a change of state.
+        "stock": the last status message of a tracked type decides, as in Jupyter Server.
+        """,
+    )
+
     _backlogs: Any = Dict()
+    _policies: Any = Dict()
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a manager; see ``MappingKernelManager`` for the arguments."""
@@ -82,7 +99,9 @@ class KernelwireKernelsMixin(_Base):
         kernel.last_activity = utcnow()
         stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
-        reader = ActivityReader(self, kernel_id, session, Throttle(self.log))
+        policy = make_policy(self, kernel_id, lambda: None)
+        self._policies[kernel_id] = policy
+        reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
@@ -109,8 +128,25 @@ class KernelwireKernelsMixin(_Base):
         ``pacing.ACTIVITY.longest`` seconds, messages may wait.
         """
         stream = activity_stream(self._kernels.get(kernel_id))
-        if isinstance(stream, ActivityStream):
-            stream.settle()
+        until = self._settle_until
+        if isinstance(stream, ActivityStream) and (until is None or monotonic() < until):
+            stream.settle(until)
+
+    _settle_until: float | None = None
+
+    @contextmanager
+    def _settling_together(self) -> Iterator[None]:
+        """Bound the time that settling takes, for all kernels together, while they are listed."""
+        self._settle_until = monotonic() + SETTLE_SECONDS
+        try:
+            yield
+        finally:
+            self._settle_until = None
+
+    def list_kernels(self) -> Any:
+        """Describe all kernels as they are now."""
+        with self._settling_together():
+            return super().list_kernels()
 
     def kernel_model(self, kernel_id: str) -> Any:
         """Describe a kernel as it is now."""
@@ -119,8 +155,16 @@ class KernelwireKernelsMixin(_Base):
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Cull a kernel if it is idle now."""
+        await asyncio.sleep(0)  # each kernel may take a while to settle
         self.settle_activity(kernel_id)
         await super().cull_kernel_if_idle(kernel_id)
+
+    @observe("untracked_message_types")
+    def _forget_types(self, _change: Any) -> None:
+        """Have each type of request asked for again."""
+        for policy in self._policies.values():
+            if policy.tracker is not None:
+                policy.tracker.forget_types()
 
     # -- the offline buffer ----------------------------------------------------------------------
 
