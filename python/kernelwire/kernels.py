@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import CaselessStrEnum, Dict, Integer, observe, validate
-from traitlets.config import LoggingConfigurable
+from traitlets import Dict, Integer, observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import (
@@ -25,21 +25,18 @@ from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import SETTLE_SECONDS, ActivityStream
 from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.restarts import RestartsMixin
 from kernelwire.states import make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jupyter_server.services.kernels.kernelmanager import MappingKernelManager as _Base
-
     from kernelwire.stream import KernelwireStream
-else:
-    _Base = LoggingConfigurable
 
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
 
-class KernelwireKernelsMixin(_Base):
+class KernelwireKernelsMixin(RestartsMixin):
     """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
@@ -55,21 +52,7 @@ class KernelwireKernelsMixin(_Base):
         """,
     )
 
-    execution_state_policy = CaselessStrEnum(
-        ["true", "stock"],
-        default_value="true",
-        config=True,
-        help="""How a kernel's execution_state follows from the status messages that it publishes.
-
-        "true": a kernel is busy until every request that it runs has become idle. Requests on the
-        control channel and in subshells do not end what the main shell runs, and usage requests,
-        the management of subshells and iopub_welcome are neither activity nor a change of state.
-        "stock": the last status message of a tracked type decides, as in Jupyter Server.
-        """,
-    )
-
     _backlogs: Any = Dict()
-    _policies: Any = Dict()
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a manager; see ``MappingKernelManager`` for the arguments."""
@@ -99,13 +82,14 @@ class KernelwireKernelsMixin(_Base):
         kernel.last_activity = utcnow()
         stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
-        policy = make_policy(self, kernel_id, lambda: None)
+        policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
         self._policies[kernel_id] = policy
         reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
+        self.follow_restarts(kernel_id)
         if reader.can_overhear:
             # Other digests are checked in Python, more slowly than a kernel can publish: there only
             # libzmq bounds what waits.
