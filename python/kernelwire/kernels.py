@@ -24,6 +24,7 @@ from kernelwire._config import at_least, check_connections
 from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import SETTLE_SECONDS, ActivityStream
+from kernelwire.lossless import LosslessMixin
 from kernelwire.offline import OfflineBuffer, fill
 from kernelwire.restarts import RestartsMixin
 from kernelwire.states import make_policy
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
 
-class KernelwireKernelsMixin(RestartsMixin):
+class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
     """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...

@@ -100,6 +100,8 @@ class TruePolicy(StockPolicy):
             )
         elif msg_type == "iopub_welcome":
             self.tracker.welcome(marks)
+        elif parent_type is None and self._kernel.execution_state == "starting":
+            pass  # what a kernel prints of its own start is nobody's activity
         elif not any(_is_ignored(name) for name in (msg_type, parent_type)):
             self._seen = True
             self._active = self._active or track(msg_type) or track(parent_type)

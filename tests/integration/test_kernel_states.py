@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,8 +14,6 @@ from support import cells
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from support.server import Server, StartKernel, StartServer
     from support.ws_client import Connect
 
@@ -189,7 +188,7 @@ class TestBirth:
             "KernelManager": {"cache_ports": False},
             **RESTARTER,
         }
-        monkeypatch.setenv("PYTHONPATH", os.path.dirname(os.path.dirname(cells.__file__)))
+        monkeypatch.setenv("PYTHONPATH", str(Path(cells.__file__).parent.parent))
         server = start_server(config)
         kernel_id = server.start_kernel("fake")
         wait_for_state(server, kernel_id, "idle")
