@@ -64,7 +64,8 @@ class Thread:
 def shell_with(thread: Any) -> Any:
     """Make the part of a shell that leads to its kernel's thread."""
     kernel = type("Kernel", (), {"iopub_thread": thread})()
-    return type("Shell", (), {"kernel": kernel})()
+    manager = type("ExtensionManager", (), {"loaded": set()})()
+    return type("Shell", (), {"kernel": kernel, "extension_manager": manager})()
 
 
 def test_limit_is_lifted_on_the_thread_that_owns_the_socket() -> None:
@@ -78,9 +79,28 @@ def test_limit_is_lifted_on_the_thread_that_owns_the_socket() -> None:
         assert socket.sndhwm == 0
 
 
+def test_connections_to_come_have_no_limit_either() -> None:
+    """A subscriber that connects later and does not read for a while gets everything."""
+    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+        publisher.linger = 0
+        port = publisher.bind_to_random_port("tcp://127.0.0.1")
+        thread = Thread(publisher)
+        ipykernel.load_ipython_extension(shell_with(thread))
+        thread.scheduled[0]()
+        with zmq.Context() as other, other.socket(zmq.SUB) as subscriber:
+            subscriber.linger, subscriber.rcvhwm, subscriber.rcvtimeo = 0, 1, 5000
+            subscriber.subscribe(b"")
+            subscriber.connect(f"tcp://127.0.0.1:{port}")
+            publisher.recv()  # the subscription
+            for number in range(5000):
+                publisher.send_multipart([str(number).encode(), b"x" * 8192])
+            numbers = [int(subscriber.recv_multipart()[0]) for _ in range(5000)]
+        assert numbers == list(range(5000))
+
+
 def test_failure_never_breaks_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
     """A shell of another kind, or a closed socket, costs a warning at most."""
-    ipykernel.load_ipython_extension(object())
+    ipykernel.load_ipython_extension(shell_with(None))
     assert caplog.records == []
     with zmq.Context() as context:
         socket = context.socket(zmq.PUB)
