@@ -117,6 +117,7 @@ class TestCrash:
         wait_for_state(culling, kernel_id, "idle")
         wait_until(lambda: not is_there(culling, kernel_id), what="the culling", timeout=30)
 
+    @pytest.mark.timeout(400)
     @pytest.mark.kernelwire_only("I3")
     def test_twenty_crashes_in_a_row_end_idle_each_time(
         self, restarting: Server, connect: Connect
