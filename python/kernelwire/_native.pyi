@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from os import PathLike
-from typing import Any, final
+from typing import Any, TypeAlias, final
 
 import zmq
 
@@ -14,6 +14,7 @@ __all__ = [
     "Pump",
     "PumpError",
     "Signer",
+    "StateTracker",
     "Watch",
     "__version__",
     "decode_legacy",
@@ -22,6 +23,7 @@ __all__ = [
     "dump_message",
     "encode_legacy",
     "encode_v1",
+    "is_ignored",
     "load_libzmq",
     "load_message",
     "receive",
@@ -102,19 +104,67 @@ def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, bytes] | N
     plainly say.
     """
 
+def is_ignored(msg_type: str) -> bool:
+    """Whether messages of a type, and what answers them, are neither activity nor change a state."""
+
+_Marks: TypeAlias = tuple[int | None, int | None, int | None]
+"""Hashes of a request's id, of its subshell, and of the session of the kernel that answers."""
+
+_Event: TypeAlias = tuple[str, str | None, str | None, _Marks]
+
+@final
+class StateTracker:
+    """Follows one kernel's state: busy until all that is running has become idle."""
+
+    def __new__(cls, state: str) -> StateTracker:
+        """Follow a kernel that is in ``state`` now."""
+
+    def take(self) -> tuple[str, bool, bool, bool, bool]:
+        """Return the state, and what has happened since the last call.
+
+        That is whether a status was received that decides on the state, whether a request has begun
+        or ended, whether the kernel was seen to be up, and whether another process reports.
+        """
+
+    def status(self, request_type: str | None, state: str, marks: _Marks, tracked: bool) -> None:
+        """Note a status; ``tracked`` says whether requests of that type count, from now on."""
+
+    def welcome(self, marks: _Marks) -> None:
+        """Note a welcome to a subscription."""
+
+    def restart(self) -> None:
+        """Forget what was running: the kernel is being restarted."""
+
+    def ready(self, session: str | None) -> None:
+        """Note that the kernel has answered, with its session."""
+
+    def forget_types(self) -> None:
+        """Forget which types of requests count."""
+
+    @staticmethod
+    def marks(request: str | None, subshell: str | None, session: str | None) -> _Marks:
+        """Return the marks of a request's id, of its subshell, and of the kernel's session."""
+
 @final
 class Watch:
     """Reads what an activity watcher needs of a kernel's messages."""
 
-    def __new__(cls, key: bytes, max_messages: int, max_seconds: float) -> Watch:
+    def __new__(
+        cls,
+        key: bytes,
+        max_messages: int,
+        max_seconds: float,
+        tracker: StateTracker | None = None,
+    ) -> Watch:
         """Make a watch for messages signed with ``key``; an empty one verifies nothing.
 
-        One ``drain`` takes at most so many messages and seconds.
+        One ``drain`` takes at most so many messages and seconds. Statuses go to ``tracker``, if
+        there is one, from ``resume`` on.
         """
 
     def drain(
         self, socket: zmq.Socket[Any], heir: Watch | None
-    ) -> tuple[int, tuple[list[tuple[str, str | None, str | None] | list[bytes]], int, str | None]]:
+    ) -> tuple[int, tuple[list[_Event | list[bytes]], int, str | None]]:
         """Take what is ready on a pyzmq socket, up to the message at which ``heir`` takes over.
 
         Returns 0 where nothing more is ready, 1 where there may be more, 2 where that message has
@@ -129,11 +179,11 @@ class Watch:
 
     def take(
         self,
-    ) -> tuple[list[tuple[str, str | None, str | None] | list[bytes]], int, str | None]:
+    ) -> tuple[list[_Event | list[bytes]], int, str | None]:
         """Take out what was read.
 
-        Returns the events (message type, the parent's type, the state in a status) and, between
-        them, the frames of messages that only Python's parsers can read; how many messages were
+        Returns the events (message type, the parent's type, the state in a status, the marks of
+        what a status answers) and, between them, the frames of messages that only Python's parsers can read; how many messages were
         refused, and why the first of them was.
         """
 
@@ -143,6 +193,9 @@ class Watch:
         It takes over at its first message, should the other come to that, or behind the other's
         last message, should it come to that itself.
         """
+
+    def resume(self) -> None:
+        """Let statuses go to the tracker: all that was taken before has been dealt with."""
 
     def retire(self) -> None:
         """Forget which message was the last: another one goes on."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import zmq
 
 from kernelwire import _native
-from kernelwire._compat.jupyter import managed_kernel, utcnow
 from kernelwire._drain import drain
-from kernelwire._logs import shows_debug
+from kernelwire.states import marks_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from jupyter_client.session import Session
 
     from kernelwire._logs import Throttle
+    from kernelwire.states import Marks, StockPolicy
     from kernelwire.stream import KernelwireStream
 
 __all__ = ["ActivityReader"]
@@ -27,39 +30,52 @@ MAX_MESSAGES = 2048
 MAX_SECONDS = 0.0005
 """Seconds that one wake-up takes at most, before others have their turn."""
 
+MAX_WAITING = 8192
+"""Items from which on all are followed at once: they come faster than they are followed."""
+
 _EMPTY, _MORE, _MET = 0, 1, 2
 
-_Item = tuple[str, "str | None", "str | None"] | list[bytes]
-"""A message's type, its parent's, and the state of a status; or frames for Python's parsers."""
+_Item = tuple[str, "str | None", "str | None", "Marks"] | list[bytes]
+"""A message's type, its parent's, a status' state and marks; or frames for Python's parsers."""
 
 
 class ActivityReader:
     """Follows one kernel's messages; called by its activity stream when some are ready.
 
-    Which messages count as activity, and how they change ``execution_state``, is upstream's
-    ``record_activity``, message for message: what the native part leaves out is what says nothing
-    new. It does not fail where upstream does; see COMPATIBILITY.md.
+    What messages make of the kernel's state and of its dates is the ``policy``'s business. The
+    native part leaves out what says nothing new and, with a policy that has a tracker, follows
+    statuses. It does not fail where upstream does; see COMPATIBILITY.md.
     """
 
-    def __init__(self, manager: Any, kernel_id: str, session: Session, failures: Throttle) -> None:
-        self._manager = manager
+    def __init__(
+        self,
+        kernel_id: str,
+        session: Session,
+        failures: Throttle,
+        policy: StockPolicy,
+    ) -> None:
         self._kernel_id = kernel_id
-        self._kernel = managed_kernel(manager, kernel_id)
         self._session = session
         self._failures = failures
+        self.policy = policy
         signed = session.auth is not None
         # Other digests than the usual one are checked by the session, message by message.
         self.can_overhear = not signed or session.signature_scheme == "hmac-sha256"
         key = session.key if signed and self.can_overhear else b""
-        self._watch = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
-        self.overheard = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS)
+        self._watch = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS, policy.tracker)
+        self.overheard = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS, policy.tracker)
         """Reads what another stream receives."""
+        self._current = self._watch
+        """What reads the messages that are followed now."""
         natively = drain().native and self.can_overhear
         self._pull: Any = self._watch.drain if natively else self._pull_portably
         self._items: deque[_Item] = deque()
         self._following = False
+        self._met = False
+        """Whether ``overheard`` takes over behind what waits to be followed."""
         self.refused = 0
         """Messages that were malformed or forged, since the kernel is watched."""
+        self._watch.resume()
 
     def __call__(self, stream: KernelwireStream) -> bool:
         """Follow what is ready; ``True`` if there may be more."""
@@ -74,25 +90,42 @@ class ActivityReader:
         return stop == _MORE, stop == _MET
 
     def _follow_ready(self, stream: KernelwireStream, heir: _native.Watch | None) -> int:
-        stop, (items, refused, reason) = self._pull(stream.socket, heir)
-        if items:
-            stream.reads += 1
-        self._follow_all(items, refused, reason)
+        """Read and follow for a while; what waits to be followed comes first."""
+        if self._following:
+            return _EMPTY  # an observer of the state has asked for it; the socket signals again
+        self._current = self._watch
+        until = monotonic() + MAX_SECONDS
+        stop, applied = _MORE, self.policy.applied
+        if not self._met and not self._items:
+            stop, tale = self._pull(stream.socket, heir)
+            stream.reads += bool(tale[0])
+            self._met = stop == _MET
+            self._queue(*tale)
+        more = self._follow_queued(until)
+        stream.reads += self.policy.applied - applied
+        if more:
+            return _MORE
+        if self._met:
+            self._met, stop = False, _MET
         return int(stop)
 
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Follow a single message, however it was received."""
+        self._current = self._watch
         self._add(message)
-        self._follow_all(*self._watch.take())
+        self._queue(*self._watch.take())
+        self._follow_queued()
 
     def take_over(self) -> None:
         """Let what is overheard count from now on."""
         self._watch.retire()
+        self._current = self.overheard
         self.follow_overheard()
 
-    def follow_overheard(self) -> None:
-        """Follow what was overheard."""
-        self._follow_all(*self.overheard.take())
+    def follow_overheard(self) -> bool:
+        """Follow what was overheard, for a while; ``True`` if something waits to be followed."""
+        self._queue(*self.overheard.take())
+        return self._follow_queued(monotonic() + MAX_SECONDS)
 
     def _pull_portably(self, socket: zmq.Socket[bytes], heir: _native.Watch | None) -> Any:
         """Do what ``Watch.drain`` does, with pyzmq receiving."""
@@ -129,57 +162,60 @@ class ActivityReader:
             return True  # it is malformed, and refused for that
         return bool(signature) and signature == self._session.sign(parts[:4])
 
-    def _follow_all(self, items: list[_Item], refused: int, reason: str | None) -> None:
-        """Follow what was read, in its order."""
+    def _queue(self, items: list[_Item], refused: int, reason: str | None) -> None:
+        """Have what was read followed, in its order."""
         if refused:
             self._refuse(refused, reason)
         self._items.extend(items)
+
+    def _follow_queued(self, until: float = inf) -> bool:
+        """Follow what was read, until a time of the monotonic clock; ``True`` if some is left."""
         if self._following:
-            return  # an observer of the state has asked for it
+            return False  # it is followed when the observer that has asked for it returns
+        if len(self._items) > MAX_WAITING:
+            until = inf
         self._following = True
         try:
-            while self._items:
-                item = self._items.popleft()
-                if type(item) is tuple:
-                    self._follow(*item)
-                else:
-                    self._follow_oddly(cast("list[bytes]", item))
+            self._follow_items(until)
         finally:
             self._following = False
+        return bool(self._items)
 
-    def _follow(self, msg_type: str, parent_type: str | None, state: str | None) -> None:
-        """Do what upstream does with a message of that type; a subclass's rules may fail."""
+    def _follow_items(self, until: float) -> None:
+        items = self._items
+        while items:
+            item = items.popleft()
+            if type(item) is tuple:
+                self._follow(*item)
+            else:
+                self._follow_oddly(cast("list[bytes]", item))
+            if monotonic() > until:
+                break
+        if not items:
+            self._current.resume()
+        self._guarded(self.policy.apply)
+
+    def _follow(self, msg_type: Any, parent_type: Any, state: Any, marks: Marks) -> None:
+        self._guarded(self.policy.message, msg_type, parent_type, state, marks)
+
+    def _guarded(self, rule: Callable[..., None], *args: Any) -> None:
+        """Apply a rule; those of a subclass, and observers, may fail."""
         try:
-            self._record(msg_type, parent_type, state)
+            rule(*args)
         except Exception:
             self._failures.failure("rules", "Following kernel %s failed", self._kernel_id)
-
-    def _record(self, msg_type: str, parent_type: str | None, state: str | None) -> None:
-        manager, kernel = self._manager, self._kernel
-        track = manager.track_message_type
-        if track(msg_type) or track(parent_type) or kernel.execution_state == "busy":
-            manager.last_kernel_activity = kernel.last_activity = utcnow()
-        if msg_type == "status":
-            if track(parent_type):
-                kernel.execution_state = state
-            elif kernel.execution_state == "starting" and state != "starting":
-                # Upstream: "We always normalize post-starting execution state to 'idle' unless we
-                # know that the status is in response to one of our tracked message types."
-                kernel.execution_state = "idle"
-        if shows_debug(manager.log):
-            shown = f" ({kernel.execution_state})" if msg_type == "status" else ""
-            manager.log.debug("activity on %s: %s%s", self._kernel_id, msg_type, shown)
 
     def _follow_oddly(self, message: list[bytes]) -> None:
         """Follow a message that only Python's parsers can read, as far as it can be read."""
         unpack = self._session.unpack
         try:
             _, (_, header, parent, _, content, *_) = self._session.feed_identities(message)
-            msg_type = unpack(header)["msg_type"]
-            parent_header = unpack(parent)
-            parent_type = parent_header.get("msg_type") if parent_header else None
+            head = unpack(header)
+            msg_type = head["msg_type"]
+            parent_header = unpack(parent) or {}
+            parent_type = parent_header.get("msg_type")
             state = unpack(content)["execution_state"] if msg_type == "status" else None
-            self._follow(msg_type, parent_type, state)
+            self._follow(msg_type, parent_type, state, marks_of(head, parent_header))
         except Exception as error:
             self._refuse(1, f"{type(error).__name__}: {error}")
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import contextmanager
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Dict, Integer, validate
-from traitlets.config import LoggingConfigurable
+from traitlets import Dict, Integer, observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import (
@@ -21,22 +23,21 @@ from kernelwire._compat.jupyter import (
 from kernelwire._config import at_least, check_connections
 from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
-from kernelwire.listening import ActivityStream
+from kernelwire.listening import SETTLE_SECONDS, ActivityStream
+from kernelwire.lossless import LosslessMixin
 from kernelwire.offline import OfflineBuffer, fill
+from kernelwire.restarts import RestartsMixin
+from kernelwire.states import make_policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jupyter_server.services.kernels.kernelmanager import MappingKernelManager as _Base
-
     from kernelwire.stream import KernelwireStream
-else:
-    _Base = LoggingConfigurable
 
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
 
-class KernelwireKernelsMixin(_Base):
+class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
     """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
@@ -82,11 +83,14 @@ class KernelwireKernelsMixin(_Base):
         kernel.last_activity = utcnow()
         stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
-        reader = ActivityReader(self, kernel_id, session, Throttle(self.log))
+        policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
+        self._policies[kernel_id] = policy
+        reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
+        self.follow_restarts(kernel_id)
         if reader.can_overhear:
             # Other digests are checked in Python, more slowly than a kernel can publish: there only
             # libzmq bounds what waits.
@@ -109,8 +113,25 @@ class KernelwireKernelsMixin(_Base):
         ``pacing.ACTIVITY.longest`` seconds, messages may wait.
         """
         stream = activity_stream(self._kernels.get(kernel_id))
-        if isinstance(stream, ActivityStream):
-            stream.settle()
+        until = self._settle_until
+        if isinstance(stream, ActivityStream) and (until is None or monotonic() < until):
+            stream.settle(until)
+
+    _settle_until: float | None = None
+
+    @contextmanager
+    def _settling_together(self) -> Iterator[None]:
+        """Bound the time that settling takes, for all kernels together, while they are listed."""
+        self._settle_until = monotonic() + SETTLE_SECONDS
+        try:
+            yield
+        finally:
+            self._settle_until = None
+
+    def list_kernels(self) -> Any:
+        """Describe all kernels as they are now."""
+        with self._settling_together():
+            return super().list_kernels()
 
     def kernel_model(self, kernel_id: str) -> Any:
         """Describe a kernel as it is now."""
@@ -119,8 +140,16 @@ class KernelwireKernelsMixin(_Base):
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:
         """Cull a kernel if it is idle now."""
+        await asyncio.sleep(0)  # each kernel may take a while to settle
         self.settle_activity(kernel_id)
         await super().cull_kernel_if_idle(kernel_id)
+
+    @observe("untracked_message_types")
+    def _forget_types(self, _change: Any) -> None:
+        """Have each type of request asked for again."""
+        for policy in self._policies.values():
+            if policy.tracker is not None:
+                policy.tracker.forget_types()
 
     # -- the offline buffer ----------------------------------------------------------------------
 

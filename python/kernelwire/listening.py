@@ -124,10 +124,13 @@ class ActivityStream(KernelwireStream):
         if self._due:
             self._follow_overheard()
 
-    def _follow_overheard(self) -> None:
-        self._due = False
+    def _follow_overheard(self) -> bool:
+        """Follow what was overheard, for a while; ``True`` if some waits."""
+        self._due = self._follower.follow_overheard()
         self._followed = monotonic()
-        self._follower.follow_overheard()
+        if self._due:
+            self._call_soon(self._follow_if_due)
+        return self._due
 
     # -- as a stream -------------------------------------------------------------------------------
 
@@ -143,20 +146,20 @@ class ActivityStream(KernelwireStream):
         if more:
             # Its signal is taken: unless somebody reads on, the rest stays until more comes.
             self._source.schedule_read()
-        self._follow_overheard()
-        return more
+        return self._follow_overheard() or more
 
-    def settle(self) -> None:
-        """Follow now what has come, for :data:`SETTLE_SECONDS` at most.
+    def settle(self, until: float | None = None) -> None:
+        """Follow now what has come, until then by the clock, or for :data:`SETTLE_SECONDS`.
 
         Another stream is read once at most, and not if it was just now, as in a flood: its client
         has not seen the rest either, and somebody waits for an answer.
         """
         now = monotonic()
+        until = now + SETTLE_SECONDS if until is None else until
         if not self._own and now - self._heard < FRESH_SECONDS:
             self._follow_overheard()
             return
-        while self.read_once() and self._own and monotonic() < now + SETTLE_SECONDS:
+        while self.read_once() and self._own and monotonic() < until:
             pass
 
     def _handle_events(self, fd: Any, events: int) -> None:

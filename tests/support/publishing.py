@@ -54,7 +54,9 @@ class Kernel:
 class Publishing:
     """A watched kernel; must be made while an event loop runs."""
 
-    def __init__(self, way: str = NATIVE, scheme: str = "hmac-sha256") -> None:
+    def __init__(
+        self, way: str = NATIVE, scheme: str = "hmac-sha256", policy: str = "stock"
+    ) -> None:
         self.log = Lines()
         logger = logging.Logger("publishing")  # noqa: LOG001 (one of its own for each)
         logger.setLevel(logging.INFO)
@@ -71,7 +73,7 @@ class Publishing:
         self.session = Session(config=config)
         self.kernel = Kernel(self.session, self)
         mixed: Any = type("Mixed", (KernelwireKernelsMixin, AsyncMappingKernelManager), {})
-        self.manager: Any = mixed(log=logger)
+        self.manager: Any = mixed(log=logger, execution_state_policy=policy)
         self.manager._kernels = {KERNEL_ID: self.kernel}
         self.sent: list[str] = []
         with receiving(way):
@@ -116,6 +118,15 @@ class Publishing:
     def settle(self) -> None:
         """Have everything followed that has come."""
         self.manager.settle_activity(KERNEL_ID)
+
+    async def until_last_followed(self) -> None:
+        """Wait until the watcher knows of the last state."""
+
+        def arrived() -> bool:
+            self.settle()
+            return self.kernel.execution_state == self.sent[-1]
+
+        await wait_until_async(arrived, what="the last state")
 
     async def until_followed(self) -> None:
         """Wait until the watcher knows of all states."""

@@ -83,6 +83,8 @@ class Watching:
         self.session = Session(config=config)
         self.kernel = Kernel(self.session, stream, state)
         mixed: Any = type("Mixed", (KernelwireKernelsMixin, manager_base), {})
+        if way != STOCK:
+            traits = {"execution_state_policy": "stock", **traits}
         self.manager: Any = (manager_base if way == STOCK else mixed)(log=logger, **traits)
         self.manager._kernels = {KERNEL_ID: self.kernel}
         made: list[ActivityReader] = []
@@ -142,7 +144,7 @@ def date_of(now: list[datetime]) -> Iterator[None]:
     with (
         patch("jupyter_server.services.kernels.kernelmanager.utcnow", lambda: now[0]),
         patch("kernelwire.kernels.utcnow", lambda: now[0]),
-        patch("kernelwire.activity.utcnow", lambda: now[0]),
+        patch("kernelwire.states.utcnow", lambda: now[0]),
     ):
         yield
 

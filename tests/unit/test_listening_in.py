@@ -32,8 +32,8 @@ STEPS = st.lists(
 )
 
 
-async def walk(kernel: Any, steps: list[int | str]) -> None:
-    """Do one step after the other, then see that every state was followed once, in order."""
+async def walk(kernel: Any, steps: list[int | str], followed: Callable[[], Any]) -> None:
+    """Do one step after the other; wait for what follows, before and after the clients leave."""
     clients: list[Client] = []
 
     def open_one() -> None:
@@ -55,11 +55,11 @@ async def walk(kernel: Any, steps: list[int | str]) -> None:
         else:
             await asyncio.sleep(0.005 if step == "pause" else 0)
     kernel.publish()
-    await kernel.until_followed()
+    await followed()
     for client in clients:
         client.close()
     kernel.publish()
-    await kernel.until_followed()
+    await followed()
 
 
 @both_ways
@@ -73,7 +73,23 @@ def test_watcher_when_clients_come_and_go_then_each_state_is_followed_once(
     async def body() -> None:
         with publishing(way) as kernel:
             await kernel.until_subscribed(1)
-            await walk(kernel, steps)
+            await walk(kernel, steps, kernel.until_followed)
+
+    run_to_end(body)
+
+
+@both_ways
+@settings(max_examples=60, deadline=None)
+@given(steps=STEPS)
+def test_watcher_when_clients_come_and_go_then_the_true_state_is_the_last(
+    way: str, steps: list[int | str]
+) -> None:
+    """The state that is followed natively ends as the kernel's, whoever received the messages."""
+
+    async def body() -> None:
+        with publishing(way, policy="true") as kernel:
+            await kernel.until_subscribed(1)
+            await walk(kernel, steps, kernel.until_last_followed)
 
     run_to_end(body)
 

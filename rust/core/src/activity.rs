@@ -3,17 +3,21 @@
 //! A watcher wants the types of messages and of what they answer, and the state that a `status`
 //! tells. Which of that counts as activity is not decided here. Between two statuses the order
 //! and the number of messages mean nothing to it, so a flood of equal messages is one [`Event`].
+//! With a [`Tracker`], which wants every status, these are no events at all, and a flood of them
+//! costs Python nothing.
 //!
 //! Source: `MappingKernelManager.start_watching_activity` of Jupyter Server. Where that fails for
 //! good (headers without a version, dates that do not parse, a status that is repeated to the
 //! letter), this goes on: it looks at nothing but the fields named above.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided, Value};
 use crate::sign::Key;
+use crate::state::{self, Kind, Origin, Tracker};
 
 /// Something that has come from a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +28,8 @@ pub struct Event {
     pub parent_type: Option<String>,
     /// The kernel's state, in a `status`.
     pub state: Option<String>,
+    /// Which request a `status` answers; nothing in other messages.
+    pub origin: Origin,
 }
 
 /// Why a message is not an event.
@@ -50,18 +56,31 @@ struct Said<'a> {
     msg_type: Cow<'a, str>,
     parent_type: Option<Cow<'a, str>>,
     state: Option<Cow<'a, str>>,
+    origin: Origin,
 }
 
 impl<'a> Said<'a> {
     fn of<F: AsRef<[u8]>>(parts: &Parts<'a, F>) -> Result<Self, Undecided> {
-        let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Undecided)?;
-        let state = match msg_type.as_ref() {
-            "status" => Some(peek::text(parts.content(), "execution_state")?.ok_or(Undecided)?),
-            _ => None,
+        let [msg_type, session] = peek::fields(parts.header(), ["msg_type", "session"])?.values;
+        let Some(Value::Text(msg_type)) = msg_type else {
+            return Err(Undecided);
         };
-        Ok(Self { msg_type, parent_type: parent_type(parts.parent_header())?, state })
+        let mut origin = Origin::default();
+        let (parent_type, state) = match msg_type.as_ref() {
+            "status" => {
+                let parent_type = parent(parts.parent_header(), session.as_ref(), &mut origin)?;
+                let state = peek::text(parts.content(), "execution_state")?.ok_or(Undecided)?;
+                (parent_type, Some(state))
+            }
+            "iopub_welcome" => {
+                (parent(parts.parent_header(), session.as_ref(), &mut origin)?, None)
+            }
+            _ => (parent_type(parts.parent_header())?, None),
+        };
+        Ok(Self { msg_type, parent_type, state, origin })
     }
 
+    /// Whether it says the same, in a message that is no status.
     fn is(&self, event: &Event) -> bool {
         self.msg_type == event.msg_type
             && self.parent_type.as_deref() == event.parent_type.as_deref()
@@ -73,6 +92,7 @@ impl<'a> Said<'a> {
             msg_type: self.msg_type.into_owned(),
             parent_type: self.parent_type.map(Cow::into_owned),
             state: self.state.map(Cow::into_owned),
+            origin: self.origin,
         }
     }
 }
@@ -83,10 +103,101 @@ fn parent_type(json: &[u8]) -> Result<Option<Cow<'_, str>>, Undecided> {
         return Ok(None);
     }
     let [value] = peek::fields(json, ["msg_type"])?.values;
+    type_of(value)
+}
+
+fn type_of(value: Option<Value<'_>>) -> Result<Option<Cow<'_, str>>, Undecided> {
     match value {
         None | Some(Value::Other("null")) => Ok(None),
         Some(Value::Text(text)) => Ok(Some(text)),
         Some(Value::Other(_)) => Err(Undecided),
+    }
+}
+
+/// The parent's type, and into `origin` what tells the request and the process.
+fn parent<'a>(
+    json: &'a [u8],
+    session: Option<&Value<'_>>,
+    origin: &mut Origin,
+) -> Result<Option<Cow<'a, str>>, Undecided> {
+    let keys = ["msg_type", "msg_id", "subshell_id", "session"];
+    let [msg_type, request, subshell, client] =
+        if json == b"null" { [const { None }; 4] } else { peek::fields(json, keys)?.values };
+    origin.request = marked(request.as_ref());
+    origin.subshell = marked(subshell.as_ref());
+    // Some kernels answer with the client's session: it says nothing of them.
+    origin.session = marked(session).filter(|_| session != client.as_ref());
+    type_of(msg_type)
+}
+
+/// The hash of an id; anything but a string that is not empty is none.
+fn marked(value: Option<&Value<'_>>) -> Option<u64> {
+    match value {
+        Some(Value::Text(text)) if !text.is_empty() => Some(state::mark(text)),
+        _ => None,
+    }
+}
+
+/// A kernel's state, and what is known of the types of requests.
+#[derive(Debug, Default)]
+pub struct States {
+    /// The state.
+    pub tracker: Tracker,
+    tracked: HashMap<Box<str>, bool>,
+    /// Whether messages without a request's type count.
+    nameless: Option<bool>,
+}
+
+impl States {
+    /// Types that are remembered at most; beyond that, all are asked for again.
+    pub const MAX_TYPES: usize = 1024;
+
+    /// Follows a kernel that is in `state` now.
+    #[must_use]
+    pub fn new(state: &str) -> Self {
+        Self { tracker: Tracker::new(state), ..Self::default() }
+    }
+
+    /// Notes whether requests of a type count as activity.
+    pub fn learn(&mut self, request_type: Option<&str>, tracked: bool) {
+        let Some(name) = request_type else {
+            self.nameless = Some(tracked);
+            return;
+        };
+        if self.tracked.len() >= Self::MAX_TYPES {
+            self.tracked.clear();
+        }
+        self.tracked.insert(name.into(), tracked);
+    }
+
+    /// Forgets which types count.
+    pub fn forget(&mut self) {
+        self.nameless = None;
+        self.tracked.clear();
+    }
+
+    /// Notes a status, or a welcome; `false` where it is neither, or of an unknown type.
+    fn follow(&mut self, said: &Said<'_>) -> bool {
+        let Some(state) = said.state.as_deref() else {
+            if said.msg_type != "iopub_welcome" {
+                return false;
+            }
+            self.tracker.welcome(said.origin);
+            return true;
+        };
+        let request_type = said.parent_type.as_deref();
+        let Some(tracked) = self.is_tracked(request_type) else {
+            return false;
+        };
+        self.tracker.status(Kind::of(request_type, tracked), state, said.origin);
+        true
+    }
+
+    fn is_tracked(&self, request_type: Option<&str>) -> Option<bool> {
+        match request_type {
+            None => self.nameless,
+            Some(name) => self.tracked.get(name).copied(),
+        }
     }
 }
 
@@ -137,6 +248,8 @@ pub struct Record {
     odd_bytes: usize,
     last: Option<Identity>,
     takeover: Takeover,
+    /// Whether statuses are events, because some that came before are.
+    queueing: bool,
 }
 
 /// How far a record is in taking over from another one.
@@ -154,20 +267,35 @@ impl Record {
     /// Events from which on a record is full.
     pub const MAX_EVENTS: usize = 2048;
 
+    /// Events with which a message is compared at most, to see whether it says something new.
+    const MAX_COMPARED: usize = 64;
+
     /// Bytes of messages for Python from which on it is.
     pub const MAX_BYTES: usize = 1 << 20;
 
     /// Adds what a message tells, unless that says nothing new; verified where there is a key.
     ///
     /// What says nothing new is not verified: it changes nothing, whoever has said it.
-    pub fn add<F: AsRef<[u8]>>(&mut self, frames: &[F], key: Option<&Key>) {
-        if let Err(refusal) = self.read(frames, key) {
+    /// With `states`, a status goes there, unless it answers a request of a type that is not known
+    /// there: then it is an event, and so is every status from there on until [`Record::resume`].
+    pub fn add<F: AsRef<[u8]>>(
+        &mut self,
+        frames: &[F],
+        key: Option<&Key>,
+        states: Option<&mut States>,
+    ) {
+        if let Err(refusal) = self.read(frames, key, states) {
             self.tale.refused = self.tale.refused.saturating_add(1);
             self.tale.reason.get_or_insert(refusal);
         }
     }
 
-    fn read<F: AsRef<[u8]>>(&mut self, frames: &[F], key: Option<&Key>) -> Result<(), Refusal> {
+    fn read<F: AsRef<[u8]>>(
+        &mut self,
+        frames: &[F],
+        key: Option<&Key>,
+        states: Option<&mut States>,
+    ) -> Result<(), Refusal> {
         let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
         if self.meets(&parts) {
             *self = Self { takeover: Takeover::Met, ..Self::default() };
@@ -180,7 +308,14 @@ impl Record {
         if key.is_some_and(|key| !key.verifies(&parts)) {
             return Err(Refusal::Forged);
         }
+        if let Some(states) = states
+            && !self.queueing
+            && said.as_ref().is_ok_and(|said| states.follow(said))
+        {
+            return Ok(());
+        }
         let news = said.as_ref().map_or(true, |said| said.state.is_some());
+        self.queueing |= news;
         let told = match said {
             Ok(said) => Told::Event(said.into_event()),
             Err(Undecided) => Told::Odd(self.without_buffers(frames, parts.buffers().len())),
@@ -192,11 +327,19 @@ impl Record {
         Ok(())
     }
 
+    /// Lets statuses go to the tracker again: all events that came before have been dealt with.
+    pub fn resume(&mut self) {
+        self.queueing = false;
+    }
+
     /// Whether it says what has been said since the last status.
     fn knows(&self, said: &Said<'_>) -> bool {
+        if said.state.is_some() {
+            return false;
+        }
         let recent = self.tale.told.get(self.since_status..).unwrap_or_default();
         let known = |told: &Told| matches!(told, Told::Event(event) if said.is(event));
-        said.state.is_none() && recent.iter().any(known)
+        recent.iter().rev().take(Self::MAX_COMPARED).any(known)
     }
 
     fn without_buffers<F: AsRef<[u8]>>(&mut self, frames: &[F], buffers: usize) -> Vec<Vec<u8>> {
@@ -282,13 +425,14 @@ mod tests {
 
     fn told(header: &str, parent: &str, content: &str) -> Vec<Told> {
         let mut record = Record::default();
-        record.add(&frames(header, parent, content), None);
+        record.add(&frames(header, parent, content), None, None);
         record.take().told
     }
 
     fn event(msg_type: &str, parent: Option<&str>, state: Option<&str>) -> Told {
         let (parent_type, state) = (parent.map(Into::into), state.map(Into::into));
-        Told::Event(Event { msg_type: msg_type.into(), parent_type, state })
+        let origin = Origin::default();
+        Told::Event(Event { msg_type: msg_type.into(), parent_type, state, origin })
     }
 
     const STATUS: &str = r#"{"msg_type":"status"}"#;
@@ -327,14 +471,14 @@ mod tests {
         let mut record = Record::default();
         let mut whole = frames("{}", "{}", "{}").to_vec();
         whole.push(b"a buffer");
-        record.add(&whole, None);
+        record.add(&whole, None, None);
         assert!(matches!(record.take().told.as_slice(), [Told::Odd(frames)] if frames.len() == 6));
     }
 
     #[test]
     fn a_message_without_its_signature_is_refused() {
         let (key, mut record) = (Key::new(b"key"), Record::default());
-        record.add(&frames(STREAM, "{}", "{}"), key.as_ref());
+        record.add(&frames(STREAM, "{}", "{}"), key.as_ref(), None);
         let tale = record.take();
         assert_eq!((tale.told, tale.refused, tale.reason), (vec![], 1, Some(Refusal::Forged)));
     }
@@ -344,7 +488,7 @@ mod tests {
         let mut record = Record::default();
         for what in ["stream", "stream", "busy", "busy", "stream", "stream"] {
             let header = if what == "busy" { STATUS } else { STREAM };
-            record.add(&frames(header, "{}", BUSY), None);
+            record.add(&frames(header, "{}", BUSY), None, None);
         }
         let (stream, busy) = (event("stream", None, None), event("status", None, Some("busy")));
         assert_eq!(record.take().told, [stream.clone(), busy.clone(), busy, stream]);
@@ -356,7 +500,7 @@ mod tests {
         for number in numbers {
             let header = format!(r#"{{"msg_id":"{number}","msg_type":"status"}}"#);
             let content = format!(r#"{{"execution_state":"{number}"}}"#);
-            record.add(&frames(&header, "{}", &content), None);
+            record.add(&frames(&header, "{}", &content), None, None);
             record.ends_with(&frames(&header, "{}", &content));
         }
     }
@@ -420,7 +564,7 @@ mod tests {
     fn a_record_of_many_states_is_full() {
         let mut record = Record::default();
         while !record.is_full() {
-            record.add(&frames(STATUS, "{}", BUSY), None);
+            record.add(&frames(STATUS, "{}", BUSY), None, None);
         }
         assert_eq!(record.take().told.len(), Record::MAX_EVENTS);
         assert!(!record.is_full());

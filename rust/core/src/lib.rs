@@ -17,4 +17,5 @@ pub mod pump;
 pub mod quote;
 mod scan;
 pub mod sign;
+pub mod state;
 pub mod wire;

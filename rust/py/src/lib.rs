@@ -11,6 +11,7 @@ mod load;
 mod pump;
 mod request;
 mod source;
+mod state;
 #[allow(unsafe_code)] // The only place that talks to C: see its documentation.
 mod sys;
 mod watch;
@@ -40,6 +41,8 @@ mod _native {
     use super::request::Signer;
     #[pymodule_export]
     use super::source::{load_libzmq, receive, receive_many, send};
+    #[pymodule_export]
+    use super::state::{StateTracker, is_ignored};
     #[pymodule_export]
     use super::sys::part::LargePart;
     #[pymodule_export]

@@ -1,9 +1,10 @@
 //! Bindings of `kernelwire_core::activity`.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kernelwire_core::activity::{Event, Record, Tale, Told};
+use kernelwire_core::activity::{Event, Record, States, Tale, Told};
 use kernelwire_core::pump::Source;
 use kernelwire_core::sign::Key;
 use pyo3::exceptions::PyValueError;
@@ -13,13 +14,14 @@ use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
+use crate::state::{Marks, StateTracker, marks};
 use crate::sys::zmq::Socket;
 
-/// What a watcher is told: a message's type, its parent's, and the state a status tells; or the
-/// frames of a message that is left to Python.
+/// What a watcher is told: a message's type, its parent's, the state a status tells and the marks of
+/// its origin; or the frames of a message that is left to Python.
 #[derive(IntoPyObject)]
 enum Item<'py> {
-    Event((String, Option<String>, Option<String>)),
+    Event((String, Option<String>, Option<String>, Marks)),
     Odd(Vec<Bound<'py, PyBytes>>),
 }
 
@@ -40,6 +42,22 @@ pub(crate) struct Watch {
     max_messages: usize,
     slice: Duration,
     record: Mutex<Record>,
+    tracker: Option<Py<StateTracker>>,
+    /// Whether statuses go to the tracker.
+    folding: AtomicBool,
+}
+
+/// What has been read, and where statuses go.
+struct Reading<'a> {
+    record: MutexGuard<'a, Record>,
+    states: Option<MutexGuard<'a, States>>,
+    key: Option<&'a Key>,
+}
+
+impl Reading<'_> {
+    fn add<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
+        self.record.add(frames, self.key, self.states.as_deref_mut());
+    }
 }
 
 impl Watch {
@@ -56,17 +74,23 @@ impl Watch {
         Ok(())
     }
 
+    fn reading(&self) -> Reading<'_> {
+        let folding = self.folding.load(Ordering::Relaxed);
+        let tracker = self.tracker.as_ref().filter(|_| folding);
+        let states = tracker.map(|tracker| tracker.get().lock());
+        Reading { record: self.lock(), states, key: self.key.as_ref() }
+    }
+
     /// Gives what `source` gives, and reads it as it passes.
     pub(crate) fn on<'a, S>(&'a self, source: &'a mut S) -> Watched<'a, S> {
-        Watched { source, record: self.lock(), key: self.key.as_ref() }
+        Watched { source, reading: self.reading() }
     }
 }
 
 /// A source whose messages are read by a watcher as well.
 pub(crate) struct Watched<'a, S> {
     source: &'a mut S,
-    record: MutexGuard<'a, Record>,
-    key: Option<&'a Key>,
+    reading: Reading<'a>,
 }
 
 impl<S: Source> Source for Watched<'_, S> {
@@ -77,7 +101,7 @@ impl<S: Source> Source for Watched<'_, S> {
         let before = frames.len();
         let ready = self.source.receive(frames)?;
         if ready {
-            self.record.add(frames.get(before..).unwrap_or_default(), self.key);
+            self.reading.add(frames.get(before..).unwrap_or_default());
         }
         Ok(ready)
     }
@@ -86,8 +110,8 @@ impl<S: Source> Source for Watched<'_, S> {
 fn taken<'py>(py: Python<'py>, record: &mut Record) -> Taken<'py> {
     let Tale { told, refused, reason } = record.take();
     let item = |told| match told {
-        Told::Event(Event { msg_type, parent_type, state }) => {
-            Item::Event((msg_type, parent_type, state))
+        Told::Event(Event { msg_type, parent_type, state, origin }) => {
+            Item::Event((msg_type, parent_type, state, marks(origin)))
         }
         Told::Odd(frames) => Item::Odd(copied(py, &frames)),
     };
@@ -97,11 +121,24 @@ fn taken<'py>(py: Python<'py>, record: &mut Record) -> Taken<'py> {
 #[pymethods]
 impl Watch {
     /// Messages must be signed with `key`; an empty one verifies nothing. One `drain` takes at
-    /// most so many messages and seconds.
+    /// most so many messages and seconds. Statuses go to `tracker`, if there is one, from `resume` on.
     #[new]
-    fn new(key: &[u8], max_messages: usize, max_seconds: f64) -> Self {
+    #[pyo3(signature = (key, max_messages, max_seconds, tracker=None))]
+    fn new(
+        key: &[u8],
+        max_messages: usize,
+        max_seconds: f64,
+        tracker: Option<Py<StateTracker>>,
+    ) -> Self {
         let slice = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
-        Self { key: Key::new(key), max_messages, slice, record: Mutex::default() }
+        Self {
+            key: Key::new(key),
+            max_messages,
+            slice,
+            record: Mutex::default(),
+            tracker,
+            folding: AtomicBool::new(false),
+        }
     }
 
     /// Takes what is ready on a pyzmq socket, up to the message at which `heir`, another one, takes
@@ -116,7 +153,7 @@ impl Watch {
             self.is_other(heir)?;
             let mut source = Socket::open(socket)?;
             let started = Instant::now();
-            let mut record = self.lock();
+            let mut reading = self.reading();
             let mut heir = heir.map(|heir| heir.get().lock());
             let (mut frames, mut last) = (Vec::new(), Vec::new());
             let mut stop = MORE;
@@ -129,18 +166,18 @@ impl Watch {
                     stop = MET;
                     break;
                 }
-                record.add(&frames, self.key.as_ref());
+                reading.add(&frames);
                 std::mem::swap(&mut frames, &mut last);
                 frames.clear();
-                if record.is_full() || started.elapsed() > self.slice {
+                if reading.record.is_full() || started.elapsed() > self.slice {
                     break;
                 }
             }
-            record.ends_with(&last);
+            reading.record.ends_with(&last);
             if let Some(heir) = &mut heir {
-                heir.follows(&record);
+                heir.follows(&reading.record);
             }
-            Ok((stop, taken(py, &mut record)))
+            Ok((stop, taken(py, &mut reading.record)))
         })
     }
 
@@ -150,15 +187,15 @@ impl Watch {
     fn feed(&self, message: Vec<PyBackedBytes>, heir: Option<&Bound<'_, Self>>) -> PyResult<bool> {
         contained(|| {
             self.is_other(heir)?;
-            let mut record = self.lock();
+            let mut reading = self.reading();
             let mut heir = heir.map(|heir| heir.get().lock());
             if heir.as_ref().is_some_and(|heir| heir.takes_over_at(&message)) {
                 return Ok(true);
             }
-            record.add(&message, self.key.as_ref());
-            record.ends_with(&message);
+            reading.add(&message);
+            reading.record.ends_with(&message);
             if let Some(heir) = &mut heir {
-                heir.follows(&record);
+                heir.follows(&reading.record);
             }
             Ok(false)
         })
@@ -173,9 +210,16 @@ impl Watch {
     fn begin(&self, other: &Bound<'_, Self>) -> PyResult<()> {
         contained(|| {
             self.is_other(Some(other))?;
+            self.folding.store(false, Ordering::Relaxed);
             self.lock().begin(&other.get().lock());
             Ok(())
         })
+    }
+
+    /// Lets statuses go to the tracker: all that was taken before has been dealt with.
+    fn resume(&self) {
+        self.folding.store(true, Ordering::Relaxed);
+        self.lock().resume();
     }
 
     /// Forgets which message was the last: another one goes on.

@@ -1,0 +1,454 @@
+//! What state a kernel is in: busy until everything that it runs has become idle.
+//!
+//! A kernel reports `busy` and `idle` for each request, with the request's header as the parent. The
+//! last of them is not the kernel's state: requests on the control channel and in subshells begin
+//! and end while a cell runs. [`Tracker`] therefore keeps the requests that are open.
+//!
+//! | what is reported | what follows |
+//! |---|---|
+//! | `busy` of a request | the request is open |
+//! | `idle` of a request | the request is closed |
+//! | either, of a shell request | what was open in the same shell before is closed: a shell runs one request at a time. The main shell closes comm messages and unknown requests too |
+//! | `busy` without a parent's id | the main shell is busy |
+//! | `idle` without a parent's id | the main shell is idle, and so is all else but the subshells |
+//! | `starting`, or a welcome, of a new session | another process: nothing is open |
+//! | another state | that is the state, until the next `busy` or `idle` |
+//!
+//! So a lost `idle` counts until the next request to the same shell, or until the next restart. A
+//! subshell that was deleted while it was running may never report `idle`; what subshells have open
+//! then is closed by the next request to the main shell.
+//!
+//! Ids are kept as 64-bit hashes: constant in size, whatever a kernel sends.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Open requests besides the main shell's that are kept; the oldest are forgotten first.
+pub const MAX_OPEN: usize = 64;
+
+/// Which request a message answers, and which process has sent it; hashed, see [`mark`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The request's `msg_id`.
+    pub request: Option<u64>,
+    /// The request's `subshell_id`.
+    pub subshell: Option<u64>,
+    /// The kernel's `session`; `None` where it is the client's, which says nothing of the process.
+    pub session: Option<u64>,
+}
+
+/// Hashes an identifier.
+#[must_use]
+pub fn mark(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// What a request means for a kernel's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// It shows that the kernel is up, and changes nothing else.
+    Untracked,
+    /// It changes nothing.
+    Ignored,
+    /// It deletes a subshell, and changes nothing by itself.
+    DeletesSubshell,
+    /// It runs in a shell, where one request runs at a time.
+    Shell,
+    /// It may run beside others: a comm message, or a request of an unknown type.
+    Other,
+}
+
+impl Kind {
+    /// Returns the kind of a request of that type; `tracked` where it counts as activity.
+    #[must_use]
+    pub fn of(request_type: Option<&str>, tracked: bool) -> Self {
+        match request_type {
+            Some("delete_subshell_request") => Self::DeletesSubshell,
+            Some(name) if is_ignored(name) => Self::Ignored,
+            _ if !tracked => Self::Untracked,
+            None
+            | Some(
+                "execute_request"
+                | "complete_request"
+                | "inspect_request"
+                | "history_request"
+                | "is_complete_request"
+                | "connect_request",
+            ) => Self::Shell,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+/// Whether messages of a type, and what answers them, are neither activity nor a change of state.
+#[must_use]
+pub fn is_ignored(msg_type: &str) -> bool {
+    let request = msg_type.strip_suffix("_request").or_else(|| msg_type.strip_suffix("_reply"));
+    match request {
+        Some("usage" | "create_subshell" | "delete_subshell" | "list_subshell") => true,
+        _ => msg_type == "iopub_welcome",
+    }
+}
+
+/// A request that has not become idle yet.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    request: u64,
+    subshell: Option<u64>,
+    /// Whether a subshell has been deleted since, which may have been this one's.
+    doubtful: bool,
+}
+
+/// What has changed since this was asked last.
+#[allow(clippy::struct_excessive_bools)] // Each of these facts may hold without the others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// A status was received that decides on the state.
+    pub counted: bool,
+    /// A request has begun or ended.
+    pub active: bool,
+    /// A status was received that shows that the kernel is up.
+    pub is_up: bool,
+    /// Another process reports.
+    pub restarted: bool,
+}
+
+/// Follows a kernel's state.
+#[derive(Debug, Default)]
+pub struct Tracker {
+    /// Whether the main shell runs something.
+    main: bool,
+    others: Vec<Open>,
+    /// A state that is none of busy, idle and starting.
+    plain: Option<String>,
+    starting: bool,
+    session: Option<u64>,
+    /// The session of the process before.
+    former: Option<u64>,
+    changes: Changes,
+}
+
+impl Tracker {
+    /// Follows a kernel that is in `state` now.
+    #[must_use]
+    pub fn new(state: &str) -> Self {
+        let mut tracker = Self::default();
+        tracker.set(Kind::Shell, state, Origin::default());
+        tracker.changes = Changes::default();
+        tracker
+    }
+
+    /// The kernel's state.
+    #[must_use]
+    pub fn state(&self) -> &str {
+        if let Some(state) = &self.plain {
+            state
+        } else if self.main || !self.others.is_empty() {
+            "busy"
+        } else if self.starting {
+            "starting"
+        } else {
+            "idle"
+        }
+    }
+
+    /// Takes what has changed.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Notes a status.
+    pub fn status(&mut self, kind: Kind, state: &str, origin: Origin) {
+        if self.is_former(origin) || kind == Kind::Ignored {
+            return;
+        }
+        match kind {
+            Kind::DeletesSubshell => self.doubt_subshells(),
+            Kind::Untracked if state != "starting" => {
+                self.starting = false;
+                self.changes.is_up = true;
+            }
+            Kind::Untracked | Kind::Ignored => {}
+            Kind::Shell | Kind::Other => {
+                if state == "starting" {
+                    self.meet(origin.session);
+                }
+                self.changes.counted = true;
+                self.changes.active |= state != "starting";
+                self.set(kind, state, origin);
+            }
+        }
+        self.session = origin.session.or(self.session);
+    }
+
+    /// Notes the welcome that a kernel sends to a new subscription.
+    pub fn welcome(&mut self, origin: Origin) {
+        if !self.is_former(origin) {
+            self.meet(origin.session);
+            self.session = origin.session.or(self.session);
+        }
+    }
+
+    /// Forgets what was running: the kernel is being restarted.
+    pub fn restart(&mut self) {
+        self.former = self.session.take().or(self.former);
+        self.clear();
+        self.starting = true;
+    }
+
+    /// Notes that the kernel has answered from `session`: a starting one is up.
+    pub fn ready(&mut self, session: Option<u64>) {
+        if self.former == session {
+            self.former = None; // a kernel that keeps its session across restarts
+        }
+        self.starting = false;
+        self.changes.is_up = true;
+    }
+
+    fn is_former(&self, origin: Origin) -> bool {
+        origin.session.is_some() && origin.session == self.former
+    }
+
+    /// Notes a session that begins; another one than before is another process.
+    fn meet(&mut self, session: Option<u64>) {
+        if self.session.is_some() && session.is_some() && session != self.session {
+            self.restart();
+            self.changes.restarted = true;
+            self.changes.counted = true;
+        }
+    }
+
+    fn clear(&mut self) {
+        (self.main, self.plain, self.starting) = (false, None, false);
+        self.others.clear();
+    }
+
+    fn set(&mut self, kind: Kind, state: &str, origin: Origin) {
+        (self.plain, self.starting) = (None, false);
+        match state {
+            "busy" => self.open(kind, origin),
+            "idle" => self.close(kind, origin),
+            "starting" => {
+                self.clear();
+                self.starting = true;
+            }
+            _ => self.plain = Some(state.to_owned()),
+        }
+    }
+
+    fn open(&mut self, kind: Kind, origin: Origin) {
+        let Origin { request, subshell, .. } = origin;
+        let Some(id) = request else {
+            self.main = true;
+            return;
+        };
+        if kind == Kind::Shell {
+            self.close_shell(subshell);
+            if subshell.is_none() {
+                self.main = true;
+                return;
+            }
+        }
+        self.others.retain(|open| open.request != id);
+        if self.others.len() >= MAX_OPEN {
+            self.others.remove(0);
+        }
+        self.others.push(Open { request: id, subshell, doubtful: false });
+    }
+
+    fn close(&mut self, kind: Kind, origin: Origin) {
+        if kind == Kind::Shell || origin.request.is_none() {
+            self.close_shell(origin.subshell);
+        } else {
+            self.others.retain(|open| Some(open.request) != origin.request);
+        }
+    }
+
+    /// Closes what was open in a shell; in the main one, all but what subshells may be running.
+    fn close_shell(&mut self, subshell: Option<u64>) {
+        if subshell.is_none() {
+            self.main = false;
+            self.others.retain(|open| open.subshell.is_some() && !open.doubtful);
+        } else {
+            self.others.retain(|open| open.subshell != subshell);
+        }
+    }
+
+    fn doubt_subshells(&mut self) {
+        for open in &mut self.others {
+            open.doubtful = open.subshell.is_some();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: Option<u64> = Some(1);
+    const B: Option<u64> = Some(2);
+    const SUBSHELL: Option<u64> = Some(10);
+
+    fn shell(request: Option<u64>) -> (Kind, Origin) {
+        (Kind::Shell, Origin { request, ..Origin::default() })
+    }
+
+    fn other(request: Option<u64>) -> (Kind, Origin) {
+        (Kind::Other, Origin { request, ..Origin::default() })
+    }
+
+    fn subshell(request: Option<u64>) -> (Kind, Origin) {
+        (Kind::Shell, Origin { request, subshell: SUBSHELL, session: None })
+    }
+
+    fn of_session(session: u64, kind: Kind) -> (Kind, Origin) {
+        (kind, Origin { request: A, subshell: None, session: Some(session) })
+    }
+
+    /// The states after each of these statuses.
+    fn states(steps: &[((Kind, Origin), &str)]) -> Vec<String> {
+        let mut tracker = Tracker::new("idle");
+        let mut after = |((kind, origin), state): &((Kind, Origin), &str)| {
+            tracker.status(*kind, state, *origin);
+            tracker.state().to_owned()
+        };
+        steps.iter().map(&mut after).collect()
+    }
+
+    #[test]
+    fn a_request_is_busy_until_its_idle() {
+        assert_eq!(states(&[(shell(A), "busy"), (shell(A), "idle")]), ["busy", "idle"]);
+    }
+
+    #[test]
+    fn another_channel_does_not_end_what_the_shell_runs() {
+        let steps =
+            [(shell(A), "busy"), (other(B), "busy"), (other(B), "idle"), (shell(A), "idle")];
+        assert_eq!(states(&steps), ["busy", "busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn a_subshell_does_not_end_what_the_main_shell_runs_nor_the_reverse() {
+        let steps = [
+            (shell(A), "busy"),
+            (subshell(B), "busy"),
+            (subshell(B), "idle"),
+            (subshell(B), "busy"),
+            (shell(A), "idle"),
+            (subshell(B), "idle"),
+        ];
+        assert_eq!(states(&steps), ["busy", "busy", "busy", "busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn the_next_request_of_a_shell_ends_one_whose_idle_was_lost() {
+        for of in [shell, subshell] {
+            let steps = [(of(A), "busy"), (of(B), "busy"), (of(B), "idle")];
+            assert_eq!(states(&steps), ["busy", "busy", "idle"]);
+        }
+        let steps = [(other(A), "busy"), (shell(B), "busy"), (shell(B), "idle")];
+        assert_eq!(states(&steps), ["busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn statuses_without_a_parent_are_the_main_shells() {
+        assert_eq!(states(&[(shell(None), "busy"), (shell(None), "idle")]), ["busy", "idle"]);
+        assert_eq!(states(&[(shell(A), "busy"), (shell(None), "idle")]), ["busy", "idle"]);
+        assert_eq!(states(&[(shell(None), "busy"), (shell(A), "idle")]), ["busy", "idle"]);
+        assert_eq!(states(&[(other(A), "busy"), (other(None), "idle")]), ["busy", "idle"]);
+    }
+
+    #[test]
+    fn a_deleted_subshell_is_idle_by_the_next_request_of_the_main_shell() {
+        let steps = [
+            (subshell(A), "busy"),
+            ((Kind::DeletesSubshell, Origin::default()), "idle"),
+            (shell(B), "busy"),
+            (shell(B), "idle"),
+        ];
+        assert_eq!(states(&steps), ["busy", "busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn another_state_is_the_state_until_the_next_busy_or_idle() {
+        let steps = [(shell(A), "busy"), (shell(A), "odd"), (shell(B), "busy"), (shell(B), "idle")];
+        assert_eq!(states(&steps), ["busy", "odd", "busy", "idle"]);
+    }
+
+    #[test]
+    fn an_untracked_request_only_ends_the_start() {
+        let mut tracker = Tracker::new("starting");
+        tracker.status(Kind::Untracked, "starting", Origin::default());
+        tracker.status(Kind::Ignored, "busy", Origin::default());
+        assert_eq!(tracker.state(), "starting");
+        tracker.status(Kind::Untracked, "busy", Origin::default());
+        assert_eq!(tracker.state(), "idle");
+        tracker.status(Kind::Shell, "busy", Origin::default());
+        tracker.status(Kind::Untracked, "idle", Origin::default());
+        assert_eq!(tracker.state(), "busy");
+    }
+
+    #[test]
+    fn what_the_former_process_has_sent_does_not_count_after_a_restart() {
+        let mut tracker = Tracker::new("idle");
+        let (kind, old) = of_session(1, Kind::Shell);
+        tracker.status(kind, "busy", old);
+        tracker.restart();
+        tracker.status(kind, "busy", old);
+        assert_eq!(tracker.state(), "starting");
+        tracker.ready(Some(2));
+        tracker.status(kind, "busy", old);
+        assert_eq!(tracker.state(), "idle");
+    }
+
+    #[test]
+    fn a_kernel_may_keep_its_session_across_a_restart() {
+        let mut tracker = Tracker::new("idle");
+        let (kind, origin) = of_session(1, Kind::Shell);
+        tracker.status(kind, "idle", origin);
+        tracker.restart();
+        tracker.ready(Some(1));
+        tracker.status(kind, "busy", origin);
+        assert_eq!(tracker.state(), "busy");
+    }
+
+    #[test]
+    fn another_process_is_met_by_its_start_or_its_welcome() {
+        for welcome in [false, true] {
+            let mut tracker = Tracker::new("idle");
+            let (kind, old) = of_session(1, Kind::Shell);
+            tracker.status(kind, "busy", old);
+            let (kind, new) = of_session(2, Kind::Shell);
+            if welcome {
+                tracker.welcome(new);
+            } else {
+                tracker.status(kind, "starting", new);
+            }
+            assert_eq!(tracker.state(), "starting");
+            assert!(tracker.take_changes().restarted);
+            tracker.welcome(new);
+            assert_eq!(tracker.take_changes(), Changes::default());
+        }
+    }
+
+    #[test]
+    fn sessions_that_take_turns_are_one_process() {
+        let mut tracker = Tracker::new("idle");
+        for (session, state) in [(1, "busy"), (2, "busy"), (1, "idle"), (2, "idle")] {
+            let (kind, origin) = of_session(session, Kind::Shell);
+            tracker.status(kind, state, origin);
+            assert_eq!(tracker.state(), state);
+        }
+    }
+
+    #[test]
+    fn open_requests_are_bounded() {
+        let mut tracker = Tracker::new("idle");
+        for id in 0..1000 {
+            let (kind, origin) = other(Some(id));
+            tracker.status(kind, "busy", origin);
+        }
+        assert_eq!(tracker.others.len(), MAX_OPEN);
+    }
+}
