@@ -1,18 +1,24 @@
 """Does everything arrive? A real ipykernel emits as fast as it can; what is missing is counted.
 
-Usage: ``python -m benches.completeness --lift-limits --stall 3``; see benches/README.md.
+Usage: ``python -m benches.completeness --lift-limits --stall 3``; see benches/README.md. With
+``--freeze`` the whole server is stopped once, and with ``--spinning`` other processes keep the cores
+busy: what is lost then was lost in the kernel's own queue.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from benches import contenders
@@ -26,7 +32,7 @@ from kernelwire.bench.server import Server, Settings
 from kernelwire.bench.verify import WrongAnswerError, decode_v1
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kernelwire.bench.contenders import Contender
 
@@ -138,20 +144,63 @@ class Stall:
             raise WrongAnswerError(f"the stall failed: {answer[:100]!r}")
 
 
+class Freeze:
+    """Stops the whole server once, when a share of the output has arrived."""
+
+    def __init__(self, server: Server, seconds: float, after: int) -> None:
+        self._pid = server.pid
+        self._seconds = seconds
+        self._after = after
+        self._going_on: Timer | None = None
+
+    def start_if_due(self, arrived: int) -> None:
+        """Stop the server, and have it go on by itself."""
+        if not self._seconds or self._going_on or arrived < self._after:
+            return
+        self._going_on = Timer(self._seconds, os.kill, (self._pid, signal.SIGCONT))
+        os.kill(self._pid, signal.SIGSTOP)
+        self._going_on.start()
+
+    def check(self) -> None:
+        """Make sure it happened, or the result would claim too much."""
+        if not self._seconds:
+            return
+        if self._going_on is None:
+            msg = "the output was over before the server was to be stopped"
+            raise WrongAnswerError(msg)
+        self._going_on.join()
+
+
+@contextmanager
+def spinning(processes: int) -> Iterator[None]:
+    """Keep that many cores busy."""
+    with ExitStack() as stack:
+        for _ in range(processes):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
+
+
 def observe(server: Server, program: str, options: argparse.Namespace) -> Arrival:
     """Run one program in a fresh kernel and count what arrives."""
     with connected(server, server.start_kernel("ipy")) as client:
-        stall = Stall(server, options.stall, options.count // 4)
+        pauses: list[Stall | Freeze] = [
+            Stall(server, options.stall, options.count // 4),
+            Freeze(server, options.freeze, options.count // 10),
+        ]
         msg_id = client.execute(PROGRAMS[program].format(count=options.count))
         listener = Listener(client, msg_id)
 
         def done() -> bool:
-            stall.start_if_due(client.count)
+            for pause in pauses:
+                pause.start_if_due(client.count)
             return listener.finished()
 
         with suppress(SilenceError):  # something is missing; counting will say what
-            pump([client], done, QUIET_S + options.stall)
-        stall.check()
+            pump([client], done, QUIET_S + options.stall + options.freeze)
+        for pause in pauses:
+            pause.check()
         arrival = count_marks(client, options.count)
         arrival.reply, arrival.idle = listener.reply, listener.idle
     return arrival
@@ -181,9 +230,10 @@ def measure(contender: Contender, program: str, options: argparse.Namespace) -> 
         manager=contender.manager,
         environment=contender.environment,
         lift_limits=options.lift_limits,
+        config=contender.config | {"KernelManager": {"transport": options.transport}},
     )
     try:
-        with running(Server(settings)) as server:
+        with running(Server(settings)) as server, spinning(options.spinning):
             return {"ok": True, **observe(server, program, options).as_json()}
     except FAILURES as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
@@ -210,6 +260,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
             "count": options.count,
             "rounds": options.rounds,
             "stall_s": options.stall,
+            "freeze_s": options.freeze,
+            "spinning": options.spinning,
+            "transport": options.transport,
             "limits": "lifted" if options.lift_limits else "default",
             "contenders": {each.name: each.as_json() for each in options.contenders},
         },
@@ -243,7 +296,8 @@ def acceptable(name: str, outcome: dict[str, Any], *, limits_lifted: bool) -> bo
     """
     if not outcome["ok"]:
         return False
-    return outcome["complete"] or not (limits_lifted and name.startswith("kernelwire"))
+    lossless = name in ("kernelwire", "kernelwire-portable")
+    return outcome["complete"] or not (limits_lifted and lossless)
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -254,6 +308,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--count", type=int, default=20_000, help="outputs per program")
     parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--stall", type=float, default=0, help="block the server's loop, seconds")
+    parser.add_argument("--freeze", type=float, default=0, help="stop the server once, seconds")
+    parser.add_argument("--spinning", type=int, default=0, help="processes that keep cores busy")
+    parser.add_argument("--transport", choices=("tcp", "ipc"), default="tcp")
     parser.add_argument("--lift-limits", action="store_true", help="IOPub rate limits out of reach")
     parser.add_argument("--fast", action="store_true", help=f"{FAST_COUNT} outputs per program")
     parser.add_argument("--json", type=Path, help="write everything observed to this file")

@@ -18,12 +18,27 @@ TRIPS = ("notebook", "rtt", "rtt_key", "rtt_key_flood")
 """What shows the effect of TCP_NODELAY; it is the same whatever is asked."""
 
 
+QUEUES = ("queue",)
+"""What shows the effect of the kernel's own queue; see ``benches.completeness``."""
+
+LIMITED_KERNELS = {"MappingKernelManager": {"lossless_kernels": False}}
+
+
 def all_contenders() -> dict[str, Contender]:
     """Every contender that can run here, stock first."""
     listed = [STOCK, Contender("stock-nodelay", NODELAY, only=TRIPS)]
     if exists(CONNECTION):
         portable = {"KERNELWIRE_DRAIN": "python"}
         listed += [KERNELWIRE, Contender("kernelwire-portable", CONNECTION, MANAGER, portable)]
+        listed.append(
+            Contender(
+                "kernelwire-limited-kernels",
+                CONNECTION,
+                MANAGER,
+                only=QUEUES,
+                config=LIMITED_KERNELS,
+            )
+        )
     if rivals.has_jupyverse():
         listed.append(
             Contender(

@@ -34,6 +34,8 @@ class Contender:
     """What starts its server."""
     what: str = ""
     """Name and version, for what is no pair of classes."""
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Sections of the server's configuration that make it what it is."""
 
     def takes_part(self, case: str) -> bool:
         """Whether `case` is run for this contender."""
@@ -43,8 +45,8 @@ class Contender:
         """For the result file."""
         if self.what:
             return {"name": self.name, "what": self.what}
-        names = ("name", "connection", "manager", "environment")
-        return {name: getattr(self, name) for name in names}
+        names = ("name", "connection", "manager", "environment", "config")
+        return {name: value for name in names if (value := getattr(self, name)) or name != "config"}
 
 
 STOCK = Contender(BASELINE, STOCK_CONNECTION)

@@ -35,6 +35,8 @@ class Settings:
     """The core the server has to itself; None leaves everything to the scheduler."""
     flooder: tuple[str, ...] = ()
     """Command of the flooding kernel, before its connection file; empty for the one in Python."""
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Further sections of the server's configuration."""
 
 
 def kernel_command(flooder: tuple[str, ...], server_cpu: int | None) -> list[str]:
@@ -96,6 +98,7 @@ class Server(Host):
             "ServerApp": server,
             "IdentityProvider": {"token": self.token},
             "ZMQChannelsWebsocketConnection": connection,
+            **self.settings.config,
         }
 
     def environment(self) -> dict[str, str]:
