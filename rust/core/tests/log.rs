@@ -469,6 +469,27 @@ mod bounds {
     }
 
     #[test]
+    fn text_is_not_joined_across_the_position_of_a_cursor() {
+        let mut log = Log::new(None);
+        let one = log.open(V1);
+        log.go_away(one, BOUND, false);
+        let mut expected = 0..0;
+        let mut two = one;
+        for number in 0..300 {
+            if number == 10 {
+                two = log.open(V1);
+                log.go_away(two, BOUND, false);
+                expected = 10..300;
+            }
+            text(&mut log, &format!("#{number};"));
+        }
+        assert!(log.counts().compacted > 0, "the bound was reached");
+        assert!(log.come_back(one, V1) && log.come_back(two, V1));
+        assert_eq!(get(&mut log, one), (0..300).collect::<Vec<_>>());
+        assert_eq!(get(&mut log, two), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
     fn what_may_never_be_dropped_ends_a_session_at_twice_the_bound() {
         for away in [false, true] {
             let mut log = Log::new(None);
