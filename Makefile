@@ -8,7 +8,7 @@ NOX := $(BIN)/nox --session
 PORT ?= 8888
 LAB ?=
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde
+FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde log_operations
 FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 
 SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml
@@ -82,7 +82,7 @@ bench-fast: set-up ## See that the benchmarks work, in a minute
 bench-codec: $(VENV)/.installed ## Measure the codec and the steps of the hot path
 	$(BIN)/python -m benches.codec $(ARGS)
 
-fuzz: ## Fuzz the decoders, each for FUZZ_SECONDS; needs a nightly toolchain
+fuzz: ## Fuzz the decoders and the log, each for FUZZ_SECONDS; needs a nightly toolchain
 	@$(CARGO) +nightly --version >/dev/null || { echo "make fuzz needs a nightly toolchain: rustup toolchain install nightly" >&2; exit 1; }
 	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install cargo-fuzz --locked
 	@set -e; for target in $(FUZZ_TARGETS); do \

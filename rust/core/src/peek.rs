@@ -136,6 +136,35 @@ pub fn raw_values<'a, const N: usize>(
     Ok(values)
 }
 
+/// Finds the values of `keys` as [`raw_values`], and checks all strings and numbers on the way as
+/// [`every_text`].
+pub fn checked_values<'a, const N: usize>(
+    json: &'a [u8],
+    keys: [&str; N],
+    mut check: impl FnMut(&str) -> Result<(), Undecided>,
+) -> Result<[Option<&'a str>; N], Undecided> {
+    let mut values = [None; N];
+    let mut reader = Reader::new(json)?;
+    reader.narrow = true;
+    reader.whole(|reader, key| {
+        let start = reader.at;
+        reader.visit(MAX_DEPTH - 1, &mut check)?;
+        if let Some(index) = keys.iter().position(|wanted| *wanted == key)
+            && let Some(place) = values.get_mut(index)
+        {
+            *place = Some(reader.slice(start, reader.at)?);
+        }
+        Ok(())
+    })?;
+    Ok(values)
+}
+
+/// Reads a value that stands in a document.
+pub fn value(raw: &str) -> Result<Value<'_>, Undecided> {
+    let mut reader = Reader::new(raw.as_bytes())?;
+    reader.value_of(true)?.ok_or(Undecided)
+}
+
 /// Calls `check` with every string in the object that `json` holds, at any depth, but for keys.
 ///
 /// [`Undecided`] also where a number is one that parsers may round in different ways: an integer of

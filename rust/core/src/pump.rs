@@ -23,6 +23,7 @@ use crate::coalesce::{Kind, Released, Run, StreamText};
 use crate::limit::{Limiter, Limits, Verdict};
 use crate::parts::{Parts, PartsError};
 use crate::peek::{self, Undecided};
+use crate::policy::{self, DropPriority};
 use crate::sign::Key;
 use crate::wire::rfc6455::{self, Opcode};
 use crate::wire::{WireError, splice, v1};
@@ -870,6 +871,7 @@ fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Un
     if rules.hide_tracebacks && msg_type == "error" {
         return Err(Unusual::Traceback);
     }
+    let policy = policy::of(&msg_type);
     Ok(match msg_type.as_ref() {
         WELCOME => Class::Welcome,
         "status" if !rules.limit && !rules.congested => Class::Free,
@@ -877,10 +879,9 @@ fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Un
             Some("idle") => Class::Idle,
             _ => Class::Free,
         },
-        "comm_open" | "execute_input" => Class::Free,
-        "comm_close" | "error" if rules.coalesce || rules.congested => Class::Free,
-        "clear_output" | "execute_result" if rules.coalesce => Class::Kept,
-        "stream" => Class::Stream,
+        _ if policy.drop != DropPriority::High && rules.congested => Class::Free,
+        _ if !policy.is_limited(rules.coalesce) => Class::Kept,
+        _ if policy.counts_bytes => Class::Stream,
         _ => Class::Counted,
     })
 }

@@ -253,6 +253,11 @@ proptest! {
     }
 
     #[test]
+    fn a_log_is_a_list_for_each_client(operations in proptest::collection::vec(any::<u8>(), 0..1_500)) {
+        properties::log_operations(&operations);
+    }
+
+    #[test]
     fn the_limiter_counts_exactly_what_is_in_its_window(
         steps in proptest::collection::vec((0.0..0.5_f64, 0..100_i64), 1..200), messages in 1.0..50.0_f64,
     ) {

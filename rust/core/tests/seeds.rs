@@ -44,3 +44,8 @@ fn peek_vs_serde() -> io::Result<()> {
 fn document_vs_serde() -> io::Result<()> {
     each_seed("peek_vs_serde", properties::document_vs_serde)
 }
+
+#[test]
+fn log_operations() -> io::Result<()> {
+    each_seed("log_operations", properties::log_operations)
+}

@@ -21,28 +21,152 @@ use crate::peek::{self, Undecided, Value};
 /// More than the bytes between the parts, the channel's name included.
 const GLUE_BYTES: usize = 1024;
 
-/// Whether the document spliced from `parts` says what the reference's would.
-///
-/// [`Undecided`] where a part is not an object or not plain JSON, where a number is one that the
-/// reference would round, where the protocol version is
-/// one to adapt from, where a date in a header would be written differently, and where an offset
-/// may not fit: one message that cannot be framed must not cost those that are framed with it.
+/// The keys of a header that the document repeats, or that decide whether it can be made.
+const HEADER_KEYS: [&str; 4] = ["msg_id", "msg_type", "version", "date"];
+
+/// The document of a message, and the buffers behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document<'a> {
+    /// Header, parent header, metadata and content.
+    parts: [&'a [u8]; MIN_PARTS],
+    /// The message's id and type, as they stand in its header.
+    ids: [&'a [u8]; 2],
+    /// The lengths of the buffers.
+    buffers: Vec<usize>,
+}
+
+impl<'a> Document<'a> {
+    /// Reads a message; the header is walked once.
+    ///
+    /// [`Undecided`] where the document would not have the value that the reference's has: a part
+    /// is not an object or not plain JSON, a number is one that the reference would round, the
+    /// protocol version is one to adapt from, a date in a header would be written differently, or
+    /// an offset may not fit: one message that cannot be framed must not cost those that are
+    /// framed with it.
+    pub fn of<F: AsRef<[u8]>>(parts: &Parts<'a, F>) -> Result<Self, Undecided> {
+        if !offsets_fit(parts) {
+            return Err(Undecided);
+        }
+        let ids = checked_ids(parts.header())?;
+        keeps_dates(parts.parent_header())?;
+        for part in [parts.metadata(), parts.content()] {
+            peek::every_text(part, |_| Ok(()))?;
+        }
+        Ok(Self::new(parts.all(), ids))
+    }
+
+    /// The document of parts that [`vouch`] has seen.
+    fn of_vouched<F: AsRef<[u8]>>(parts: &'a [F]) -> Self {
+        let header = parts.first().map_or(&b"null"[..], AsRef::as_ref);
+        let ids = peek::raw_values(header, ["msg_id", "msg_type"]).unwrap_or_default();
+        Self::new(parts, ids.map(|value| value.unwrap_or("null").as_bytes()))
+    }
+
+    fn new<F: AsRef<[u8]>>(parts: &'a [F], ids: [&'a [u8]; 2]) -> Self {
+        let part = |index: usize| parts.get(index).map_or(&b"null"[..], AsRef::as_ref);
+        let buffers = parts.get(MIN_PARTS..).unwrap_or_default();
+        let buffers = buffers.iter().map(|buffer| buffer.as_ref().len()).collect();
+        Self { parts: [part(0), part(1), part(2), part(3)], ids, buffers }
+    }
+
+    /// Whether the message is a binary one.
+    #[must_use]
+    pub fn is_binary(&self) -> bool {
+        !self.buffers.is_empty()
+    }
+
+    /// Calls `put` with each piece of the JSON document.
+    fn pieces(
+        &self,
+        channel: &[u8],
+        mut put: impl FnMut(&[u8]) -> Result<(), WireError>,
+    ) -> Result<(), WireError> {
+        let ([header, parent, metadata, content], [id, msg_type]) = (self.parts, self.ids);
+        let buffers: &[u8] = if self.is_binary() { b"" } else { b", \"buffers\": []" };
+        for piece in [
+            b"{\"header\": ",
+            header,
+            b", \"msg_id\": ",
+            id,
+            b", \"msg_type\": ",
+            msg_type,
+            b", \"parent_header\": ",
+            parent,
+            b", \"metadata\": ",
+            metadata,
+            b", \"content\": ",
+            content,
+            buffers,
+            b", \"channel\": \"",
+            channel,
+            b"\"}",
+        ] {
+            put(piece)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the JSON document.
+    fn document_len(&self, channel: &[u8]) -> usize {
+        let mut length = 0_usize;
+        // Counting cannot fail.
+        let _ = self.pieces(channel, |piece| {
+            length = length.saturating_add(piece.len());
+            Ok(())
+        });
+        length
+    }
+
+    /// Bytes that [`Self::head_into`] writes: everything but the buffers.
+    #[must_use]
+    pub fn head_len(&self, channel: &[u8]) -> usize {
+        let document = self.document_len(channel);
+        if self.is_binary() {
+            return legacy::head_len(self.buffers.len().saturating_add(1)).saturating_add(document);
+        }
+        document
+    }
+
+    /// Bytes of the message, buffers included.
+    #[must_use]
+    pub fn encoded_len(&self, channel: &[u8]) -> usize {
+        self.buffers.iter().fold(self.head_len(channel), |sum, length| sum.saturating_add(*length))
+    }
+
+    /// Writes what stands before the buffers, for somebody else to put them behind it.
+    pub fn head_into<'o>(
+        &self,
+        channel: &[u8],
+        out: &'o mut [u8],
+    ) -> Result<&'o mut [u8], WireError> {
+        let mut fill = Fill::new(out);
+        if self.is_binary() {
+            let document = self.document_len(channel);
+            legacy::put_head(document, self.buffers.iter().copied(), &mut fill)?;
+        }
+        self.pieces(channel, |piece| fill.put(piece))?;
+        Ok(fill.into_rest())
+    }
+}
+
+/// Whether the document spliced from `parts` says what the reference's would; see
+/// [`Document::of`].
 pub fn vouch<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Result<(), Undecided> {
-    if !offsets_fit(parts) {
+    Document::of(parts).map(drop)
+}
+
+/// The id and the type in a header that needs no adapting, as they stand there.
+fn checked_ids(header: &[u8]) -> Result<[&[u8]; 2], Undecided> {
+    // Without a date the reference makes one up; other versions are translated.
+    let [Some(id), Some(msg_type), Some(version), Some(_)] =
+        peek::checked_values(header, HEADER_KEYS, keeps_date)?
+    else {
+        return Err(Undecided);
+    };
+    if !msg_type.starts_with('"') || !is_current(&peek::value(version)?) {
         return Err(Undecided);
     }
-    let keys = ["version", "date", "msg_id", "msg_type"];
-    // Without a date the reference makes one up; other versions are translated.
-    match peek::fields(parts.header(), keys)?.values {
-        [Some(version), Some(_), Some(_), Some(Value::Text(_))] if is_current(&version) => {}
-        _ => return Err(Undecided),
-    }
-    keeps_dates(parts.header())?;
-    keeps_dates(parts.parent_header())?;
-    for part in [parts.metadata(), parts.content()] {
-        peek::every_text(part, |_| Ok(()))?;
-    }
-    Ok(())
+    Ok([id.as_bytes(), msg_type.as_bytes()])
 }
 
 /// Whether all that stands before the last buffer is surely less than 4 GiB.
@@ -64,7 +188,11 @@ pub(super) fn is_current(version: &Value<'_>) -> bool {
 
 /// Whether all dates in a header are written as they were read.
 pub(super) fn keeps_dates(header: &[u8]) -> Result<(), Undecided> {
-    peek::every_text(header, |text| if keeps(text) { Ok(()) } else { Err(Undecided) })
+    peek::every_text(header, keeps_date)
+}
+
+fn keeps_date(text: &str) -> Result<(), Undecided> {
+    if keeps(text) { Ok(()) } else { Err(Undecided) }
 }
 
 /// Whether a string in a header is written as it was read.
@@ -129,63 +257,10 @@ pub fn is_binary<F: AsRef<[u8]>>(parts: &[F]) -> bool {
     parts.len() > MIN_PARTS
 }
 
-/// Calls `put` with each piece of the JSON document of a message that was vouched for.
-fn pieces<F: AsRef<[u8]>>(
-    channel: &[u8],
-    parts: &[F],
-    mut put: impl FnMut(&[u8]) -> Result<(), WireError>,
-) -> Result<(), WireError> {
-    let part = |index: usize| parts.get(index).map_or(&b"null"[..], AsRef::as_ref);
-    let ids = peek::raw_values(part(0), ["msg_id", "msg_type"]).unwrap_or_default();
-    let [id, msg_type] = ids.map(|value| value.unwrap_or("null").as_bytes());
-    let buffers: &[u8] = if is_binary(parts) { b"" } else { b", \"buffers\": []" };
-    for piece in [
-        b"{\"header\": ",
-        part(0),
-        b", \"msg_id\": ",
-        id,
-        b", \"msg_type\": ",
-        msg_type,
-        b", \"parent_header\": ",
-        part(1),
-        b", \"metadata\": ",
-        part(2),
-        b", \"content\": ",
-        part(3),
-        buffers,
-        b", \"channel\": \"",
-        channel,
-        b"\"}",
-    ] {
-        put(piece)?;
-    }
-    Ok(())
-}
-
-/// Bytes of the JSON document.
-fn document_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
-    let mut length = 0_usize;
-    // Counting cannot fail.
-    let _ = pieces(channel, parts, |piece| {
-        length = length.saturating_add(piece.len());
-        Ok(())
-    });
-    length
-}
-
 /// Bytes that [`encode_into`] writes for the message with these parts, buffers included.
 #[must_use]
 pub fn encoded_len<F: AsRef<[u8]>>(channel: &[u8], parts: &[F]) -> usize {
-    let document = document_len(channel, parts);
-    match parts.get(MIN_PARTS..) {
-        Some(buffers) if !buffers.is_empty() => {
-            let head = legacy::head_len(buffers.len().saturating_add(1));
-            buffers.iter().fold(head.saturating_add(document), |length, buffer| {
-                length.saturating_add(buffer.as_ref().len())
-            })
-        }
-        _ => document,
-    }
+    Document::of_vouched(parts).encoded_len(channel)
 }
 
 /// Writes the message to the front of `out`; gives back the rest of it.
@@ -207,14 +282,7 @@ pub fn head_into<'o, F: AsRef<[u8]>>(
     parts: &[F],
     out: &'o mut [u8],
 ) -> Result<&'o mut [u8], WireError> {
-    let mut fill = Fill::new(out);
-    let buffers = parts.get(MIN_PARTS..).unwrap_or_default();
-    if !buffers.is_empty() {
-        let lengths = buffers.iter().map(|buffer| buffer.as_ref().len());
-        legacy::put_head(document_len(channel, parts), lengths, &mut fill)?;
-    }
-    pieces(channel, parts, |piece| fill.put(piece))?;
-    Ok(fill.into_rest())
+    Document::of_vouched(parts).head_into(channel, out)
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@
 //! as plainly as can be, and share no code with what they judge.
 #![allow(dead_code, unreachable_pub)] // A fuzz target includes all of it and uses one.
 
+mod log;
+
 use kernelwire_core::coalesce::StreamText;
 use kernelwire_core::document::{self, Build, Scalar};
 use kernelwire_core::parts::{DELIMITER, Parts, PartsError};
@@ -12,6 +14,8 @@ use kernelwire_core::peek::{self, Value};
 use kernelwire_core::sign::Key;
 use kernelwire_core::wire::{MAX_PARTS, WireError, legacy, v1};
 use serde_json::value::RawValue;
+
+pub use log::log_operations;
 
 /// A frame of a multipart message, of the bytes that [`multipart_split`] is given.
 const FRAME_END: u8 = b'\n';

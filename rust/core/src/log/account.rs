@@ -1,0 +1,107 @@
+//! What a cursor did not get, counted.
+
+use super::totals::{Amount, Totals};
+use crate::policy::DropPriority;
+
+/// Messages, and the bytes of their parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Messages of the kernel; one that others were merged into counts as all of them.
+    pub messages: u64,
+    /// Bytes of their parts.
+    pub bytes: u64,
+}
+
+impl Count {
+    /// What one entry is.
+    pub(super) fn of(own: Amount) -> Self {
+        Self { messages: own.messages, bytes: own.bytes }
+    }
+
+    /// Takes another count back.
+    pub(super) fn remove(&mut self, less: Self) {
+        self.messages = self.messages.saturating_sub(less.messages);
+        self.bytes = self.bytes.saturating_sub(less.bytes);
+    }
+
+    /// Adds another count.
+    pub(super) fn add(&mut self, more: Self) {
+        self.messages = self.messages.saturating_add(more.messages);
+        self.bytes = self.bytes.saturating_add(more.bytes);
+    }
+
+    /// What lies between two positions.
+    pub(super) fn between(from: Totals, to: Totals) -> Self {
+        let between = to.minus(from);
+        Self { messages: between.messages.sum(), bytes: between.bytes }
+    }
+}
+
+/// What became of everything that a cursor has passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// Handed out, to be written; what was handed out twice counts once.
+    pub forwarded: Count,
+    /// Given to the caller one by one, see [`super::Hold`].
+    pub handed_over: Count,
+    /// Skipped, because more was waiting than the bound allows.
+    pub skipped: Count,
+    /// Withheld by the rate limiter.
+    pub withheld: Count,
+    /// Refused, because the message came before; see [`super::Protocol::Default`].
+    pub duplicate: Count,
+    /// Given up, because the client refused it twice.
+    pub refused: Count,
+}
+
+/// What was skipped and has not been reported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Unreported {
+    pub(super) skipped: Count,
+    /// The parent header of the skipped message that was seen last.
+    pub(super) parent: Vec<u8>,
+}
+
+/// From where on droppable entries of one priority are for a cursor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Entries before this number are skipped.
+    pub(super) seq: u64,
+    /// The totals in front of it.
+    pub(super) at: Totals,
+}
+
+/// The marks of both priorities that can be skipped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    pub(super) low: Mark,
+    pub(super) high: Mark,
+}
+
+impl Marks {
+    /// Where the entries of a priority begin to be wanted.
+    pub(super) fn of(&self, drop: DropPriority) -> Mark {
+        match drop {
+            DropPriority::Never => Mark::default(),
+            DropPriority::Low => self.low,
+            DropPriority::High => self.high,
+        }
+    }
+
+    /// Moves a mark forward.
+    pub(super) fn advance(&mut self, drop: DropPriority, to: Mark) {
+        let mark = match drop {
+            DropPriority::Never => return,
+            DropPriority::Low => &mut self.low,
+            DropPriority::High => &mut self.high,
+        };
+        if to.seq > mark.seq {
+            *mark = to;
+        }
+    }
+
+    /// Whether one of them lies at or behind this number.
+    pub(super) fn end(&self) -> u64 {
+        self.low.seq.max(self.high.seq)
+    }
+}

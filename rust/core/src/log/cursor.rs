@@ -1,0 +1,259 @@
+//! One client's place in a log.
+
+use std::collections::VecDeque;
+
+use super::account::{Account, Count, Mark, Marks, Unreported};
+use super::mailbox::Mailbox;
+use super::queue::{self, Item, Queue, StandsFor};
+use super::store::Store;
+use super::totals::{ByPriority, Totals};
+use super::{Hold, Protocol, Reason, Rules, Settings};
+use crate::limit::{Limiter, Limits};
+use crate::policy::DropPriority;
+
+/// No limits: what a cursor without a limiter has.
+const UNLIMITED: Limits = Limits { messages: 0.0, bytes: 0.0, window: 1.0 };
+
+/// What is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The entry at the cursor's position.
+    Entry(u64),
+    /// An entry that is handed out again.
+    Again(u64),
+    /// A letter.
+    Letter(u64),
+    /// No message: a notice is to be put here.
+    Notice,
+}
+
+/// What was begun and not finished when a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    Entry(u64),
+    Letter(u64),
+    Made(u64),
+}
+
+/// A position in the log, and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Cursor<P> {
+    pub(super) protocol: Protocol,
+    pub(super) rules: Rules,
+    /// Bytes that may wait.
+    pub(super) bound: u64,
+    /// The first entry that is for it.
+    pub(super) start: u64,
+    /// The entry that is read next.
+    pub(super) position: u64,
+    /// The totals there.
+    pub(super) at: Totals,
+    pub(super) marks: Marks,
+    /// The entry up to which nothing is limited: it came before the client did.
+    pub(super) unlimited_before: u64,
+    pub(super) limiter: Limiter,
+    pub(super) queue: Queue,
+    /// What is handed out before anything else: it was in flight when a connection ended, or the
+    /// caller has made it.
+    pub(super) again: VecDeque<(Item, u64)>,
+    pub(super) hold: Option<(Hold, Held)>,
+    holds: u64,
+    made: u64,
+    pub(super) unreported: Unreported,
+    /// When the last notice was asked for.
+    pub(super) noticed: f64,
+    pub(super) begun: Option<Begun>,
+    pub(super) account: Account,
+    pub(super) mailbox: Mailbox<P>,
+    /// Its turn among those that are away; `None` while it is live.
+    pub(super) away: Option<u64>,
+    /// Whether too much waits for it that cannot be dropped.
+    pub(super) overflowed: bool,
+}
+
+impl<P: AsRef<[u8]>> Cursor<P> {
+    pub(super) fn new(settings: Settings, position: u64, at: Totals) -> Self {
+        let mark = Mark { seq: position, at };
+        Self {
+            protocol: settings.protocol,
+            rules: settings.rules,
+            bound: settings.bound,
+            start: position,
+            position,
+            at,
+            marks: Marks { low: mark, high: mark },
+            unlimited_before: position,
+            limiter: Limiter::new(settings.rules.limits.unwrap_or(UNLIMITED)),
+            queue: Queue::default(),
+            again: VecDeque::new(),
+            hold: None,
+            holds: 0,
+            made: 0,
+            unreported: Unreported::default(),
+            noticed: f64::NEG_INFINITY,
+            begun: None,
+            account: Account::default(),
+            mailbox: Mailbox::new(),
+            away: None,
+            overflowed: false,
+        }
+    }
+
+    pub(super) fn apply(&mut self, settings: Settings) {
+        self.protocol = settings.protocol;
+        self.rules = settings.rules;
+        self.bound = settings.bound;
+        self.limiter.limits = settings.rules.limits.unwrap_or(UNLIMITED);
+    }
+
+    /// What waits for it, in bytes of memory, in flight included.
+    pub(super) fn waiting(&self, end: Totals) -> ByPriority {
+        let ahead = |drop| {
+            let (at, mark) = (self.at.cost.of(drop), self.marks.of(drop).at.cost.of(drop));
+            end.cost.of(drop).saturating_sub(at.max(mark))
+        };
+        let again = self.again.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let own = self.mailbox.cost().saturating_add(self.queue.bytes()).saturating_add(again);
+        ByPriority {
+            never: ahead(DropPriority::Never).saturating_add(own),
+            low: ahead(DropPriority::Low),
+            high: ahead(DropPriority::High),
+        }
+    }
+
+    /// Messages of the log that it has still to read.
+    pub(super) fn messages_waiting(&self, end: Totals) -> u64 {
+        let ahead = |drop| {
+            let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
+            end.messages.of(drop).saturating_sub(at.max(mark))
+        };
+        ahead(DropPriority::Never) + ahead(DropPriority::Low) + ahead(DropPriority::High)
+    }
+
+    /// Whether an entry that it has not read is skipped.
+    pub(super) fn skips(&self, seq: u64, drop: DropPriority) -> bool {
+        seq < self.marks.of(drop).seq
+    }
+
+    /// The first entry that it may need.
+    pub(super) fn oldest(&self) -> u64 {
+        let first = self.queue.first_entry().into_iter().chain(queue::first_entry(&self.again));
+        first.fold(self.position, u64::min)
+    }
+
+    /// Where it is, for a letter that is to be read in its place.
+    pub(super) fn here(&self) -> u64 {
+        queue::first_entry(&self.again).unwrap_or(self.position)
+    }
+
+    /// Whether its frames are those of the default protocol.
+    pub(super) fn is_spliced(&self) -> bool {
+        self.protocol == Protocol::Default
+    }
+
+    /// Whether the rate limits apply to an entry.
+    pub(super) fn is_limited(&self, seq: u64) -> bool {
+        self.rules.limits.is_some() && seq >= self.unlimited_before
+    }
+
+    /// The entries that must stay as they are, although it has read them or is at them.
+    pub(super) fn pinned(&self) -> impl Iterator<Item = (u64, u64)> {
+        let held = match self.hold {
+            Some((_, Held::Entry(seq) | Held::Again(seq))) => Some((seq, seq)),
+            _ => None,
+        };
+        self.queue.entries().chain(queue::entries(&self.again)).chain(held)
+    }
+
+    /// From which entry on its limiter counts messages one by one, as they came.
+    pub(super) fn counted_from(&self) -> Option<u64> {
+        let counts = self.away.is_none() && self.rules.limits.is_some();
+        counts.then(|| self.unlimited_before.max(self.position))
+    }
+
+    /// The numbers that tell apart what an entry is to it.
+    pub(super) fn boundaries(&self) -> impl Iterator<Item = u64> {
+        let marks = [self.marks.low.seq, self.marks.high.seq];
+        [self.position, self.start, self.unlimited_before].into_iter().chain(marks)
+    }
+
+    /// Goes to the end without reading, and forgets what was to be handed out again; what it lost.
+    pub(super) fn lose_the_rest(&mut self, store: &Store<P>, end: u64, totals: Totals) -> Count {
+        let mut again = Count::default();
+        for (first, last) in queue::entries(&self.again) {
+            let mut place = store.find(first);
+            while let Some(entry) = place.and_then(|place| store.entry(place))
+                && entry.seq <= last
+            {
+                again.add(Count::of(entry.own));
+                place = place.map(|place| store.next(place));
+            }
+        }
+        self.again.clear();
+        self.account.forwarded.remove(again);
+        let mut lost = Count::between(self.at, totals);
+        lost.add(again);
+        self.account.skipped.add(lost);
+        (self.position, self.at) = (end, totals);
+        lost
+    }
+
+    /// Goes on behind an entry.
+    pub(super) fn pass(&mut self, seq: u64, after: Totals) {
+        self.position = seq.saturating_add(1);
+        self.at = after;
+    }
+
+    /// Counts the entries between its position and these totals: they were skipped, and are gone.
+    pub(super) fn pass_gap(&mut self, before: Totals) {
+        let gap = Count::between(self.at, before);
+        self.account.skipped.add(gap);
+        self.unreported.skipped.add(gap);
+        self.at = before;
+    }
+
+    /// Counts an entry that it skips.
+    pub(super) fn skip(&mut self, skipped: Count, parent: &[u8]) {
+        self.account.skipped.add(skipped);
+        self.unreported.skipped.add(skipped);
+        self.unreported.parent.clear();
+        self.unreported.parent.extend_from_slice(parent);
+    }
+
+    /// Waits for the caller to deal with a message, or to make a notice.
+    pub(super) fn hold(&mut self, reason: Reason, what: Held) -> Hold {
+        self.holds = self.holds.saturating_add(1);
+        let hold = Hold { number: self.holds, reason };
+        self.hold = Some((hold, what));
+        hold
+    }
+
+    /// Has frames that the caller made handed out next.
+    pub(super) fn put_made(&mut self, frames: Vec<u8>, stands_for: StandsFor) {
+        if frames.is_empty() {
+            return;
+        }
+        self.made = self.made.saturating_add(1);
+        let bytes = frames.len() as u64;
+        self.again.push_front((Item::Made { number: self.made, frames, stands_for }, bytes));
+    }
+
+    /// Takes what was in flight back, to be handed out again. Notices are made anew.
+    pub(super) fn take_back(&mut self) {
+        let mut in_flight = self.queue.take_all();
+        in_flight.append(&mut self.again);
+        for (item, size) in in_flight {
+            match item {
+                Item::Letter(number) => self.mailbox.rewind(number),
+                Item::Made { stands_for: StandsFor::Notice(lost), .. } => {
+                    self.unreported.skipped.add(lost.skipped);
+                    if self.unreported.parent.is_empty() {
+                        self.unreported.parent = lost.parent;
+                    }
+                }
+                other => self.again.push_back((other, size)),
+            }
+        }
+        self.hold = None;
+    }
+}

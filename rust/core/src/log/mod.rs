@@ -1,0 +1,283 @@
+//! One log per kernel: everything a kernel publishes, once; every client is a cursor on it.
+//!
+//! ```text
+//!              append                                   read                acknowledge
+//! kernel ───► [entry][entry][entry][entry][entry][entry] ───► pieces ───► (socket) ───► freed
+//!                ▲ oldest       ▲ cursor B       ▲ cursor A
+//!                │ any needs    │ (slow, away)   │ (live)      mailbox of A: replies to A alone
+//!             trimmed        skipped here: counted in B's account, reported in its place
+//! ```
+//!
+//! * **Log**: the entries of one kernel in their order, and what belongs to them. It knows no
+//!   clock (times are passed in), no socket, no thread and no Python: it is driven by calls.
+//! * **Entry**: one message, read once. Its small parts stand in the memory of a *segment* as the
+//!   finished websocket frame of the v1 protocol, so a burst is one range of memory for any number
+//!   of clients. Parts of [`LARGE_PART`] bytes or more stay as they were received.
+//! * **Cursor**: a client's position, and what it does not want before it. It is *live*, or *away*:
+//!   then it waits for its client to come back.
+//! * **Mailbox**: replies to one client, with the position at which they came.
+//! * **Account**: what became of every message that a cursor has passed, exactly.
+//! * **Hold**: a cursor that waits for its caller to deal with one message, or to make a notice.
+//!   Holds are numbered, so an answer that comes too late changes nothing.
+//! * **Incarnation**: one life of the kernel; a restart begins the next.
+//!
+//! What waits for a cursor is the difference of two running totals ([`Totals`]), and skipping moves
+//! a mark: both take the same time however much waits. Appending looks at no cursor, but for once
+//! in a sixteenth of a bound.
+
+mod account;
+mod cursor;
+mod entry;
+mod frame;
+mod history;
+mod hold;
+mod mailbox;
+mod merge;
+mod piece;
+mod queue;
+mod read;
+mod report;
+mod segment;
+mod session;
+mod settings;
+mod splicing;
+mod store;
+mod totals;
+mod trim;
+
+use std::collections::BTreeMap;
+
+pub use account::{Account, Count};
+pub use entry::{Facts, LARGE_PART};
+pub use hold::{HeldMessage, Hold, Reason};
+pub use piece::{Budget, Piece, Source, Wait};
+pub use report::{LogCounts, Refusal, Report, Waiting};
+pub use settings::{CursorId, Protocol, Rules, Settings};
+pub use totals::{ByPriority, Totals};
+
+use crate::limit::Limiter;
+use crate::parts::Parts;
+use crate::sign::Key;
+use crate::wire::WireError;
+use cursor::Cursor;
+use entry::Class;
+use history::History;
+use read::Reader;
+use segment::Draft;
+use store::Store;
+use trim::Due;
+
+/// The channel that a log is of.
+const IOPUB: &[u8] = b"iopub";
+
+/// Everything a kernel publishes, and who has read how far. `P` is a part as it was received.
+#[derive(Debug)]
+pub struct Log<P> {
+    store: Store<P>,
+    /// The number of the next entry.
+    end: u64,
+    totals: Totals,
+    cursors: BTreeMap<CursorId, Cursor<P>>,
+    next_cursor: u64,
+    turns: u64,
+    key: Option<Key>,
+    history: History,
+    incarnation: u64,
+    received_in_this_life: bool,
+    bound: u64,
+    due: Due,
+    reports: Vec<Report>,
+    counts: LogCounts,
+}
+
+impl<P: AsRef<[u8]>> Log<P> {
+    /// An empty log of a kernel that signs with this key.
+    #[must_use]
+    pub fn new(key: Option<Key>) -> Self {
+        Self {
+            store: Store::new(),
+            end: 0,
+            totals: Totals::default(),
+            cursors: BTreeMap::new(),
+            next_cursor: 0,
+            turns: 0,
+            key,
+            history: History::default(),
+            incarnation: 0,
+            received_in_this_life: false,
+            bound: 0,
+            due: Due::default(),
+            reports: Vec::new(),
+            counts: LogCounts::default(),
+        }
+    }
+
+    /// Appends a message that came at the time `now`, and empties `frames`.
+    ///
+    /// `see` is called with what was read of it. A greeting of an XPUB socket is for no client, and
+    /// not kept; without a cursor, nothing is. On an error, nothing is appended and `frames` stays as it is.
+    pub fn append(
+        &mut self,
+        now: f64,
+        frames: &mut Vec<P>,
+        see: impl FnOnce(&Parts<'_, P>, &Facts<'_>),
+    ) -> Result<(), Refusal> {
+        self.counts.received = self.counts.received.saturating_add(1);
+        let appended = self.read_and_append(now, frames, see);
+        self.counts.refused = self.counts.refused.saturating_add(u64::from(appended.is_err()));
+        appended
+    }
+
+    fn read_and_append(
+        &mut self,
+        now: f64,
+        frames: &mut Vec<P>,
+        see: impl FnOnce(&Parts<'_, P>, &Facts<'_>),
+    ) -> Result<(), Refusal> {
+        let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
+        let facts = Facts::of(&parts);
+        self.received_in_this_life = true;
+        see(&parts, &facts);
+        if facts.is_welcome() {
+            self.counts.welcomes = self.counts.welcomes.saturating_add(1);
+            frames.clear();
+            return Ok(());
+        }
+        let class = facts.class();
+        if self.cursors.is_empty() {
+            frames.clear();
+            return Ok(());
+        }
+        let twin = self.note_signature(parts.signature());
+        let delimiter = frames.len().saturating_sub(parts.all().len()).saturating_sub(2);
+        let draft = self.draft(now, class, twin);
+        let pushed = self.store.push_received(draft, IOPUB, frames, delimiter);
+        self.appended(class, pushed)
+    }
+
+    /// Appends a message that the server has made: header, parent header, metadata and content.
+    ///
+    /// It is treated as one of its type, but needs no signature.
+    pub fn append_made(&mut self, now: f64, parts: [&[u8]; 4]) -> Result<(), Refusal> {
+        if self.cursors.is_empty() {
+            return Ok(());
+        }
+        let envelope: [&[u8]; 2] = [crate::parts::DELIMITER, b""];
+        let [header, parent, metadata, content] = parts;
+        let frames = [envelope[0], envelope[1], header, parent, metadata, content];
+        let facts = Parts::split(&frames).map_err(Refusal::Malformed)?;
+        let class = Class { verified: true, ..Facts::of(&facts).class() };
+        let draft = self.draft(now, class, None);
+        let pushed = self.store.push_copied(draft, IOPUB, &envelope, &parts);
+        self.appended(class, pushed)
+    }
+
+    fn draft(&self, arrived: f64, class: Class, twin: Option<u64>) -> Draft {
+        Draft { seq: self.end, arrived, class, before: self.totals, messages: 1, twin }
+    }
+
+    /// Counts what was appended, and keeps the bounds.
+    fn appended(&mut self, class: Class, pushed: Result<(), WireError>) -> Result<(), Refusal> {
+        pushed.map_err(Refusal::Unframed)?;
+        let last = self.store.segments.back().and_then(|segment| segment.entries.last());
+        if let Some(last) = last {
+            self.totals = self.totals.with(class.policy.drop, last.own);
+        }
+        self.end = self.end.saturating_add(1);
+        self.keep_bounds();
+        Ok(())
+    }
+
+    /// The entry before that has the same signature, if a client would be refused its twin.
+    fn note_signature(&mut self, signature: &[u8]) -> Option<u64> {
+        let asked = self.key.is_some() && self.cursors.values().any(Cursor::is_spliced);
+        if asked { self.history.note(signature, self.end) } else { None }
+    }
+
+    /// Hands out what is next for a cursor, at the time `now`: appends to `out` what is to be
+    /// written, and says what the cursor waits for. `None` if there is no such cursor.
+    pub fn read(
+        &mut self,
+        id: CursorId,
+        now: f64,
+        budget: Budget,
+        out: &mut Vec<Piece>,
+    ) -> Option<Wait> {
+        let cursor = self.cursors.get_mut(&id)?;
+        if cursor.overflowed {
+            return Some(Wait::Close);
+        }
+        if cursor.away.is_some() {
+            return Some(Wait::Client);
+        }
+        let end = (self.end, self.totals);
+        let reader = Reader::new((&mut self.store, cursor), self.key.as_ref(), end, now, out);
+        Some(reader.run(budget))
+    }
+
+    /// Begins the next life of the kernel; which one it is. What waits, waits on.
+    pub fn restart(&mut self) -> u64 {
+        self.incarnation = self.incarnation.saturating_add(1);
+        self.received_in_this_life = false;
+        self.incarnation
+    }
+
+    /// How many lives the kernel has had before.
+    #[must_use]
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Whether anything came in this life, so that the subscription is known to be there.
+    #[must_use]
+    pub fn has_received(&self) -> bool {
+        self.received_in_this_life
+    }
+
+    /// The limiter of a cursor, for rules that are applied outside.
+    pub fn limiter(&mut self, id: CursorId) -> Option<&mut Limiter> {
+        self.cursors.get_mut(&id).map(|cursor| &mut cursor.limiter)
+    }
+
+    /// What became of everything that a cursor has passed.
+    #[must_use]
+    pub fn account(&self, id: CursorId) -> Option<Account> {
+        self.cursors.get(&id).map(|cursor| cursor.account)
+    }
+
+    /// What waits for a cursor.
+    #[must_use]
+    pub fn waiting(&self, id: CursorId) -> Option<Waiting> {
+        let cursor = self.cursors.get(&id)?;
+        Some(Waiting {
+            messages: cursor.messages_waiting(self.totals),
+            replies: cursor.mailbox.len(),
+            bytes: cursor.waiting(self.totals),
+            in_flight: cursor.queue.bytes(),
+        })
+    }
+
+    /// The number of the next entry: how many were appended.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Bytes that the log and all mailboxes take, as allocated.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let letters = self.cursors.values().map(|cursor| cursor.mailbox.store.memory);
+        letters.fold(self.store.memory, u64::saturating_add)
+    }
+
+    /// Counts since the log was made.
+    #[must_use]
+    pub fn counts(&self) -> LogCounts {
+        self.counts
+    }
+
+    /// Takes out what there is to know.
+    pub fn take_reports(&mut self) -> Vec<Report> {
+        std::mem::take(&mut self.reports)
+    }
+}

@@ -1,0 +1,345 @@
+//! Reading: a cursor turns entries into pieces of frames, or says what it waits for.
+
+use super::account::Count;
+use super::cursor::{Cursor, Held};
+use super::entry::{Entry, Spliced};
+use super::frame::{self, FramePiece};
+use super::queue::Item;
+use super::store::{Place, Store};
+use super::totals::Totals;
+use super::{Budget, Piece, Reason, Source, Wait, splicing};
+use crate::limit::Verdict;
+use crate::sign::Key;
+
+/// Bytes in flight from which on a cursor waits for its client.
+pub(super) const MAX_IN_FLIGHT: u64 = 256 << 10;
+
+/// Seconds between two notices about skipped output, unless a request ends or nothing waits.
+const NOTICE_SECONDS: f64 = 1.0;
+
+/// One call of [`super::Log::read`].
+pub(super) struct Reader<'a, P> {
+    pub(super) store: &'a mut Store<P>,
+    pub(super) cursor: &'a mut Cursor<P>,
+    pub(super) key: Option<&'a Key>,
+    /// The number behind the last entry, and the totals there.
+    pub(super) end: (u64, Totals),
+    pub(super) now: f64,
+    pub(super) out: &'a mut Vec<Piece>,
+    /// Where the next entry is, once it was looked up.
+    next: Option<Place>,
+    /// The entry that was handed out last.
+    last: Option<(Source, Place)>,
+}
+
+/// What is done with an entry.
+enum Decision {
+    Send,
+    Withhold,
+    Duplicate,
+    Hold(Reason),
+}
+
+impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
+    pub(super) fn new(
+        (store, cursor): (&'a mut Store<P>, &'a mut Cursor<P>),
+        key: Option<&'a Key>,
+        end: (u64, Totals),
+        now: f64,
+        out: &'a mut Vec<Piece>,
+    ) -> Self {
+        Self { store, cursor, key, end, now, out, next: None, last: None }
+    }
+
+    /// Hands out until the budget is used up or there is something to wait for.
+    pub(super) fn run(mut self, budget: Budget) -> Wait {
+        let before = self.cursor.queue.bytes();
+        for _ in 0..budget.messages {
+            let bytes = self.cursor.queue.bytes();
+            if let Some((hold, _)) = &self.cursor.hold {
+                return Wait::Hold(*hold);
+            }
+            if bytes >= MAX_IN_FLIGHT {
+                return Wait::Room;
+            }
+            if bytes.saturating_sub(before) >= budget.bytes {
+                return Wait::Budget;
+            }
+            if let Some(wait) = self.step() {
+                return wait;
+            }
+        }
+        Wait::Budget
+    }
+
+    fn step(&mut self) -> Option<Wait> {
+        if let Some((item, bytes)) = self.cursor.again.pop_front() {
+            return self.again(item, bytes);
+        }
+        if let Some((number, place)) = self.cursor.mailbox.due(self.cursor.here()) {
+            return self.letter(number, place);
+        }
+        if self.next.is_none() {
+            self.next = self.store.find(self.cursor.position);
+        }
+        match self.next {
+            Some(place) if self.store.entry(place).is_some() => self.visit(place),
+            _ => Some(self.end()),
+        }
+    }
+
+    /// Hands out what was in flight before, or what the caller made.
+    fn again(&mut self, item: Item, bytes: u64) -> Option<Wait> {
+        match item {
+            Item::Entries { first, last } => {
+                if let Some((number, place)) = self.cursor.mailbox.due(first) {
+                    self.cursor.again.push_front((item, bytes));
+                    return self.letter(number, place);
+                }
+                self.entry_again(first, last, bytes)
+            }
+            Item::Made { number, .. } => {
+                self.out.push(Piece::Made { number });
+                self.cursor.queue.push(item, bytes);
+                self.last = None;
+                None
+            }
+            Item::Letter(_) => None, // the mailbox has it
+        }
+    }
+
+    /// Hands out the first of a run of entries once more; the rest stays for the next step.
+    fn entry_again(&mut self, first: u64, last: u64, bytes: u64) -> Option<Wait> {
+        let place = self.store.find(first)?;
+        let (decision, size) = {
+            let decision = self.plainly(place);
+            (decision, self.store.entry(place).map_or(0, |entry| entry.frame_len(self.spliced())))
+        };
+        if let Decision::Hold(reason) = decision {
+            self.cursor.again.push_front((Item::Entries { first, last }, bytes));
+            return Some(Wait::Hold(self.cursor.hold(reason, Held::Again(first))));
+        }
+        self.rest_again((first, last), bytes.saturating_sub(size));
+        if matches!(decision, Decision::Send) {
+            self.hand_out(Source::Log, place);
+        }
+        None
+    }
+
+    /// Keeps what follows `first` in a run for later.
+    pub(super) fn rest_again(&mut self, (first, last): (u64, u64), bytes: u64) {
+        let run = rest_of(self.store, first, last);
+        if let Some(first) = run {
+            self.cursor.again.push_front((Item::Entries { first, last }, bytes));
+        }
+    }
+
+    /// Hands out a reply.
+    fn letter(&mut self, number: u64, place: Place) -> Option<Wait> {
+        let reason = if self.cursor.rules.one_by_one {
+            Some(Reason::OneByOne)
+        } else if self.spliced() && !splicing::make(&mut self.cursor.mailbox.store, place, self.key)
+        {
+            Some(Reason::Unreadable)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Some(Wait::Hold(self.cursor.hold(reason, Held::Letter(number))));
+        }
+        self.cursor.mailbox.pass(number);
+        self.hand_out(Source::Mailbox, place);
+        None
+    }
+
+    /// Nothing is left to read.
+    fn end(&mut self) -> Wait {
+        let (seq, totals) = self.end;
+        self.cursor.pass_gap(totals);
+        self.cursor.position = seq;
+        self.next = None;
+        if self.cursor.unreported.skipped.messages > 0 {
+            return self.hold_for_notice();
+        }
+        Wait::Entry
+    }
+
+    fn hold_for_notice(&mut self) -> Wait {
+        self.cursor.noticed = self.now;
+        let reason = Reason::Skipped(self.cursor.unreported.skipped);
+        Wait::Hold(self.cursor.hold(reason, Held::Notice))
+    }
+
+    /// Decides on the entry at the cursor's position.
+    fn visit(&mut self, place: Place) -> Option<Wait> {
+        let (segment, entry) = self.store.at(place)?;
+        let (seq, drop, own) = (entry.seq, entry.class.policy.drop, Count::of(entry.own));
+        let (before, idle) = (segment.before(entry), entry.class.idle);
+        let after = before.with(drop, entry.own);
+        self.cursor.pass_gap(before);
+        if self.cursor.skips(seq, drop) {
+            let parts = segment.parts(entry);
+            self.cursor.skip(own, parts.get(1).copied().unwrap_or_default());
+            self.pass(place, seq, after);
+            return None;
+        }
+        if self.notice_is_due(seq, idle) {
+            self.note_parent(place);
+            return Some(self.hold_for_notice());
+        }
+        match self.decide(place) {
+            Decision::Send => {
+                self.cursor.account.forwarded.add(own);
+                self.hand_out(Source::Log, place);
+            }
+            Decision::Withhold => self.cursor.account.withheld.add(own),
+            Decision::Duplicate => self.cursor.account.duplicate.add(own),
+            Decision::Hold(reason) => {
+                return Some(Wait::Hold(self.cursor.hold(reason, Held::Entry(seq))));
+            }
+        }
+        self.pass(place, seq, after);
+        None
+    }
+
+    fn pass(&mut self, place: Place, seq: u64, after: Totals) {
+        self.cursor.pass(seq, after);
+        self.next = Some(self.store.next(place));
+    }
+
+    /// Whether skipped output is reported before an entry: a request ends, or output goes on.
+    fn notice_is_due(&self, seq: u64, idle: bool) -> bool {
+        let cursor = &self.cursor;
+        let resumes = seq >= cursor.marks.end() && self.now - cursor.noticed >= NOTICE_SECONDS;
+        cursor.unreported.skipped.messages > 0 && (idle || resumes)
+    }
+
+    /// Takes the parent of the entry that a notice stands before, if none is known that is better.
+    fn note_parent(&mut self, place: Place) {
+        if self.cursor.unreported.parent.is_empty()
+            && let Some((segment, entry)) = self.store.at(place)
+            && let Some(parent) = segment.parts(entry).get(1)
+        {
+            self.cursor.unreported.parent = parent.to_vec();
+        }
+    }
+
+    fn spliced(&self) -> bool {
+        self.cursor.is_spliced()
+    }
+
+    /// Decides on an entry by everything but the limiter.
+    fn plainly(&mut self, place: Place) -> Decision {
+        let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
+        let (rules, class) = (self.cursor.rules, entry.class);
+        if self.spliced() && entry.twin.is_some_and(|twin| twin >= self.cursor.start) {
+            return Decision::Duplicate;
+        }
+        if rules.one_by_one {
+            return Decision::Hold(Reason::OneByOne);
+        }
+        if !class.readable && (rules.limits.is_some() || rules.hide_tracebacks) {
+            return Decision::Hold(Reason::Unreadable);
+        }
+        if class.error && rules.hide_tracebacks {
+            return Decision::Hold(Reason::Traceback);
+        }
+        if self.spliced() && !splicing::make(self.store, place, self.key) {
+            return Decision::Hold(Reason::Unreadable);
+        }
+        Decision::Send
+    }
+
+    /// Decides on an entry that was not handed out before.
+    fn decide(&mut self, place: Place) -> Decision {
+        match self.plainly(place) {
+            Decision::Send => {}
+            other => return other,
+        }
+        let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
+        let cursor = &mut *self.cursor;
+        if !cursor.is_limited(entry.seq) {
+            return Decision::Send;
+        }
+        if entry.class.idle {
+            cursor.limiter.reset();
+        }
+        if !entry.class.policy.is_limited(cursor.rules.merging) {
+            return Decision::Send;
+        }
+        let bytes = if entry.class.policy.counts_bytes { entry.own.bytes } else { 0 };
+        match cursor.limiter.offer(i64::try_from(bytes).unwrap_or(i64::MAX), entry.arrived) {
+            Verdict::Send => Decision::Send,
+            Verdict::Drop => Decision::Withhold,
+            Verdict::Change => Decision::Hold(Reason::LimitChange),
+        }
+    }
+
+    /// Adds the pieces of a frame, and notes that it is in flight.
+    fn hand_out(&mut self, source: Source, place: Place) {
+        let spliced = self.spliced();
+        let store = match source {
+            Source::Log => &*self.store,
+            Source::Mailbox => &self.cursor.mailbox.store,
+        };
+        let Some((segment, entry)) = store.at(place) else { return };
+        let follows = self.last.is_some_and(|(from, last)| {
+            from == source && last.segment == place.segment && last.entry + 1 == place.entry
+        });
+        let (seq, size) = (entry.seq, entry.frame_len(spliced));
+        let put = |piece| add_piece(self.out, (source, seq, spliced), &piece, follows);
+        match entry.spliced {
+            Spliced::Made(span) if spliced && !entry.large().is_empty() => {
+                frame::pieces(entry, Some((span, &segment.parts(entry))), put);
+            }
+            Spliced::Made(span) if spliced => frame::pieces(entry, Some((span, &[])), put),
+            _ => frame::pieces(entry, None, put),
+        }
+        match source {
+            Source::Log => self.cursor.queue.push_entry(seq, size, follows),
+            Source::Mailbox => self.cursor.queue.push(Item::Letter(seq), size),
+        }
+        self.last = Some((source, place));
+    }
+}
+
+/// Adds a piece of a frame, or makes the piece before it longer.
+fn add_piece(
+    out: &mut Vec<Piece>,
+    (source, seq, spliced): (Source, u64, bool),
+    piece: &FramePiece,
+    follows: bool,
+) {
+    let (start, to) = match *piece {
+        FramePiece::Large(index) => return out.push(Piece::Large { source, seq, index }),
+        FramePiece::Bytes(start, to) if start == to => return,
+        FramePiece::Bytes(start, to) => (start, to),
+    };
+    match out.last_mut() {
+        Some(Piece::Bytes { source: from, spliced: form, end, .. })
+            if follows && *from == source && *form == spliced && *end == start =>
+        {
+            *end = to;
+        }
+        _ => out.push(Piece::Bytes { source, seq, spliced, start, end: to }),
+    }
+}
+
+/// The first entry of a run behind another one of it.
+pub(super) fn rest_of<P: AsRef<[u8]>>(store: &Store<P>, first: u64, last: u64) -> Option<u64> {
+    let next = store.entry(store.find(first.saturating_add(1))?)?.seq;
+    Some(next).filter(|next| *next <= last)
+}
+
+/// Bytes of one entry's frame, and the number of the entry behind it.
+pub(super) fn frame_and_next<P: AsRef<[u8]>>(
+    store: &Store<P>,
+    seq: u64,
+    spliced: bool,
+) -> (u64, u64) {
+    let length = |entry: &Entry<P>| entry.frame_len(spliced);
+    let place = store.find(seq);
+    let size = place.and_then(|place| store.entry(place)).map_or(0, length);
+    let next = place.and_then(|place| store.entry(store.next(place)));
+    (size, next.map_or(seq.saturating_add(1), |next| next.seq))
+}

@@ -1,0 +1,72 @@
+//! What the caller of a log should know of.
+
+use super::account::{Account, Count};
+use super::{ByPriority, CursorId};
+use crate::parts::PartsError;
+use crate::wire::WireError;
+
+/// Something that the caller should know of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// A session that was away was given up.
+    GivenUp {
+        /// Its cursor, which is gone.
+        cursor: CursorId,
+        /// What waited for it.
+        lost: Count,
+        /// What became of all the rest.
+        account: Account,
+    },
+    /// Too much waits for a live client that cannot be dropped: it is to be closed with 1013.
+    Overflowed {
+        /// Its cursor.
+        cursor: CursorId,
+        /// What waited for it.
+        lost: Count,
+    },
+    /// A client refused a message twice, which it does not get again.
+    Refused {
+        /// Its cursor.
+        cursor: CursorId,
+        /// Bytes of the message's frame.
+        bytes: u64,
+    },
+}
+
+/// Why a message was not appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It is no kernel message.
+    Malformed(PartsError),
+    /// It does not fit a frame.
+    Unframed(WireError),
+}
+
+/// Counts since the log was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogCounts {
+    /// Messages that were received.
+    pub received: u64,
+    /// Greetings of XPUB sockets among them, which are for no client.
+    pub welcomes: u64,
+    /// Messages among them that could not be appended.
+    pub refused: u64,
+    /// Entries that were written anew by compaction.
+    pub compacted: u64,
+    /// How often a cursor or a segment was looked at to keep the bounds.
+    pub looks: u64,
+}
+
+/// What waits for a cursor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Messages of the log that it has not read, without those that it skips.
+    pub messages: u64,
+    /// Replies that have not arrived.
+    pub replies: usize,
+    /// Bytes of memory, in flight included.
+    pub bytes: ByPriority,
+    /// Bytes that were handed out and are not acknowledged.
+    pub in_flight: u64,
+}

@@ -1,0 +1,139 @@
+//! Clients that come, go, and come back.
+
+use super::account::{Account, Count};
+use super::cursor::{Begun, Cursor};
+use super::entry::Entry;
+use super::queue::Item;
+use super::read::rest_of;
+use super::store::Store;
+use super::trim::MAX_AWAY;
+use super::{CursorId, Log, Report, Settings};
+
+impl<P: AsRef<[u8]>> Log<P> {
+    /// Makes a cursor behind everything that was appended.
+    pub fn open(&mut self, settings: Settings) -> CursorId {
+        self.next_cursor = self.next_cursor.saturating_add(1);
+        let id = CursorId(self.next_cursor);
+        self.cursors.insert(id, Cursor::new(settings, self.end, self.totals));
+        self.look_soon(id);
+        id
+    }
+
+    /// Ends a cursor; what became of its messages.
+    pub fn close(&mut self, id: CursorId) -> Option<Account> {
+        let cursor = self.cursors.remove(&id)?;
+        self.look_soon(id);
+        self.trim();
+        if !self.cursors.values().any(Cursor::is_spliced) {
+            self.history.clear();
+        }
+        Some(cursor.account)
+    }
+
+    /// Changes what a client wants, from the entry on that it reads next.
+    pub fn apply(&mut self, id: CursorId, settings: Settings) {
+        if let Some(cursor) = self.cursors.get_mut(&id) {
+            cursor.apply(settings);
+            self.look_soon(id);
+        }
+    }
+
+    /// Notes that a client is gone and may come back: its cursor waits, with `bound` bytes at most.
+    ///
+    /// What is in flight returns to the cursor. A message that was begun and not finished for the
+    /// second time, or `too_big` for the client (it closed with 1009), is given up. A cursor that
+    /// has overflowed ends. Of more than four cursors that are away, the one that went first ends.
+    pub fn go_away(&mut self, id: CursorId, bound: u64, too_big: bool) {
+        let turn = self.turns.saturating_add(1);
+        let Some(cursor) = self.cursors.get_mut(&id) else { return };
+        self.turns = turn;
+        cursor.away = Some(turn);
+        cursor.bound = bound;
+        if cursor.overflowed {
+            self.cursors.remove(&id);
+            self.look_soon(id);
+            return self.trim();
+        }
+        self.take_back(id, too_big);
+        self.look_soon(id);
+        let away = self.cursors.iter().filter_map(|(id, cursor)| Some((cursor.away?, *id)));
+        if away.clone().count() > MAX_AWAY
+            && let Some((_, oldest)) = away.min()
+        {
+            self.give_up(oldest);
+            self.trim();
+        }
+    }
+
+    /// Notes that a client is back. Nothing is limited that came before it did.
+    ///
+    /// `false` if its cursor is gone.
+    pub fn come_back(&mut self, id: CursorId, settings: Settings) -> bool {
+        let end = self.end;
+        let Some(cursor) = self.cursors.get_mut(&id) else { return false };
+        if cursor.away.take().is_none() {
+            return false;
+        }
+        cursor.unlimited_before = end;
+        cursor.apply(settings);
+        self.look_soon(id);
+        true
+    }
+
+    /// Has everything that is in flight handed out again; see [`Self::go_away`].
+    fn take_back(&mut self, id: CursorId, too_big: bool) {
+        let Some(cursor) = self.cursors.get_mut(&id) else { return };
+        let begun = cursor.queue.is_begun();
+        cursor.take_back();
+        if !begun {
+            return;
+        }
+        let what = match cursor.again.front() {
+            Some((Item::Entries { first, .. }, _)) => Begun::Entry(*first),
+            Some((Item::Made { number, .. }, _)) => Begun::Made(*number),
+            _ => Begun::Letter(cursor.mailbox.next()),
+        };
+        let again = cursor.begun.replace(what) == Some(what);
+        if again || too_big {
+            self.refuse(id, what);
+        }
+    }
+
+    /// Gives up a message that a client refuses.
+    fn refuse(&mut self, id: CursorId, what: Begun) {
+        let Some(cursor) = self.cursors.get_mut(&id) else { return };
+        let spliced = cursor.is_spliced();
+        let mut refused = |entry: Option<&Entry<P>>| {
+            let count = entry.map_or(Count::default(), |entry| Count::of(entry.own));
+            cursor.account.forwarded.remove(count);
+            cursor.account.refused.add(count);
+            entry.map_or(0, |entry| entry.frame_len(spliced))
+        };
+        let bytes = match what {
+            Begun::Entry(seq) => {
+                let bytes = refused(self.store.get(seq).map(|(_, entry)| entry));
+                drop_first(&self.store, cursor, bytes);
+                bytes
+            }
+            Begun::Letter(number) => {
+                let letter = cursor.mailbox.store.get(number).map(|(_, entry)| entry);
+                let bytes = letter.map_or(0, |entry| entry.frame_len(spliced));
+                cursor.mailbox.remove(number);
+                bytes
+            }
+            Begun::Made(_) => cursor.again.pop_front().map_or(0, |(_, bytes)| bytes),
+        };
+        self.reports.push(Report::Refused { cursor: id, bytes });
+    }
+}
+
+/// Takes the first entry out of what is handed out again.
+pub(super) fn drop_first<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, bytes: u64) {
+    let Some((item, size)) = cursor.again.pop_front() else { return };
+    if let Item::Entries { first, last } = item
+        && let Some(first) = rest_of(store, first, last)
+    {
+        let rest = (Item::Entries { first, last }, size.saturating_sub(bytes));
+        cursor.again.push_front(rest);
+    }
+}

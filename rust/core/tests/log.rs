@@ -1,0 +1,527 @@
+//! What a log does for its clients, one expectation at a time.
+#![allow(missing_docs)]
+
+use kernelwire_core::limit::Limits;
+use kernelwire_core::log::{
+    Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules, Settings, Wait,
+};
+use kernelwire_core::parts::PartsError;
+use kernelwire_core::sign::Key;
+
+const V1: Settings = Settings { protocol: Protocol::V1, rules: PLAIN, bound: u64::MAX };
+const DEFAULT: Settings = Settings { protocol: Protocol::Default, ..V1 };
+const PLAIN: Rules =
+    Rules { limits: None, merging: false, hide_tracebacks: false, one_by_one: false };
+const WIDE: Budget = Budget { messages: 10_000, bytes: u64::MAX };
+
+fn frames(msg_type: &str, parent: &str, content: &str) -> Vec<Vec<u8>> {
+    let header = format!(
+        r#"{{"msg_id":"1","msg_type":"{msg_type}","version":"5.3","date":"2026-01-01T00:00:00Z"}}"#
+    );
+    let frames = ["topic", "<IDS|MSG>", "", &header, parent, "{}", content];
+    frames.iter().map(|frame| frame.as_bytes().to_vec()).collect()
+}
+
+fn append(log: &mut Log<Vec<u8>>, msg_type: &str, content: &str) {
+    assert_eq!(log.append(0.0, &mut frames(msg_type, "{}", content), |_, _| {}), Ok(()));
+}
+
+fn text(log: &mut Log<Vec<u8>>, text: &str) {
+    append(log, "stream", &format!(r#"{{"name":"stdout","text":"{text}"}}"#));
+}
+
+fn idle(log: &mut Log<Vec<u8>>) {
+    append(log, "status", r#"{"execution_state":"idle"}"#);
+}
+
+/// Everything that is handed out until the cursor waits, as one string, and what it waits for.
+fn read(log: &mut Log<Vec<u8>>, id: CursorId) -> (String, Option<Wait>) {
+    let mut pieces = Vec::new();
+    let wait = log.read(id, 0.0, WIDE, &mut pieces);
+    let bytes = pieces.iter().flat_map(|piece| log.bytes(id, *piece).unwrap_or_default().to_vec());
+    (String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned(), wait)
+}
+
+/// The numbers in what a client gets, to which nothing else in a frame looks alike.
+fn numbers(frames: &str) -> Vec<u32> {
+    let marked = frames.split('#').skip(1);
+    marked.filter_map(|rest| rest.split(';').next()?.parse().ok()).collect()
+}
+
+fn get(log: &mut Log<Vec<u8>>, id: CursorId) -> Vec<u32> {
+    let (frames, wait) = read(log, id);
+    assert_eq!(wait, Some(Wait::Entry));
+    log.acknowledge(id, u64::MAX);
+    numbers(&frames)
+}
+
+fn hold(log: &mut Log<Vec<u8>>, id: CursorId) -> Option<(u64, Reason)> {
+    match read(log, id).1 {
+        Some(Wait::Hold(hold)) => Some((hold.number, hold.reason)),
+        _ => None,
+    }
+}
+
+mod reading {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_one_range_of_memory_for_any_client() {
+        let mut log = Log::new(None);
+        let ids = [log.open(V1), log.open(V1), log.open(V1)];
+        for number in 0..100 {
+            text(&mut log, &format!("#{number};"));
+        }
+        let mut ranges = Vec::new();
+        for id in ids {
+            let mut pieces = Vec::new();
+            assert_eq!(log.read(id, 0.0, WIDE, &mut pieces), Some(Wait::Entry));
+            ranges.push(pieces);
+        }
+        assert!(matches!(ranges.first().map(Vec::as_slice), Some([Piece::Bytes { .. }])));
+        assert!(ranges.iter().all(|pieces| ranges.first() == Some(pieces)));
+    }
+
+    #[test]
+    fn a_new_cursor_starts_behind_what_was_appended() {
+        let mut log = Log::new(None);
+        let one = log.open(V1);
+        text(&mut log, "#1;");
+        let two = log.open(V1);
+        text(&mut log, "#2;");
+        assert_eq!((get(&mut log, one), get(&mut log, two)), (vec![1, 2], vec![2]));
+    }
+
+    #[test]
+    fn reading_stops_at_the_budget_and_where_enough_is_in_flight() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        for _ in 0..1_000 {
+            text(&mut log, &"x".repeat(1_000));
+        }
+        let mut pieces = Vec::new();
+        let three = Budget { messages: 3, ..WIDE };
+        assert_eq!(log.read(id, 0.0, three, &mut pieces), Some(Wait::Budget));
+        assert_eq!(log.account(id).map(|account| account.forwarded.messages), Some(3));
+        assert_eq!(log.read(id, 0.0, WIDE, &mut pieces), Some(Wait::Room));
+        let flying = log.waiting(id).map_or(0, |waiting| waiting.in_flight);
+        assert!((256 << 10..260 << 10).contains(&flying), "{flying}");
+        log.acknowledge(id, 10_000);
+        assert_eq!(log.read(id, 0.0, WIDE, &mut pieces), Some(Wait::Room));
+    }
+
+    #[test]
+    fn a_welcome_is_seen_and_reaches_no_client() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        let mut welcome = frames("iopub_welcome", "null", "{}");
+        let mut seen = false;
+        let appended = log.append(0.0, &mut welcome, |_, facts| seen = facts.is_welcome());
+        assert_eq!((appended, seen), (Ok(()), true));
+        assert_eq!(get(&mut log, id), Vec::<u32>::new());
+        assert!(log.has_received());
+        assert_eq!((log.counts().welcomes, log.end()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_and_kept_for_the_caller() {
+        let mut log = Log::<Vec<u8>>::new(None);
+        log.open(V1);
+        let mut odd = vec![b"no message".to_vec()];
+        let refusal = log.append(0.0, &mut odd, |_, _| {});
+        assert_eq!(refusal, Err(Refusal::Malformed(PartsError::NoDelimiter { frames: 1 })));
+        assert_eq!((odd.len(), log.counts().refused, log.end()), (1, 1, 0));
+    }
+
+    #[test]
+    fn without_a_cursor_nothing_is_kept() {
+        let mut log = Log::new(None);
+        text(&mut log, "#1;");
+        assert_eq!((log.memory(), log.end()), (0, 0));
+    }
+
+    #[test]
+    fn large_parts_stand_between_ranges_as_they_were_received() {
+        for settings in [V1, DEFAULT] {
+            let mut log = Log::new(None);
+            let id = log.open(settings);
+            let mut message = frames("comm_msg", "{}", "{}");
+            message.extend([b"#1;".to_vec(), vec![b'x'; 100_000], b"#2;".to_vec()]);
+            assert_eq!(log.append(0.0, &mut message, |_, _| {}), Ok(()));
+            let mut pieces = Vec::new();
+            log.read(id, 0.0, WIDE, &mut pieces);
+            assert!(matches!(
+                pieces.as_slice(),
+                [Piece::Bytes { .. }, Piece::Large { .. }, Piece::Bytes { .. }]
+            ));
+            assert_eq!(
+                pieces.get(1).and_then(|piece| log.bytes(id, *piece)).map(<[u8]>::len),
+                Some(100_000)
+            );
+        }
+    }
+}
+
+mod rules {
+    use super::*;
+
+    const LIMITS: Limits = Limits { messages: 2.0, bytes: 0.0, window: 1.0 };
+
+    #[test]
+    fn limits_go_by_the_time_of_arrival_however_late_a_client_reads() {
+        let mut log = Log::new(None);
+        let id = log.open(Settings { rules: Rules { limits: Some(LIMITS), ..PLAIN }, ..V1 });
+        for (number, now) in [(1, 0.0), (2, 0.1), (3, 5.0), (4, 5.1)] {
+            let content = format!(r##"{{"text":"#{number};"}}"##);
+            let mut message = frames("display_data", "{}", &content);
+            assert_eq!(log.append(now, &mut message, |_, _| {}), Ok(()));
+        }
+        assert_eq!(get(&mut log, id), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn the_message_that_changes_a_limit_is_the_callers() {
+        let mut log = Log::new(None);
+        let id = log.open(Settings { rules: Rules { limits: Some(LIMITS), ..PLAIN }, ..V1 });
+        (1..=4).for_each(|number| text(&mut log, &format!("#{number};")));
+        let (frames, wait) = read(&mut log, id);
+        assert_eq!(numbers(&frames), [1, 2]);
+        let Some(Wait::Hold(hold)) = wait else { panic!("{wait:?}") };
+        assert_eq!(hold.reason, Reason::LimitChange);
+        let message = log.held(id).map(|message| (message.limited, message.frames.len()));
+        assert_eq!(message, Some((true, 7)));
+        if let Some(limiter) = log.limiter(id) {
+            limiter.messages_exceeded = true;
+        }
+        assert!(log.release(id, hold.number, b"#33;".to_vec()));
+        assert_eq!(get(&mut log, id), [33]);
+        assert_eq!(log.account(id).map(|account| account.withheld.messages), Some(1));
+        idle(&mut log);
+        text(&mut log, "#5;");
+        assert_eq!(get(&mut log, id), [5], "idle ends it");
+    }
+
+    #[test]
+    fn an_error_is_the_callers_where_tracebacks_are_hidden() {
+        let mut log = Log::new(None);
+        let id = log.open(Settings { rules: Rules { hide_tracebacks: true, ..PLAIN }, ..V1 });
+        append(&mut log, "error", "{}");
+        append(&mut log, "no json\"", "{}");
+        for reason in [Reason::Traceback, Reason::Unreadable] {
+            let (number, found) = hold(&mut log, id).unwrap_or((0, Reason::OneByOne));
+            assert_eq!(found, reason);
+            assert!(log.release(id, number, vec![]));
+        }
+        assert_eq!(get(&mut log, id), Vec::<u32>::new());
+    }
+
+    #[test]
+    fn what_is_handed_over_is_bounded_as_well() {
+        let bound = 100_000;
+        let mut log = Log::new(None);
+        let rules = Rules { one_by_one: true, ..PLAIN };
+        let id = log.open(Settings { rules, bound, ..V1 });
+        assert_eq!(hold(&mut log, id), None);
+        (0..10_000).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert!(log.memory() <= bound, "{}", log.memory());
+    }
+
+    #[test]
+    fn an_answer_that_comes_too_late_changes_nothing() {
+        let mut log = Log::new(None);
+        let settings = Settings { rules: Rules { one_by_one: true, ..PLAIN }, ..V1 };
+        let id = log.open(settings);
+        text(&mut log, "#1;");
+        let first = hold(&mut log, id).map_or(0, |(number, _)| number);
+        log.go_away(id, u64::MAX, false);
+        assert!(!log.release(id, first, vec![]));
+        assert!(log.come_back(id, settings));
+        let second = hold(&mut log, id).map_or(0, |(number, _)| number);
+        assert!(second > first && log.release(id, second, vec![]));
+        assert_eq!(get(&mut log, id), Vec::<u32>::new());
+    }
+}
+
+mod default_protocol {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_made_once_and_the_same_for_all() {
+        let mut log = Log::new(None);
+        let ids = [log.open(DEFAULT), log.open(DEFAULT)];
+        text(&mut log, "#1;");
+        let [one, two] = ids.map(|id| read(&mut log, id).0);
+        assert!(one.contains(r##""text":"#1;"}, "buffers": [], "channel": "iopub"}"##), "{one}");
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn what_is_forged_is_the_callers_and_what_is_repeated_is_refused() {
+        let key = Key::new(b"key");
+        let mut log = Log::new(key.clone());
+        let (one, v1) = (log.open(DEFAULT), log.open(V1));
+        let mut genuine = frames("stream", "{}", r##"{"text":"#1;"}"##);
+        let parts: Vec<&[u8]> = genuine.iter().skip(3).map(Vec::as_slice).collect();
+        let signature = key.map(|key| key.sign(&parts).to_vec()).unwrap_or_default();
+        genuine.iter_mut().skip(2).take(1).for_each(|frame| frame.clone_from(&signature));
+        assert_eq!(log.append(0.0, &mut genuine.clone(), |_, _| {}), Ok(()));
+        let late = log.open(DEFAULT);
+        assert_eq!(log.append(0.0, &mut genuine.clone(), |_, _| {}), Ok(()));
+        assert_eq!(get(&mut log, one), [1]);
+        assert_eq!(get(&mut log, late), [1], "it came once since this one did");
+        assert_eq!(get(&mut log, v1), [1, 1], "v1 does not ask");
+        assert_eq!(log.account(one).map(|account| account.duplicate.messages), Some(1));
+        text(&mut log, "#2;");
+        assert!(matches!(hold(&mut log, one), Some((_, Reason::Unreadable))));
+    }
+}
+
+mod sessions {
+    use super::*;
+
+    #[test]
+    fn each_session_keeps_a_backlog_of_its_own() {
+        let mut log = Log::new(None);
+        let (one, two) = (log.open(V1), log.open(V1));
+        text(&mut log, "#1;");
+        assert_eq!((get(&mut log, one), get(&mut log, two)), (vec![1], vec![1]));
+        log.go_away(one, u64::MAX, false);
+        text(&mut log, "#2;");
+        assert_eq!(log.close(two).map(|account| account.forwarded.messages), Some(1));
+        let visitor = log.open(V1);
+        text(&mut log, "#3;");
+        assert_eq!(get(&mut log, visitor), [3]);
+        assert!(log.come_back(one, V1));
+        assert_eq!(get(&mut log, one), [2, 3]);
+    }
+
+    #[test]
+    fn replies_wait_in_their_place_for_a_session_that_is_away() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        log.go_away(id, u64::MAX, false);
+        let reply = |log: &mut Log<Vec<u8>>, content: &str| {
+            let mut reply = frames("execute_reply", "{}", content);
+            assert_eq!(log.post(id, 0.0, b"shell", &mut reply), Ok(true));
+        };
+        text(&mut log, "#1;");
+        reply(&mut log, "#2;");
+        text(&mut log, "#3;");
+        assert!(log.come_back(id, V1));
+        reply(&mut log, "#4;");
+        assert_eq!(get(&mut log, id), [1, 2, 4, 3], "and a live one does not wait");
+    }
+
+    #[test]
+    fn the_fifth_that_goes_has_the_first_given_up() {
+        let mut log = Log::new(None);
+        let ids: Vec<_> = (0..6).map(|_| log.open(V1)).collect();
+        text(&mut log, "#1;");
+        ids.iter().take(5).for_each(|id| log.go_away(*id, u64::MAX, false));
+        let reports = log.take_reports();
+        let first = ids.first().copied();
+        assert!(
+            matches!(reports.as_slice(), [Report::GivenUp { cursor, lost, .. }] if Some(*cursor) == first && lost.messages == 1),
+            "{reports:?}"
+        );
+        assert!(!first.is_some_and(|id| log.come_back(id, V1)));
+    }
+
+    #[test]
+    fn what_was_in_flight_is_handed_out_again() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        (1..=3).for_each(|number| text(&mut log, &format!("#{number};")));
+        let (frames, _) = read(&mut log, id);
+        log.acknowledge(id, frames.len() as u64 / 2);
+        log.go_away(id, u64::MAX, false);
+        text(&mut log, "#4;");
+        assert!(log.come_back(id, V1));
+        assert_eq!(get(&mut log, id), [2, 3, 4]);
+    }
+
+    #[test]
+    fn what_was_missed_is_not_limited() {
+        let limits = Some(Limits { messages: 1.0, bytes: 0.0, window: 1.0 });
+        let settings = Settings { rules: Rules { limits, ..PLAIN }, ..V1 };
+        let mut log = Log::new(None);
+        let id = log.open(settings);
+        log.go_away(id, u64::MAX, false);
+        (1..=5).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert!(log.come_back(id, settings));
+        assert_eq!(get(&mut log, id), [1, 2, 3, 4, 5]);
+    }
+
+    fn refuse(log: &mut Log<Vec<u8>>, id: CursorId, too_big: bool) -> Vec<Report> {
+        read(log, id);
+        log.acknowledge(id, 10);
+        log.go_away(id, u64::MAX, too_big);
+        assert!(log.come_back(id, V1));
+        log.take_reports()
+    }
+
+    #[test]
+    fn a_message_that_is_refused_is_tried_twice() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        (1..=2).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert_eq!(refuse(&mut log, id, false), []);
+        let reports = refuse(&mut log, id, false);
+        assert!(
+            matches!(reports.as_slice(), [Report::Refused { bytes: 100.., .. }]),
+            "{reports:?}"
+        );
+        assert_eq!(get(&mut log, id), [2]);
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.forwarded.messages, account.refused.messages), (1, 1));
+    }
+
+    #[test]
+    fn a_message_too_big_for_a_client_is_tried_once() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        (1..=2).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert_eq!(refuse(&mut log, id, true).len(), 1);
+        assert_eq!(get(&mut log, id), [2]);
+    }
+
+    #[test]
+    fn what_waits_waits_on_when_the_kernel_is_restarted() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        log.go_away(id, u64::MAX, false);
+        text(&mut log, "#1;");
+        assert_eq!((log.restart(), log.incarnation(), log.has_received()), (1, 1, false));
+        let parts = [
+            r#"{"msg_type":"status"}"#,
+            "{}",
+            "{}",
+            r##"{"execution_state":"restarting","a":"#2;"}"##,
+        ];
+        assert_eq!(log.append_made(0.0, parts.map(str::as_bytes)), Ok(()));
+        assert!(log.come_back(id, V1));
+        assert_eq!(get(&mut log, id), [1, 2]);
+    }
+}
+
+mod bounds {
+    use super::*;
+
+    const BOUND: u64 = 100_000;
+
+    #[test]
+    fn the_oldest_output_is_skipped_and_reported_before_idle() {
+        let mut log = Log::new(None);
+        let id = log.open(Settings { bound: BOUND, ..V1 });
+        append(&mut log, "execute_result", r##"{"text":"#0;"}"##);
+        (1..=1_000).for_each(|number| {
+            append(&mut log, "display_data", &format!(r##"{{"text":"#{number};"}}"##));
+        });
+        idle(&mut log);
+        let (frames, wait) = read(&mut log, id);
+        assert_eq!(numbers(&frames), [0], "a result is dropped last");
+        let Some(Wait::Hold(hold)) = wait else { panic!("{wait:?}") };
+        let Reason::Skipped(Count { messages, bytes }) = hold.reason else { panic!("{hold:?}") };
+        assert!(log.release(id, hold.number, b"#9999;".to_vec()));
+        let rest = get(&mut log, id);
+        let first = u32::try_from(messages + 1).unwrap_or_default();
+        assert_eq!(rest, [9_999].into_iter().chain(first..=1_000).collect::<Vec<_>>());
+        assert!(bytes > messages * 100);
+        assert_eq!(log.account(id).map(|account| account.skipped), Some(Count { messages, bytes }));
+    }
+
+    #[test]
+    fn a_client_that_lags_costs_another_one_nothing() {
+        let mut log = Log::new(None);
+        let (slow, fast) =
+            (log.open(Settings { bound: BOUND, ..V1 }), log.open(Settings { bound: BOUND, ..V1 }));
+        let mut got = Vec::new();
+        for number in 0..2_000 {
+            append(&mut log, "display_data", &format!(r##"{{"text":"#{number};"}}"##));
+            got.extend(get(&mut log, fast));
+        }
+        assert_eq!(got, (0..2_000).collect::<Vec<_>>());
+        assert!(log.memory() <= BOUND);
+        assert!(matches!(hold(&mut log, slow), Some((_, Reason::Skipped(_)))));
+    }
+
+    #[test]
+    fn text_that_waits_for_nobody_but_the_absent_is_joined_and_signed_anew() {
+        let key = Key::new(b"key");
+        let mut log = Log::new(key.clone());
+        let id = log.open(V1);
+        log.go_away(id, BOUND, false);
+        for number in 0..300 {
+            let content = format!(r##"{{"name":"stdout","text":"#{number};"}}"##);
+            let mut message = frames("stream", "{}", &content);
+            let parts: Vec<&[u8]> = message.iter().skip(3).map(Vec::as_slice).collect();
+            let signature = key.as_ref().map(|key| key.sign(&parts).to_vec()).unwrap_or_default();
+            message.iter_mut().skip(2).take(1).for_each(|frame| frame.clone_from(&signature));
+            assert_eq!(log.append(0.0, &mut message, |_, _| {}), Ok(()));
+        }
+        assert!(log.counts().compacted > 0, "the bound was reached");
+        assert!(log.come_back(id, Settings { bound: BOUND, ..DEFAULT }));
+        let (frames, wait) = read(&mut log, id);
+        assert_eq!(wait, Some(Wait::Entry), "each is genuine, and none was skipped");
+        assert_eq!(numbers(&frames), (0..300).collect::<Vec<_>>());
+        assert!(frames.matches("msg_id").count() < 600, "they are fewer now");
+        assert_eq!(log.account(id).map(|account| account.forwarded.messages), Some(300));
+    }
+
+    #[test]
+    fn text_is_not_joined_across_the_position_of_a_cursor() {
+        let mut log = Log::new(None);
+        let one = log.open(V1);
+        log.go_away(one, BOUND, false);
+        let mut expected = 0..0;
+        let mut two = one;
+        for number in 0..300 {
+            if number == 10 {
+                two = log.open(V1);
+                log.go_away(two, BOUND, false);
+                expected = 10..300;
+            }
+            text(&mut log, &format!("#{number};"));
+        }
+        assert!(log.counts().compacted > 0, "the bound was reached");
+        assert!(log.come_back(one, V1) && log.come_back(two, V1));
+        assert_eq!(get(&mut log, one), (0..300).collect::<Vec<_>>());
+        assert_eq!(get(&mut log, two), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_may_never_be_dropped_ends_a_session_at_twice_the_bound() {
+        for away in [false, true] {
+            let mut log = Log::new(None);
+            let id = log.open(Settings { bound: BOUND, ..V1 });
+            if away {
+                log.go_away(id, BOUND, false);
+            }
+            let mut appended = 0;
+            while log.take_reports().is_empty() {
+                idle(&mut log);
+                appended += 1;
+                assert!(appended < 2_000 && log.memory() < BOUND * 3);
+            }
+            assert!(appended > 200, "{appended}");
+            let wait = log.read(id, 0.0, WIDE, &mut Vec::new());
+            assert_eq!(wait, if away { None } else { Some(Wait::Close) });
+            idle(&mut log);
+            assert!(log.memory() < BOUND);
+        }
+    }
+
+    #[test]
+    fn skipping_by_hand_leaves_the_latest() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        (0..1_000).for_each(|number| text(&mut log, &format!("#{number};")));
+        log.skip(id, 20_000);
+        let waiting = log.waiting(id).unwrap_or_default();
+        assert!(waiting.bytes.sum() <= 20_000 && waiting.messages > 10, "{waiting:?}");
+        let Some((number, Reason::Skipped(count))) = hold(&mut log, id) else { panic!() };
+        assert_eq!(count.messages + waiting.messages, 1_000);
+        assert!(log.release(id, number, vec![]));
+        assert_eq!(get(&mut log, id).last(), Some(&999));
+    }
+}
