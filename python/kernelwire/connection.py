@@ -108,8 +108,8 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
 
     @validate("rate_limit_window")
     def _valid_window(self, proposal: Any) -> Any:
-        """Refuse a window that never ends, or that ends before it begins."""
-        return at_least(proposal, 0, finite=True, zero="no limit")
+        """Refuse a window that never ends; with upstream, a negative one is no limit."""
+        return at_least(proposal, -math.inf, finite=True)
 
     @validate("kernel_info_timeout")
     def _valid_timeout(self, proposal: Any) -> Any:

@@ -29,8 +29,8 @@ WRONG: list[tuple[str, str, Any, str]] = [
     (OURS, "iopub_overflow", "none", "any of ['coalesce', 'drop']"),
     (STOCKS, "iopub_msg_rate_limit", NAN, "must be a number"),
     (STOCKS, "iopub_data_rate_limit", DeferredConfigString("nan"), "must be a number"),
-    (STOCKS, "rate_limit_window", -3.0, "must be a finite number of at least 0"),
-    (OURS, "rate_limit_window", float("inf"), "must be a finite number of at least 0"),
+    (STOCKS, "rate_limit_window", DeferredConfigString("nan"), "must be a finite number"),
+    (OURS, "rate_limit_window", float("inf"), "must be a finite number"),
     (OURS, "limit_rate", "maybe", "expected a boolean"),
     (MANAGER, "max_offline_buffer_bytes", -1, "at least 0 (no limit)"),
     ("MappingKernelManager", "kernel_info_timeout", NAN, "at least 0"),
@@ -61,7 +61,7 @@ def test_trait_when_it_is_right_then_the_server_starts() -> None:
         STOCKS: {
             "iopub_msg_rate_limit": -1.0,
             "iopub_data_rate_limit": float("inf"),
-            "rate_limit_window": 0.0,
+            "rate_limit_window": -1.0,
         },
         MANAGER: {"max_offline_buffer_bytes": DeferredConfigString("0")},
     }
@@ -89,7 +89,7 @@ def test_trait_when_classes_are_chosen_by_hand_then_the_manager_refuses_it() -> 
         KernelwireMappingKernelManager(parent=app)
 
 
-@pytest.mark.parametrize("value", [NAN, -1.0, float("inf")])
+@pytest.mark.parametrize("value", [NAN, float("inf")])
 def test_window_when_set_live_to_nonsense_then_the_old_one_stays(value: float) -> None:
     """Stops a limiter that divides by it from never letting go of what it has counted."""
     probe = KernelwireWebsocketConnection.__new__(KernelwireWebsocketConnection)

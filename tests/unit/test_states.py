@@ -231,6 +231,8 @@ class Model:
         """What each lane runs."""
         self.thought: dict[str, set[str]] = {}
         """Per lane, the requests whose busy was received, and no end of which is known."""
+        self.doubtful: set[str] = set()
+        """Requests of subshells, of which one was deleted since: not known to report their end."""
         self.starting = False
 
     def begin(self, lane: str, lost: bool) -> list[list[bytes]]:
@@ -260,6 +262,10 @@ class Model:
         if lane == "main":
             for other in TYPES:
                 self.thought.pop(other, None)
+            if state == "busy":
+                for requests in self.thought.values():
+                    requests -= self.doubtful
+                self.doubtful.clear()
         if state == "busy":
             thought.add(name)
         self.starting = False
@@ -267,6 +273,11 @@ class Model:
         parent_type = TYPES.get(lane, "execute_request")
         session = f"life {self.life}"
         return [report(state, parent_type, name, subshell=subshell, session=session)]
+
+    def delete_subshell(self) -> None:
+        """Delete a subshell; which one, no status tells."""
+        for lane in ("x", "y"):
+            self.doubtful |= self.thought.get(lane, set())
 
     def restart(self, *, told: bool) -> list[list[bytes]]:
         """Begin a new life."""
@@ -312,7 +323,9 @@ class Walk:
         self._waiting += self._model.end(lane, lost)
 
     def ignored(self, parent_type: str, _lost: bool) -> None:
-        """Answer a request that changes nothing."""
+        """Answer a request that is no activity."""
+        if parent_type == "delete_subshell_request":
+            self._model.delete_subshell()
         self._waiting += [report(state, parent_type, "q") for state in ("busy", "idle")]
 
     def restart(self, told: bool, _lost: bool) -> None:

@@ -246,6 +246,7 @@ impl Tracker {
         if kind == Kind::Shell {
             self.close_shell(subshell);
             if subshell.is_none() {
+                self.others.retain(|open| !open.doubtful);
                 self.main = true;
                 return;
             }
@@ -269,7 +270,7 @@ impl Tracker {
     fn close_shell(&mut self, subshell: Option<u64>) {
         if subshell.is_none() {
             self.main = false;
-            self.others.retain(|open| open.subshell.is_some() && !open.doubtful);
+            self.others.retain(|open| open.subshell.is_some());
         } else {
             self.others.retain(|open| open.subshell != subshell);
         }
