@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from kernelwire import _native
+from kernelwire.nudge import current_state
 from kernelwire.offline import Dropped
 from support.desk import finish, run_on_shell, seen_numbers, written
 from support.fake_kernel import emit, script
@@ -100,6 +101,9 @@ class TestNotice:
                     and any(b'"idle"' in frames[-1] for _, frames in buffer)
                 ),
                 what="the end of the cell",
+            )
+            await wait_until_async(
+                lambda: current_state(first) == "idle", what="the kernel to be idle"
             )
             again = the_desk.connection()
             again.session.session = first.session.session

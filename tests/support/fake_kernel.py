@@ -200,8 +200,8 @@ class Kernel:
         self._ticks_left = max(self._ticks_left, step["count"])
 
     def _exit(self, _parent: Header, _step: dict[str, Any]) -> None:
-        # Everything published is written out before the process is gone.
-        zmq.Context.instance().destroy(linger=1000)
+        # Everything published is written out before the process is gone, on a busy machine, too.
+        zmq.Context.instance().destroy(linger=30_000)
         os._exit(1)
 
     # the wire

@@ -264,7 +264,7 @@ class Model:
                 self.thought.pop(other, None)
             if state == "busy":
                 for requests in self.thought.values():
-                    requests -= self.doubtful
+                    requests.difference_update(self.doubtful)
                 self.doubtful.clear()
         if state == "busy":
             thought.add(name)
