@@ -181,7 +181,8 @@ def test_slow_client_when_it_reads_again_then_it_has_or_is_told_of_every_message
     with watched_memory(impatient) as memory:
         msg_id = client.start(code)
         impatient.wait_for_state(kernel_id, "busy")
-        impatient.wait_for_state(kernel_id, "idle")
+        # The cell takes 10 s, and longer on a busy machine.
+        impatient.wait_for_state(kernel_id, "idle", timeout=60)
         execution = client.collect(msg_id)
     assert_all_is_accounted_for(execution.messages, 3000)
     assert announced(execution.messages).messages > 2000

@@ -211,11 +211,12 @@ class Server:
             what=f"{count} connections on {kernel_id}",
         )
 
-    def wait_for_state(self, kernel_id: str, state: str) -> None:
+    def wait_for_state(self, kernel_id: str, state: str, timeout: float = 15.0) -> None:
         """Wait until the activity watcher has seen a kernel become `state`."""
         wait_until(
             lambda: self.kernel(kernel_id)["execution_state"] == state,
             what=f"state {state} of {kernel_id}",
+            timeout=timeout,
         )
 
     # the process
