@@ -100,6 +100,8 @@ class LifeCycle(_Base):
     """The websocket at the time the connection went live; its handler forgets it."""
     _tried: bytes = b""
     """Header of the message that the session's connection before had begun to send."""
+    _unnamed: str | None = None
+    """The session id that was made up here because the client has not told one."""
 
     if TYPE_CHECKING:
         _failures: Throttle
@@ -123,7 +125,10 @@ class LifeCycle(_Base):
         handler = kwargs.get("websocket_handler")
         if isinstance(getattr(handler, "request", None), HTTPServerRequest):
             # The caller is about to use it, and fails on some of what a client can ask for.
-            self._check_session(cast("Any", handler).get_argument("session_id", None) or "")
+            session_id = cast("Any", handler).get_argument("session_id", None)
+            self._check_session(session_id or "")
+            if not session_id:
+                self._unnamed = self.session.session
 
     @property
     def subprotocol(self) -> str | None:  # type: ignore[override]  # unannotated upstream
@@ -493,7 +498,8 @@ class LifeCycle(_Base):
         """End the connection, once; what did not reach the client waits for the next connection.
 
         Where it was the kernel's last, its streams stay open and fill the offline buffer. Those of
-        a connection that never came to life are closed, unless it had them from an earlier one.
+        a connection that never came to life are closed, unless it had them from an earlier one; so
+        are those of a client without a session id, as nobody could claim what is kept for it.
         """
         if self._phase is Phase.ENDED:
             self._uncount()  # if that was left to a subclass, which has left it to this
@@ -503,7 +509,7 @@ class LifeCycle(_Base):
         backlog = self._take_backlog()
         last = self._end()
         keep = last and self._is_managed() and (self._restored or not self._failed)
-        if not keep or not self._start_buffering(backlog):
+        if not (keep and self._can_return()) or not self._start_buffering(backlog):
             self._close_channels()
 
     def _fail(self) -> None:
@@ -612,6 +618,10 @@ class LifeCycle(_Base):
 
     def _is_managed(self) -> bool:
         return self.kernel_id in self.multi_kernel_manager
+
+    def _can_return(self) -> bool:
+        """Whether there is a session id by which the client could come back."""
+        return self.session.session != self._unnamed
 
     def _kernel_ports(self) -> tuple[Any, ...]:
         return tuple(getattr(self.kernel_manager, "ports", ()))
