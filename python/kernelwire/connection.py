@@ -24,6 +24,7 @@ from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, pump_attribute
 from kernelwire.pacing import IOPUB
+from kernelwire.prompts import STDIN, PromptReader
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
 from kernelwire.signatures import Signatures
 from kernelwire.stream import KernelwireStream
@@ -290,11 +291,12 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 continue
             if isinstance(stream, KernelwireStream):
                 pacing = IOPUB if channel == "iopub" else None
-                reader = ChannelReader(self, channel, congestion, signatures)
+                kind = PromptReader if channel == STDIN else ChannelReader
+                reader = kind(self, channel, congestion, signatures)
                 stream.on_ready(reader, one_by_one, pacing)
             else:
-                kind = type(stream).__qualname__
-                self.log.debug("Messages on %s go one by one: it is a %s", channel, kind)
+                name = type(stream).__qualname__
+                self.log.debug("Messages on %s go one by one: it is a %s", channel, name)
                 stream.on_recv_stream(one_by_one)
         self._offer_iopub()
 

@@ -27,6 +27,7 @@ from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_writte
 from kernelwire.in_order import InOrder
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
+from kernelwire.prompts import STDIN, SessionPrompt
 from kernelwire.refusals import MESSAGE_TOO_BIG, without_refused
 from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream, bounded_sending
@@ -94,6 +95,7 @@ class LifeCycle(_Base):
     """What was written and may not reach the client; set when there is a websocket."""
     _nudge: Nudge | None = None
     _ports: tuple[Any, ...] = ()
+    _prompt: SessionPrompt
     _in_order: InOrder
     """Handles messages that go one by one."""
     _websocket: Any = None
@@ -119,6 +121,7 @@ class LifeCycle(_Base):
         """Make a connection, if the session id that the client has asked for can be had."""
         super().__init__(**kwargs)
         self._failures = Throttle(self.log)
+        self._prompt = SessionPrompt(self)
         self._in_order = InOrder(
             self._handle_one, self._awaited_one, self._is_closing, self._failures
         )
@@ -329,6 +332,8 @@ class LifeCycle(_Base):
             self._close_channels()
             self.create_stream()
         self._ports = self._kernel_ports()
+        if self._replay is not None:
+            self._prompt.ask_again(self._replay.backlog)
 
     def _inherit(self, estate: Estate) -> None:
         self._restored = True
@@ -430,6 +435,8 @@ class LifeCycle(_Base):
         """
         if stream.channel == "iopub" and is_welcome(message, self.session.unpack):
             return None
+        if stream.channel == STDIN:
+            self._prompt.asked(message)
         self._position = (self._in_flight.position, self._writes)
         result = cast("Any", self).handle_outgoing_message(stream, message)
         if isinstance(result, Awaitable):

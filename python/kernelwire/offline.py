@@ -100,6 +100,8 @@ class OfflineBuffer(Sequence[Message]):
         self.dropped = Dropped(0, 0)
         self.dropped_parent: bytes = b"{}"
         """The parent header of what was dropped last, as JSON."""
+        self.question: list[bytes] | None = None
+        """The message on ``stdin`` that was put in last, unless it was taken out."""
         self.begun: bytes = b""
         """Header of the message that the last connection has sent a part of, and no more."""
 
@@ -130,6 +132,8 @@ class OfflineBuffer(Sequence[Message]):
         self.size -= entry.size
         if entry is self._last:
             self._last = None
+        if entry.frames is self.question:
+            self.question = None
         return entry.channel, self._finished(entry)
 
     # -- filling ---------------------------------------------------------------------------------
@@ -141,6 +145,8 @@ class OfflineBuffer(Sequence[Message]):
         if msg_type == WELCOME:
             return
         self.received += 1
+        if channel == "stdin":
+            self.question = frames
         if text is None or not self._join(frames, *text):
             entry = _Entry(channel, frames)
             if text is not None and self._is_genuine(frames):
@@ -159,10 +165,12 @@ class OfflineBuffer(Sequence[Message]):
         if not messages:
             return
         later, self._entries = self._entries, OrderedDict()
+        question = self.question
         droppable, self._droppable = self._droppable, {LATE: deque(), EARLY: deque()}
         self._last = None
         self.extend(messages)
         self._last = None
+        self.question = question or self.question
         # Keys are only names, and an order: the earlier messages' come before the later ones'.
         self._entries.update(later)
         for when, numbers in droppable.items():

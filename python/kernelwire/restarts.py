@@ -6,9 +6,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import ensure_async
-from traitlets import CaselessStrEnum, Dict
+from traitlets import CaselessStrEnum, Dict, Instance
 from traitlets.config import LoggingConfigurable
 
+from kernelwire.prompts import Prompts
 from kernelwire.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class RestartsMixin(_Base):
         """,
     )
 
+    prompts = Instance(Prompts, ())
+    """The questions of kernels that nobody has answered."""
     _policies: Any = Dict()
     _readiness: Any = Dict()
 
@@ -59,8 +62,9 @@ class RestartsMixin(_Base):
             self.await_readiness(kernel_id)
 
     def await_readiness(self, kernel_id: str) -> None:
-        """Find out when a kernel that is starting is up."""
+        """Find out when a kernel that is starting is up; what it has asked before is void."""
         self._forget_readiness(kernel_id)
+        self.prompts.forget(kernel_id)
         kernel: Any = self._kernels.get(kernel_id)
         if kernel is None or not hasattr(kernel, "has_kernel"):
             return
@@ -96,6 +100,11 @@ class RestartsMixin(_Base):
                 answered.add_done_callback(partial(self._on_answered, kernel_id))
         return answered
 
+    def interrupt_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Interrupt a kernel, which waits for no answer then; see upstream."""
+        self.prompts.forget(kernel_id)
+        return super().interrupt_kernel(kernel_id, *args, **kwargs)
+
     def stop_watching_activity(self, kernel_id: str) -> None:
         """Stop watching a kernel, and waiting for it."""
         self._forget_readiness(kernel_id)
@@ -104,6 +113,7 @@ class RestartsMixin(_Base):
 
     def _note_restart(self, kernel_id: str) -> None:
         """Have a kernel be starting: nothing that it was running goes on."""
+        self.prompts.forget(kernel_id)
         policy = self._policies.get(kernel_id)
         if policy is None or self.execution_state_policy == "stock":
             return
