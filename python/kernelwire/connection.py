@@ -18,7 +18,7 @@ from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logs import hide_secrets
-from kernelwire._protocol import DELIMITER, MIN_PARTS, V1, is_welcome
+from kernelwire._protocol import DELIMITER, MIN_PARTS, OWN_SESSION, V1, is_for_clients
 from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
@@ -149,6 +149,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
         self._pump = _native.Pump(MAX_MESSAGES, MAX_BYTES, MAX_SECONDS)
+        self._pump.hide_statuses_of(OWN_SESSION)
         self._unsent = []
         super().__init__(**kwargs)
         hide_secrets()
@@ -347,9 +348,9 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     # -- messages --------------------------------------------------------------------------------
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
-        """Handle a message from the kernel, as upstream does, unless it greets a subscriber."""
+        """Handle a message from the kernel, as upstream does, if it is for clients."""
         channel = stream if isinstance(stream, str) else getattr(stream, "channel", None)
-        if channel != "iopub" or not is_welcome(outgoing_msg, self.session.unpack):
+        if channel != "iopub" or is_for_clients(outgoing_msg, self.session.unpack):
             super().handle_outgoing_message(stream, outgoing_msg)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:

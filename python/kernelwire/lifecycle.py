@@ -22,7 +22,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from kernelwire._compat.jupyter import connection_count, forget_kernel_info
 from kernelwire._compat.tornado import accepts_origin
 from kernelwire._logs import Throttle
-from kernelwire._protocol import DELIMITER, is_welcome
+from kernelwire._protocol import DELIMITER, OWN_SESSION, is_for_clients
 from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
 from kernelwire.in_order import InOrder
 from kernelwire.nudge import Nudge, current_state
@@ -199,9 +199,15 @@ class LifeCycle(_Base):
         """Ask the kernel for its protocol version, as upstream does.
 
         The future is one that may be given a result by who gives up waiting; with upstream's, the
-        answer or the end of the connection then fails to set it again.
+        answer or the end of the connection then fails to set it again. The request is the server's
+        own, not the client's.
         """
-        answer = super().request_kernel_info()
+        session = self.session
+        client, session.session = session.session, OWN_SESSION
+        try:
+            answer = super().request_kernel_info()
+        finally:
+            session.session = client
         if not asyncio.isfuture(answer):
             return answer
         waiting: asyncio.Future[Any] = answer.get_loop().create_future()
@@ -431,9 +437,9 @@ class LifeCycle(_Base):
         """Handle one message, and remember it until the client's socket has taken it.
 
         Returns an awaitable where ``handle_outgoing_message`` is a coroutine function. A message
-        that greets a subscriber is not for clients, nor for whoever has overridden that.
+        that is not for clients is not for whoever has overridden that either.
         """
-        if stream.channel == "iopub" and is_welcome(message, self.session.unpack):
+        if stream.channel == "iopub" and not is_for_clients(message, self.session.unpack):
             return None
         if stream.channel == STDIN:
             self._prompt.asked(message)

@@ -10,7 +10,7 @@ import zmq
 
 from kernelwire import _native
 from kernelwire._drain import drain
-from kernelwire._protocol import DELIMITER, MIN_PARTS, WELCOME
+from kernelwire._protocol import DELIMITER, MIN_PARTS, WELCOME, is_own_status
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
@@ -139,10 +139,10 @@ class OfflineBuffer(Sequence[Message]):
     # -- filling ---------------------------------------------------------------------------------
 
     def append(self, message: tuple[str, list[bytes]]) -> None:
-        """Put in a message, unless it is one that greets a subscriber: no client wants that."""
+        """Put in a message, unless it is one on ``iopub`` that is not for clients."""
         channel, frames = message
         msg_type, text = _native.describe(frames) if channel == "iopub" else (None, None)
-        if msg_type == WELCOME:
+        if msg_type == WELCOME or (msg_type == "status" and is_own_status(frames)):
             return
         self.received += 1
         if channel == "stdin":

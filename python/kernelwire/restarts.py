@@ -9,6 +9,7 @@ from jupyter_core.utils import ensure_async
 from traitlets import CaselessStrEnum, Dict, Instance
 from traitlets.config import LoggingConfigurable
 
+from kernelwire.probe import ask_anew, is_probed
 from kernelwire.prompts import Prompts
 from kernelwire.readiness import Readiness
 
@@ -68,10 +69,11 @@ class RestartsMixin(_Base):
         kernel: Any = self._kernels.get(kernel_id)
         if kernel is None or not hasattr(kernel, "has_kernel"):
             return
+        ask_anew(kernel)
         self._readiness[kernel_id] = Readiness(
             kernel,
             is_up=partial(self._is_up, kernel_id),
-            is_asked=partial(self._is_asked, kernel_id),
+            is_asked=partial(is_probed, kernel),
             on_ready=partial(self._on_ready, kernel_id),
             on_new_ports=partial(self._on_new_ports, kernel_id),
         )
@@ -154,10 +156,6 @@ class RestartsMixin(_Base):
         """Whether there is no point in asking a kernel: it is up, or gone."""
         self.settle_activity(kernel_id)
         return getattr(self._kernels.get(kernel_id), "execution_state", None) != "starting"
-
-    def _is_asked(self, kernel_id: str) -> bool:
-        """Whether a client asks a kernel."""
-        return self._kernel_connections.get(kernel_id, 0) > 0
 
     def _forget_readiness(self, kernel_id: str) -> None:
         readiness = self._readiness.pop(kernel_id, None)

@@ -11,7 +11,7 @@ An execute request's code is a JSON list of steps (`Kernel.steps` names them), r
 
 The n-th emitted message of a kernel has n in its metadata as "number", so that loss, doubling and
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
-says how many were "emitted" and how many ticks are "to_come". Comm messages are sent back on iopub
+says how many were "emitted", how many ticks are "to_come", and how often that was "asked". Comm messages are sent back on iopub
 as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
 from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65).
 """
@@ -84,6 +84,7 @@ class Kernel:
         self._session = uuid.uuid4().hex
         self._number = 0
         self._ticks_left = 0
+        self._asked = 0
         self._running = True
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
         self._greets = os.environ.get("FAKE_KERNEL_XPUB") == "1"
@@ -164,9 +165,10 @@ class Kernel:
             for step in json.loads(content["code"]):
                 self.steps[step["do"]](header, step)
         elif msg_type == "kernel_info_request":
+            self._asked += 1
             reply |= {"protocol_version": "5.4", "implementation": "fake", "banner": ""}
             reply["language_info"] = {"name": "json", "version": "1", "file_extension": ".json"}
-            reply |= {"emitted": self._number, "to_come": self._ticks_left}
+            reply |= {"emitted": self._number, "to_come": self._ticks_left, "asked": self._asked}
         elif msg_type == "shutdown_request":
             reply["restart"] = content.get("restart", False)
             self._running = False
