@@ -49,6 +49,10 @@ MAX_SESSION_BYTES = 255
 """Length of a ZeroMQ routing id, as which the session id serves, in bytes."""
 
 
+PORTS_SECONDS = 0.05
+"""Seconds between two looks at whether a kernel that is being restarted has its ports."""
+
+
 class Phase(Enum):
     """How far a connection has got."""
 
@@ -328,7 +332,7 @@ class LifeCycle(_Base):
             estate = Estate(info["channels"], self._as_backlog(info["buffer"]), moved=False)
             # From here on a failure puts it all back.
             self._inherit(estate)
-            estate = estate._replace(moved=manager.ports_changed(self.kernel_id))
+            estate = estate._replace(moved=self._are_elsewhere(estate.streams))
         elif estate is not None:
             self._inherit(estate)
         else:
@@ -337,7 +341,7 @@ class LifeCycle(_Base):
         if not streams or (estate and estate.moved) or any(s.closed() for s in streams):
             self._close_channels()
             self.create_stream()
-        self._ports = self._kernel_ports()
+        self._note_ports()
         if self._replay is not None:
             self._prompt.ask_again(self._replay.backlog)
 
@@ -375,11 +379,52 @@ class LifeCycle(_Base):
             self.log.error("Kernel %s does not answer: %s", self.kernel_id, type(error).__name__)
             self._fail()
             return
+        if self._has_moved():
+            loop = connected.get_loop()
+            self._follow_ports(loop, loop.time() + self.kernel_info_timeout)
+            return
         self._phase = Phase.LIVE
         self._websocket = self.websocket_handler.ws_connection
         self._was_open = is_open(self.websocket_handler)
         self._in_flight = writer_for(self.websocket_handler).in_flight
         self._or_close(self._catch_up)
+
+    def _has_moved(self) -> bool:
+        """Whether the kernel has left the ports that the channels are connected to."""
+        return self._is_managed() and self._ports != self._kernel_ports()
+
+    def _follow_ports(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        """Connect anew: the kernel was restarted on other ports before it has answered."""
+        if self._phase is not Phase.CONNECTING or not self._is_managed():
+            return
+        if 0 not in self._kernel_ports():
+            self._or_close(self._connect_anew)
+        elif loop.time() < until:
+            loop.call_later(PORTS_SECONDS, self._follow_ports, loop, until)
+        else:
+            self._fail()
+
+    def _connect_anew(self) -> None:
+        self._close_channels()
+        self.create_stream()
+        self._note_ports()
+        self.nudge().add_done_callback(self._connected)
+
+    def _note_ports(self) -> None:
+        """Note where the channels are connected to, also for who inherits them."""
+        self._ports = self._kernel_ports()
+        for stream in self.channels.values():
+            stream.kernel_ports = self._ports
+
+    def _are_elsewhere(self, streams: dict[str, Any]) -> bool:
+        """Whether buffered streams are connected to ports that the kernel has left.
+
+        Upstream's manager knows where the kernel was when it was asked last, which is not where
+        streams of a connection were that had replaced another one.
+        """
+        changed = self.multi_kernel_manager.ports_changed(self.kernel_id)
+        ports = {getattr(stream, "kernel_ports", None) for stream in streams.values()}
+        return changed if None in ports else ports != {self._kernel_ports()}
 
     def _or_close(self, step: Callable[[], None]) -> None:
         """Take a step, without which the connection is of no use."""

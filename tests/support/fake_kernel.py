@@ -43,6 +43,14 @@ VARIANTS = {
     "fake-xpub": {"FAKE_KERNEL_XPUB": "1"},
 }
 Header = dict[str, Any]
+ODD_PARENTS = {"parent_null": b"null", "parent_empty": b"{}"}
+ODD_FIELDS: dict[str, Header] = {
+    "version_empty": {"version": ""},
+    "version_null": {"version": None},
+    "nanoseconds": {"date": "2026-11-26T13:53:41.123456789Z"},
+    "date_null": {"date": None},
+}
+"""Headers that are legal, or nearly, and that some kernels send."""
 
 
 def script(*steps: dict[str, Any]) -> str:
@@ -210,19 +218,25 @@ class Kernel:
 
     def _odd_frames(self, kind: str, parent: Header) -> list[bytes]:
         good = self._parts("display_data", parent, _content("display_data", -1, ""), {})
-        if kind == "no_delimiter":
-            return [b"topic", b"neither", b"here"]
+        frames = {
+            "no_delimiter": [b"topic", b"neither", b"here"],
+            "bad_signature": [b"topic", DELIMITER, b"0" * 64, *good],
+            "identities": [b"topic", b"", b"another", *self._signed(good)[1:]],
+        }
+        if kind in frames:
+            return frames[kind]
         if kind.startswith("parts_"):
             return self._signed(good[: int(kind.removeprefix("parts_"))])
         if kind == "welcome":
             welcome = self._parts("iopub_welcome", {}, {"subscription": ""}, {})
             return self._signed([welcome[0], b"null", *welcome[2:]])
-        if kind == "bad_signature":
-            return [b"topic", DELIMITER, b"0" * 64, *good]
         if kind == "status_bad_content":
             status = self._parts("status", parent, {"execution_state": "idle"}, {})
             return self._signed([*status[:3], b"[]"])
+        if kind in ODD_PARENTS:
+            return self._signed([good[0], ODD_PARENTS[kind], *good[2:]])
         header = json.loads(good[0])
+        header |= ODD_FIELDS.get(kind, {})
         if kind == "no_msg_type":
             del header["msg_type"]
         elif kind == "unhashable_msg_type":
