@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from support.ws_client import Connect
 
 
-@pytest.mark.parametrize("kind", ["nanoseconds", "date_null", "parent_empty", "identities"])
+@pytest.mark.parametrize(
+    "kind", ["nanoseconds", "date_null", "parent_empty", "parent_null", "identities"]
+)
 def test_odd_message_arrives_between_others(
     server: Server, connect: Connect, start_kernel: StartKernel, kind: str, protocol: str
 ) -> None:
@@ -30,7 +32,7 @@ def test_odd_message_arrives_between_others(
 
 
 @pytest.mark.kernelwire_only("I13")
-@pytest.mark.parametrize("kind", ["version_empty", "version_null", "parent_null"])
+@pytest.mark.parametrize("kind", ["version_empty", "version_null"])
 def test_odd_header_costs_no_other_message(
     server: Server, connect: Connect, start_kernel: StartKernel, kind: str, protocol: str
 ) -> None:
