@@ -262,6 +262,9 @@ class Pump:
     def splice(self, key: bytes) -> None:
         """Speak the default protocol from now on; ``key`` is the kernel's, empty for none."""
 
+    def hide_statuses_of(self, session: str) -> None:
+        """Leave out the statuses on ``iopub`` that requests of ``session`` cause."""
+
     def drain(
         self,
         socket: zmq.Socket[Any],

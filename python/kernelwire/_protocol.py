@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DELIMITER", "MIN_PARTS", "V1", "WELCOME", "is_welcome"]
+__all__ = ["DELIMITER", "MIN_PARTS", "OWN_SESSION", "V1", "WELCOME", "is_for_clients"]
 
 V1 = "v1.kernel.websocket.jupyter.org"
 """The websocket subprotocol whose messages are the kernel's, part by part."""
@@ -23,6 +25,32 @@ WELCOME = "iopub_welcome"
 
 It is from socket to socket, not for clients. Source: Jupyter Enhancement Proposal 65.
 """
+
+
+OWN_SESSION = uuid4().hex
+"""The session of the requests with which this server finds out about kernels."""
+
+_OWN_SESSION = OWN_SESSION.encode()
+
+
+def is_for_clients(frames: list[bytes], unpack: Callable[[bytes], Any] = json.loads) -> bool:
+    """Whether a message on ``iopub`` is for clients; ``unpack`` parses its headers.
+
+    Neither a greeting to a subscriber is, nor a status that a request of the server's own has
+    caused.
+    """
+    return not is_welcome(frames, unpack) and not is_own_status(frames, unpack)
+
+
+def is_own_status(frames: list[bytes], unpack: Callable[[bytes], Any] = json.loads) -> bool:
+    """Whether a message is a status that a request of the server's own has caused."""
+    try:
+        header, parent = frames[(at := frames.index(DELIMITER) + 2) : at + 2]
+        if _OWN_SESSION not in parent or unpack(parent)["session"] != OWN_SESSION:
+            return False
+        return bool(unpack(header)["msg_type"] == "status")
+    except Exception:
+        return False  # whatever it is, others find out
 
 
 def is_welcome(frames: list[bytes], unpack: Callable[[bytes], Any]) -> bool:

@@ -18,12 +18,13 @@ from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logs import hide_secrets
-from kernelwire._protocol import DELIMITER, MIN_PARTS, V1, is_welcome
+from kernelwire._protocol import DELIMITER, MIN_PARTS, OWN_SESSION, V1, is_for_clients
 from kernelwire.congestion import Congestion, pending_bytes
 from kernelwire.incoming import Incoming
 from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, pump_attribute
 from kernelwire.pacing import IOPUB
+from kernelwire.prompts import STDIN, PromptReader
 from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
 from kernelwire.signatures import Signatures
 from kernelwire.stream import KernelwireStream
@@ -148,6 +149,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
         self._pump = _native.Pump(MAX_MESSAGES, MAX_BYTES, MAX_SECONDS)
+        self._pump.hide_statuses_of(OWN_SESSION)
         self._unsent = []
         super().__init__(**kwargs)
         hide_secrets()
@@ -290,11 +292,12 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 continue
             if isinstance(stream, KernelwireStream):
                 pacing = IOPUB if channel == "iopub" else None
-                reader = ChannelReader(self, channel, congestion, signatures)
+                kind = PromptReader if channel == STDIN else ChannelReader
+                reader = kind(self, channel, congestion, signatures)
                 stream.on_ready(reader, one_by_one, pacing)
             else:
-                kind = type(stream).__qualname__
-                self.log.debug("Messages on %s go one by one: it is a %s", channel, kind)
+                name = type(stream).__qualname__
+                self.log.debug("Messages on %s go one by one: it is a %s", channel, name)
                 stream.on_recv_stream(one_by_one)
         self._offer_iopub()
 
@@ -345,9 +348,9 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     # -- messages --------------------------------------------------------------------------------
 
     def handle_outgoing_message(self, stream: Any, outgoing_msg: list[Any]) -> None:
-        """Handle a message from the kernel, as upstream does, unless it greets a subscriber."""
+        """Handle a message from the kernel, as upstream does, if it is for clients."""
         channel = stream if isinstance(stream, str) else getattr(stream, "channel", None)
-        if channel != "iopub" or not is_welcome(outgoing_msg, self.session.unpack):
+        if channel != "iopub" or is_for_clients(outgoing_msg, self.session.unpack):
             super().handle_outgoing_message(stream, outgoing_msg)
 
     def handle_incoming_message(self, incoming_msg: Any) -> None:

@@ -9,6 +9,7 @@ from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
 from kernelwire._logs import shown
 from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
+from kernelwire.prompts import STDIN
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Incoming:
         stream = self._stream(channel, msg_type)
         if stream is not None:
             self._send(stream, frames, message)
+            self._note_sent(channel)
 
     # -- taking apart ----------------------------------------------------------------------------
 
@@ -141,6 +143,7 @@ class Incoming:
         stream = self._stream(channel, self._read_type(parsed["header"]))
         if stream is not None:
             self._session.send(stream, parsed)
+            self._note_sent(channel)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -161,6 +164,10 @@ class Incoming:
             )
             return None
         return stream
+
+    def _note_sent(self, channel: Any) -> None:
+        if channel == STDIN:
+            self._connection._prompt.answered()
 
     @staticmethod
     def _send(stream: Any, frames: list[Any], message: str | bytes) -> None:

@@ -165,6 +165,14 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         self._kernel_buffers[kernel_id]["buffer"] = buffer
         fill(buffer, channels)
 
+    def stop_buffering(self, kernel_id: str) -> None:
+        """Discard what is kept for a session, but for a question that it was to answer."""
+        buffered = self._kernel_buffers.get(kernel_id)
+        question = getattr((buffered or {}).get("buffer"), "question", None)
+        if question is not None:
+            self.prompts.ask(kernel_id, buffered["session_key"], question)
+        super().stop_buffering(kernel_id)
+
     def remove_kernel(self, kernel_id: str) -> Any:
         """Forget a kernel, and close what is open for it.
 
@@ -172,6 +180,7 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         meanwhile stay open for ever; and not at all where a kernel has died for good.
         """
         kernel: Any = super().remove_kernel(kernel_id)
+        self.prompts.forget(kernel_id)
         buffered = self._kernel_buffers.pop(kernel_id, None)
         streams = [] if buffered is None else [*buffered["channels"].values()]
         watcher = None if kernel is None else activity_stream(kernel)

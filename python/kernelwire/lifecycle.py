@@ -22,11 +22,12 @@ from zmq.eventloop.zmqstream import ZMQStream
 from kernelwire._compat.jupyter import connection_count, forget_kernel_info
 from kernelwire._compat.tornado import accepts_origin
 from kernelwire._logs import Throttle
-from kernelwire._protocol import DELIMITER, is_welcome
+from kernelwire._protocol import DELIMITER, OWN_SESSION, is_for_clients
 from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
 from kernelwire.in_order import InOrder
 from kernelwire.nudge import Nudge, current_state
 from kernelwire.offline import OfflineBuffer, fill, lacks_parts
+from kernelwire.prompts import STDIN, SessionPrompt
 from kernelwire.refusals import MESSAGE_TOO_BIG, without_refused
 from kernelwire.replay import Replay
 from kernelwire.stream import KernelwireStream, bounded_sending
@@ -46,6 +47,10 @@ __all__ = ["LifeCycle", "Phase"]
 
 MAX_SESSION_BYTES = 255
 """Length of a ZeroMQ routing id, as which the session id serves, in bytes."""
+
+
+PORTS_SECONDS = 0.05
+"""Seconds between two looks at whether a kernel that is being restarted has its ports."""
 
 
 class Phase(Enum):
@@ -94,12 +99,15 @@ class LifeCycle(_Base):
     """What was written and may not reach the client; set when there is a websocket."""
     _nudge: Nudge | None = None
     _ports: tuple[Any, ...] = ()
+    _prompt: SessionPrompt
     _in_order: InOrder
     """Handles messages that go one by one."""
     _websocket: Any = None
     """The websocket at the time the connection went live; its handler forgets it."""
     _tried: bytes = b""
     """Header of the message that the session's connection before had begun to send."""
+    _unnamed: str | None = None
+    """The session id that was made up here because the client has not told one."""
 
     if TYPE_CHECKING:
         _failures: Throttle
@@ -117,13 +125,17 @@ class LifeCycle(_Base):
         """Make a connection, if the session id that the client has asked for can be had."""
         super().__init__(**kwargs)
         self._failures = Throttle(self.log)
+        self._prompt = SessionPrompt(self)
         self._in_order = InOrder(
             self._handle_one, self._awaited_one, self._is_closing, self._failures
         )
         handler = kwargs.get("websocket_handler")
         if isinstance(getattr(handler, "request", None), HTTPServerRequest):
             # The caller is about to use it, and fails on some of what a client can ask for.
-            self._check_session(cast("Any", handler).get_argument("session_id", None) or "")
+            session_id = cast("Any", handler).get_argument("session_id", None)
+            self._check_session(session_id or "")
+            if not session_id:
+                self._unnamed = self.session.session
 
     @property
     def subprotocol(self) -> str | None:  # type: ignore[override]  # unannotated upstream
@@ -191,9 +203,15 @@ class LifeCycle(_Base):
         """Ask the kernel for its protocol version, as upstream does.
 
         The future is one that may be given a result by who gives up waiting; with upstream's, the
-        answer or the end of the connection then fails to set it again.
+        answer or the end of the connection then fails to set it again. The request is the server's
+        own, not the client's.
         """
-        answer = super().request_kernel_info()
+        session = self.session
+        client, session.session = session.session, OWN_SESSION
+        try:
+            answer = super().request_kernel_info()
+        finally:
+            session.session = client
         if not asyncio.isfuture(answer):
             return answer
         waiting: asyncio.Future[Any] = answer.get_loop().create_future()
@@ -314,7 +332,7 @@ class LifeCycle(_Base):
             estate = Estate(info["channels"], self._as_backlog(info["buffer"]), moved=False)
             # From here on a failure puts it all back.
             self._inherit(estate)
-            estate = estate._replace(moved=manager.ports_changed(self.kernel_id))
+            estate = estate._replace(moved=self._are_elsewhere(estate.streams))
         elif estate is not None:
             self._inherit(estate)
         else:
@@ -323,7 +341,9 @@ class LifeCycle(_Base):
         if not streams or (estate and estate.moved) or any(s.closed() for s in streams):
             self._close_channels()
             self.create_stream()
-        self._ports = self._kernel_ports()
+        self._note_ports()
+        if self._replay is not None:
+            self._prompt.ask_again(self._replay.backlog)
 
     def _inherit(self, estate: Estate) -> None:
         self._restored = True
@@ -359,11 +379,52 @@ class LifeCycle(_Base):
             self.log.error("Kernel %s does not answer: %s", self.kernel_id, type(error).__name__)
             self._fail()
             return
+        if self._has_moved():
+            loop = connected.get_loop()
+            self._follow_ports(loop, loop.time() + self.kernel_info_timeout)
+            return
         self._phase = Phase.LIVE
         self._websocket = self.websocket_handler.ws_connection
         self._was_open = is_open(self.websocket_handler)
         self._in_flight = writer_for(self.websocket_handler).in_flight
         self._or_close(self._catch_up)
+
+    def _has_moved(self) -> bool:
+        """Whether the kernel has left the ports that the channels are connected to."""
+        return self._is_managed() and self._ports != self._kernel_ports()
+
+    def _follow_ports(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        """Connect anew: the kernel was restarted on other ports before it has answered."""
+        if self._phase is not Phase.CONNECTING or not self._is_managed():
+            return
+        if 0 not in self._kernel_ports():
+            self._or_close(self._connect_anew)
+        elif loop.time() < until:
+            loop.call_later(PORTS_SECONDS, self._follow_ports, loop, until)
+        else:
+            self._fail()
+
+    def _connect_anew(self) -> None:
+        self._close_channels()
+        self.create_stream()
+        self._note_ports()
+        self.nudge().add_done_callback(self._connected)
+
+    def _note_ports(self) -> None:
+        """Note where the channels are connected to, also for who inherits them."""
+        self._ports = self._kernel_ports()
+        for stream in self.channels.values():
+            stream.kernel_ports = self._ports
+
+    def _are_elsewhere(self, streams: dict[str, Any]) -> bool:
+        """Whether buffered streams are connected to ports that the kernel has left.
+
+        Upstream's manager knows where the kernel was when it was asked last, which is not where
+        streams of a connection were that had replaced another one.
+        """
+        changed = self.multi_kernel_manager.ports_changed(self.kernel_id)
+        ports = {getattr(stream, "kernel_ports", None) for stream in streams.values()}
+        return changed if None in ports else ports != {self._kernel_ports()}
 
     def _or_close(self, step: Callable[[], None]) -> None:
         """Take a step, without which the connection is of no use."""
@@ -421,10 +482,12 @@ class LifeCycle(_Base):
         """Handle one message, and remember it until the client's socket has taken it.
 
         Returns an awaitable where ``handle_outgoing_message`` is a coroutine function. A message
-        that greets a subscriber is not for clients, nor for whoever has overridden that.
+        that is not for clients is not for whoever has overridden that either.
         """
-        if stream.channel == "iopub" and is_welcome(message, self.session.unpack):
+        if stream.channel == "iopub" and not is_for_clients(message, self.session.unpack):
             return None
+        if stream.channel == STDIN:
+            self._prompt.asked(message)
         self._position = (self._in_flight.position, self._writes)
         result = cast("Any", self).handle_outgoing_message(stream, message)
         if isinstance(result, Awaitable):
@@ -493,7 +556,8 @@ class LifeCycle(_Base):
         """End the connection, once; what did not reach the client waits for the next connection.
 
         Where it was the kernel's last, its streams stay open and fill the offline buffer. Those of
-        a connection that never came to life are closed, unless it had them from an earlier one.
+        a connection that never came to life are closed, unless it had them from an earlier one; so
+        are those of a client without a session id, as nobody could claim what is kept for it.
         """
         if self._phase is Phase.ENDED:
             self._uncount()  # if that was left to a subclass, which has left it to this
@@ -503,7 +567,7 @@ class LifeCycle(_Base):
         backlog = self._take_backlog()
         last = self._end()
         keep = last and self._is_managed() and (self._restored or not self._failed)
-        if not keep or not self._start_buffering(backlog):
+        if not (keep and self._can_return()) or not self._start_buffering(backlog):
             self._close_channels()
 
     def _fail(self) -> None:
@@ -612,6 +676,10 @@ class LifeCycle(_Base):
 
     def _is_managed(self) -> bool:
         return self.kernel_id in self.multi_kernel_manager
+
+    def _can_return(self) -> bool:
+        """Whether there is a session id by which the client could come back."""
+        return self.session.session != self._unnamed
 
     def _kernel_ports(self) -> tuple[Any, ...]:
         return tuple(getattr(self.kernel_manager, "ports", ()))

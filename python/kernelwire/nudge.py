@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from enum import Flag, auto
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
-from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire.offline import fill
-from kernelwire.stream import KernelwireStream
+from kernelwire.probe import Probe
 
 if TYPE_CHECKING:
     from kernelwire.lifecycle import LifeCycle
@@ -19,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Awaited", "Nudge", "NudgeTimeoutError", "current_state"]
 
-ASK_SECONDS = 0.5
-"""Seconds between two requests."""
-
 LOOK_SECONDS = 0.05
 """Seconds between two looks at whether the kernel is still starting."""
 
-WARN_EVERY = 10
+CHECK_SECONDS = 0.5
+"""Seconds between two looks at whether there is still somebody to answer."""
+
+WARN_EVERY = 5
 """Attempts of which one is worth a warning."""
 
 
@@ -53,10 +51,10 @@ class Awaited(Flag):
 
 
 class Nudge:
-    """Asks a kernel for signs of life, on sockets of its own, until it has given all of them.
+    """Waits until a kernel has given all signs of life; a :class:`~kernelwire.probe.Probe` asks.
 
-    What the client's iopub hears meanwhile goes to ``backlog``, where there is one, but for the
-    kernel's status in answer to these requests. :attr:`future` is done when the kernel is ready,
+    What the client's iopub hears meanwhile goes to ``backlog``, where there is one.
+    :attr:`future` is done when the kernel is ready,
     or when there is no point in waiting any more: it was stopped, or has moved to other ports. It
     fails with :class:`NudgeTimeoutError` after the connection's ``kernel_info_timeout``, and is
     cancelled where its caller cancels it.
@@ -69,23 +67,19 @@ class Nudge:
         self._kernel_id = connection.kernel_id
         self._log = connection.log
         self._iopub: Any = connection.channels["iopub"]
-        self._ports = list(self._kernel.ports)
         self._awaited = Awaited.REPLY | Awaited.OUTPUT | Awaited.STARTED
-        self._attempts = 0
-        self._asked: set[str] = set()
-        self._probes: dict[str, Any] = {}
-        self._timers: dict[str, asyncio.TimerHandle] = {}
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._given_up = False
+        self._probe = Probe.of(self._kernel)
+        self._probe.join(self)
+        self._timer = self._loop.call_later(0, self._look)
         try:
-            self._open_probes()
+            self._iopub.on_recv(self._on_output)
         except BaseException:
+            self._awaited &= ~Awaited.OUTPUT
             self._release()
             raise
-        self._iopub.on_recv(self._on_output)
-        self._again("look", 0, self._look)
-        self._again("ask", 0, self._ask)
         self.future = asyncio.ensure_future(self._wait(connection.kernel_info_timeout))
         # A task that is cancelled before its first step never gets to a `finally`.
         self.future.add_done_callback(self._release)
@@ -101,16 +95,6 @@ class Nudge:
         """Let the client's iopub be: somebody else has it now."""
         self._awaited &= ~Awaited.OUTPUT
 
-    def _open_probes(self) -> None:
-        """Open the sockets whose replies the client must not see."""
-        for channel in ("shell", "control"):
-            probe = getattr(self._kernel, f"connect_{channel}")()
-            if type(probe) is ZMQStream:
-                # The answer to one closes the other, whose next event upstream would warn of.
-                probe = KernelwireStream.adopt(probe)
-            self._probes[channel] = probe
-            probe.on_recv(partial(self._on_reply, channel))
-
     async def _wait(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._ended, seconds)
@@ -122,44 +106,19 @@ class Nudge:
 
     def _release(self, _future: Any = None) -> None:
         """Let go of everything; the client's iopub only once, as another nudge may have it next."""
-        for timer in self._timers.values():
-            timer.cancel()
-        for probe in self._probes.values():
-            if not probe.closed():
-                probe.close()
+        self._timer.cancel()
+        self._probe.leave(self)
         if Awaited.OUTPUT in self._awaited:
             self._awaited &= ~Awaited.OUTPUT
             self._stop_listening()
-
-    def _again(self, what: str, seconds: float, callback: Any) -> None:
-        self._timers[what] = self._loop.call_later(seconds, callback)
-
-    # -- asking ----------------------------------------------------------------------------------
-
-    def _ask(self) -> None:
-        """Send the requests, if there is still somebody to send them to."""
-        obstacle = self._obstacle()
-        if obstacle is not None:
-            self._log.debug("Nudge: cancelling on %s: %s", obstacle, self._kernel_id)
-            self.cancel()
-            return
-        self._attempts += 1
-        log = self._log.debug if self._attempts % WARN_EVERY else self._log.warning
-        log("Nudge: attempt %d on kernel %s", self._attempts, self._kernel_id)
-        for probe in self._probes.values():
-            request: Any = self._connection.session.send(probe, "kernel_info_request")
-            self._asked.add(request["header"]["msg_id"])
-        self._again("ask", ASK_SECONDS, self._ask)
 
     def _obstacle(self) -> str | None:
         """Say why no answer will ever come; ``None`` where one may."""
         if self._kernel_id not in self._connection.multi_kernel_manager:
             return "stopped kernel"
-        if list(self._kernel.ports) != self._ports:
-            return "port change"
-        if any(stream.closed() for stream in (*self._probes.values(), self._iopub)):
+        if self._iopub.closed():
             return "closed zmq socket"
-        return None
+        return self._probe.obstacle()
 
     # -- signs of life ---------------------------------------------------------------------------
 
@@ -172,15 +131,30 @@ class Nudge:
                 self._ended.set_result(None)
 
     def _look(self) -> None:
-        """See whether the kernel is still starting."""
-        state = current_state(self._connection)
-        if state == "starting":
-            self._again("look", LOOK_SECONDS, self._look)
+        """See whether the kernel is still starting, and whether there is still one."""
+        obstacle = self._obstacle()
+        if obstacle is not None:
+            self._log.debug("Nudge: cancelling on %s: %s", obstacle, self._kernel_id)
+            self.cancel()
             return
-        self._log.debug("Nudge: %s execution_state=%s", self._kernel_id, state)
-        self._seen(Awaited.STARTED)
+        starting = False
+        if Awaited.STARTED in self._awaited:
+            state = current_state(self._connection)
+            starting = state == "starting"
+            if not starting:
+                self._log.debug("Nudge: %s execution_state=%s", self._kernel_id, state)
+                self._seen(Awaited.STARTED)
+        if self._awaited is not Awaited.NOTHING:
+            seconds = LOOK_SECONDS if starting else CHECK_SECONDS
+            self._timer = self._loop.call_later(seconds, self._look)
 
-    def _on_reply(self, channel: str, _frames: Any) -> None:
+    def asked(self, attempt: int) -> None:
+        """Log that the kernel was asked, and how often that makes."""
+        log = self._log.debug if attempt % WARN_EVERY else self._log.warning
+        log("Nudge: attempt %d on kernel %s", attempt, self._kernel_id)
+
+    def replied(self, channel: str) -> None:
+        """Note that the kernel has answered."""
         self._log.debug("Nudge: %s info reply received: %s", channel, self._kernel_id)
         if Awaited.REPLY in self._awaited:
             self._log.debug("Nudge: resolving %s future: %s", channel, self._kernel_id)
@@ -188,7 +162,7 @@ class Nudge:
 
     def _on_output(self, frames: list[bytes]) -> None:
         self._log.debug("Nudge: IOPub received: %s", self._kernel_id)
-        if self._backlog is not None and not self._is_answer(frames):
+        if self._backlog is not None:
             self._backlog.append(("iopub", frames))
         if Awaited.OUTPUT in self._awaited:
             self._stop_listening()
@@ -203,16 +177,6 @@ class Nudge:
             self._iopub.stop_on_recv()
         else:
             fill(self._backlog, {"iopub": self._iopub})
-
-    def _is_answer(self, frames: list[bytes]) -> bool:
-        """Whether a message tells of these very requests: of no use to the client."""
-        session = self._connection.session
-        try:
-            _, parts = session.feed_identities(frames)
-            header, parent = session.unpack(parts[1]), session.unpack(parts[2])
-            return header["msg_type"] == "status" and parent["msg_id"] in self._asked
-        except Exception:
-            return False  # whatever it is, the client's path knows how to deal with it
 
 
 def current_state(connection: LifeCycle) -> str | None:

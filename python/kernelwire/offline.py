@@ -10,7 +10,7 @@ import zmq
 
 from kernelwire import _native
 from kernelwire._drain import drain
-from kernelwire._protocol import DELIMITER, MIN_PARTS, WELCOME
+from kernelwire._protocol import DELIMITER, MIN_PARTS, WELCOME, is_own_status
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
@@ -100,6 +100,8 @@ class OfflineBuffer(Sequence[Message]):
         self.dropped = Dropped(0, 0)
         self.dropped_parent: bytes = b"{}"
         """The parent header of what was dropped last, as JSON."""
+        self.question: list[bytes] | None = None
+        """The message on ``stdin`` that was put in last, unless it was taken out."""
         self.begun: bytes = b""
         """Header of the message that the last connection has sent a part of, and no more."""
 
@@ -130,17 +132,21 @@ class OfflineBuffer(Sequence[Message]):
         self.size -= entry.size
         if entry is self._last:
             self._last = None
+        if entry.frames is self.question:
+            self.question = None
         return entry.channel, self._finished(entry)
 
     # -- filling ---------------------------------------------------------------------------------
 
     def append(self, message: tuple[str, list[bytes]]) -> None:
-        """Put in a message, unless it is one that greets a subscriber: no client wants that."""
+        """Put in a message, unless it is one on ``iopub`` that is not for clients."""
         channel, frames = message
         msg_type, text = _native.describe(frames) if channel == "iopub" else (None, None)
-        if msg_type == WELCOME:
+        if msg_type == WELCOME or (msg_type == "status" and is_own_status(frames)):
             return
         self.received += 1
+        if channel == "stdin":
+            self.question = frames
         if text is None or not self._join(frames, *text):
             entry = _Entry(channel, frames)
             if text is not None and self._is_genuine(frames):
@@ -159,10 +165,12 @@ class OfflineBuffer(Sequence[Message]):
         if not messages:
             return
         later, self._entries = self._entries, OrderedDict()
+        question = self.question
         droppable, self._droppable = self._droppable, {LATE: deque(), EARLY: deque()}
         self._last = None
         self.extend(messages)
         self._last = None
+        self.question = question or self.question
         # Keys are only names, and an order: the earlier messages' come before the later ones'.
         self._entries.update(later)
         for when, numbers in droppable.items():

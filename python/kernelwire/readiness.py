@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from kernelwire.probe import own_session
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,9 +18,6 @@ FIRST_SECONDS = 0.25
 GROWTH = 2.0
 """By how much each interval between two requests is longer than the one before."""
 
-PATIENT_SECONDS = 4.0
-"""Interval from which on a kernel is asked although a client does."""
-
 LONGEST_SECONDS = 30.0
 """Seconds between two requests, at most."""
 
@@ -28,7 +27,7 @@ class Readiness:
 
     The kernel is asked on a shell socket of its own, at growing intervals: a request that was sent
     before the kernel listens waits in the socket, so that few are needed. Nothing is asked while a
-    client asks, and no more once the kernel was seen to be up by other means.
+    :class:`~kernelwire.probe.Probe` asks for clients, and no more once the kernel was seen to be up by other means.
 
     Parameters
     ----------
@@ -37,7 +36,7 @@ class Readiness:
     is_up
         Whether the kernel was seen to be up, by what it has published.
     is_asked
-        Whether somebody else asks the kernel.
+        Whether the kernel is asked for a client that waits.
     on_ready
         Called with the kernel's session, once it has answered.
     on_new_ports
@@ -58,12 +57,11 @@ class Readiness:
         self._is_asked = is_asked
         self._on_ready = on_ready
         self._on_new_ports = on_new_ports
+        self._session = own_session(kernel)
         self._loop = asyncio.get_running_loop()
         self._stream: Any = None
         self._interval = FIRST_SECONDS
         self._ports = list(kernel.ports)
-        self.asked: set[str] = set()
-        """The ids of the requests."""
         self.ready: asyncio.Future[None] = self._loop.create_future()
         """Done when the kernel is up; cancelled when it is restarted or stopped before."""
         self._timer = self._loop.call_later(self._interval, self._ask)
@@ -93,16 +91,14 @@ class Readiness:
             return  # it is between two processes
         if ports != self._ports:
             self._on_new_ports()
-        elif self._interval > PATIENT_SECONDS or not self._is_asked():
+        elif not self._is_asked():
             self._send()
 
     def _send(self) -> None:
         if self._stream is None or self._stream.closed():
             self._stream = self._kernel.connect_shell()
             self._stream.on_recv(self.on_reply)
-        request = self._kernel.session.send(self._stream, "kernel_info_request")
-        if request is not None:
-            self.asked.add(request["header"]["msg_id"])
+        self._session.send(self._stream, "kernel_info_request")
 
     def on_reply(self, frames: list[bytes]) -> None:
         """Take a reply for what it says: the kernel is up."""

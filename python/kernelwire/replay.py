@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from kernelwire._writers import writer_for
 from kernelwire.congestion import pending_bytes
 from kernelwire.offline import Dropped
+from kernelwire.prompts import STDIN
 from kernelwire.reader import joined
 
 if TYPE_CHECKING:
@@ -118,6 +119,8 @@ class Replay:
         if self._one_by_one:
             self._hand_over(channel, frames)
             return
+        if channel == STDIN:
+            connection._prompt.asked(frames)
         signatures = self._signatures
         _, data, message, malformed = connection._pump.feed(
             frames,

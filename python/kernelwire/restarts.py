@@ -6,9 +6,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.utils import ensure_async
-from traitlets import CaselessStrEnum, Dict
+from traitlets import CaselessStrEnum, Dict, Instance
 from traitlets.config import LoggingConfigurable
 
+from kernelwire.probe import ask_anew, is_probed
+from kernelwire.prompts import Prompts
 from kernelwire.readiness import Readiness
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ class RestartsMixin(_Base):
         """,
     )
 
+    prompts = Instance(Prompts, ())
+    """The questions of kernels that nobody has answered."""
     _policies: Any = Dict()
     _readiness: Any = Dict()
 
@@ -59,15 +63,17 @@ class RestartsMixin(_Base):
             self.await_readiness(kernel_id)
 
     def await_readiness(self, kernel_id: str) -> None:
-        """Find out when a kernel that is starting is up."""
+        """Find out when a kernel that is starting is up; what it has asked before is void."""
         self._forget_readiness(kernel_id)
+        self.prompts.forget(kernel_id)
         kernel: Any = self._kernels.get(kernel_id)
         if kernel is None or not hasattr(kernel, "has_kernel"):
             return
+        ask_anew(kernel)
         self._readiness[kernel_id] = Readiness(
             kernel,
             is_up=partial(self._is_up, kernel_id),
-            is_asked=partial(self._is_asked, kernel_id),
+            is_asked=partial(is_probed, kernel),
             on_ready=partial(self._on_ready, kernel_id),
             on_new_ports=partial(self._on_new_ports, kernel_id),
         )
@@ -96,6 +102,11 @@ class RestartsMixin(_Base):
                 answered.add_done_callback(partial(self._on_answered, kernel_id))
         return answered
 
+    def interrupt_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> Any:
+        """Interrupt a kernel, which waits for no answer then; see upstream."""
+        self.prompts.forget(kernel_id)
+        return super().interrupt_kernel(kernel_id, *args, **kwargs)
+
     def stop_watching_activity(self, kernel_id: str) -> None:
         """Stop watching a kernel, and waiting for it."""
         self._forget_readiness(kernel_id)
@@ -104,6 +115,7 @@ class RestartsMixin(_Base):
 
     def _note_restart(self, kernel_id: str) -> None:
         """Have a kernel be starting: nothing that it was running goes on."""
+        self.prompts.forget(kernel_id)
         policy = self._policies.get(kernel_id)
         if policy is None or self.execution_state_policy == "stock":
             return
@@ -144,10 +156,6 @@ class RestartsMixin(_Base):
         """Whether there is no point in asking a kernel: it is up, or gone."""
         self.settle_activity(kernel_id)
         return getattr(self._kernels.get(kernel_id), "execution_state", None) != "starting"
-
-    def _is_asked(self, kernel_id: str) -> bool:
-        """Whether a client asks a kernel."""
-        return self._kernel_connections.get(kernel_id, 0) > 0
 
     def _forget_readiness(self, kernel_id: str) -> None:
         readiness = self._readiness.pop(kernel_id, None)

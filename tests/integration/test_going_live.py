@@ -106,7 +106,7 @@ def test_nudge_when_an_event_comes_after_its_end_then_nothing_is_logged(
         connection = the_desk.connection()
         await connection.prepare()
         connected = connection.connect()
-        probes = list(connection._nudge._probes.values())
+        probes = list(connection._nudge._probe.streams.values())
         await connected
         for probe in probes:
             assert probe.closed()

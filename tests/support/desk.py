@@ -13,6 +13,8 @@ import psutil
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
+from kernelwire.probe import Probe
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
 
@@ -109,9 +111,12 @@ def leave_while_running(connection: Any, code: str) -> None:
 
 @contextmanager
 def silenced(connection: Any) -> Iterator[None]:
-    """Keep a connection from asking its kernel anything: it is not found ready meanwhile."""
+    """Keep a kernel from being asked for a connection: it is not found ready meanwhile."""
     unsent = {"header": {"msg_id": "unsent"}}
-    with patch.object(connection.session, "send", lambda *_args, **_kwargs: unsent):
+    with (
+        patch.object(connection.session, "send", lambda *_args, **_kwargs: unsent),
+        patch.object(Probe, "_send", lambda _self: None),
+    ):
         yield
 
 

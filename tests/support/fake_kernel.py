@@ -11,7 +11,7 @@ An execute request's code is a JSON list of steps (`Kernel.steps` names them), r
 
 The n-th emitted message of a kernel has n in its metadata as "number", so that loss, doubling and
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
-says how many were "emitted" and how many ticks are "to_come". Comm messages are sent back on iopub
+says how many were "emitted", how many ticks are "to_come", and how often that was "asked". Comm messages are sent back on iopub
 as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
 from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65).
 """
@@ -43,6 +43,14 @@ VARIANTS = {
     "fake-xpub": {"FAKE_KERNEL_XPUB": "1"},
 }
 Header = dict[str, Any]
+ODD_PARENTS = {"parent_null": b"null", "parent_empty": b"{}"}
+ODD_FIELDS: dict[str, Header] = {
+    "version_empty": {"version": ""},
+    "version_null": {"version": None},
+    "nanoseconds": {"date": "2026-11-26T13:53:41.123456789Z"},
+    "date_null": {"date": None},
+}
+"""Headers that are legal, or nearly, and that some kernels send."""
 
 
 def script(*steps: dict[str, Any]) -> str:
@@ -84,6 +92,7 @@ class Kernel:
         self._session = uuid.uuid4().hex
         self._number = 0
         self._ticks_left = 0
+        self._asked = 0
         self._running = True
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
         self._greets = os.environ.get("FAKE_KERNEL_XPUB") == "1"
@@ -164,9 +173,10 @@ class Kernel:
             for step in json.loads(content["code"]):
                 self.steps[step["do"]](header, step)
         elif msg_type == "kernel_info_request":
+            self._asked += 1
             reply |= {"protocol_version": "5.4", "implementation": "fake", "banner": ""}
             reply["language_info"] = {"name": "json", "version": "1", "file_extension": ".json"}
-            reply |= {"emitted": self._number, "to_come": self._ticks_left}
+            reply |= {"emitted": self._number, "to_come": self._ticks_left, "asked": self._asked}
         elif msg_type == "shutdown_request":
             reply["restart"] = content.get("restart", False)
             self._running = False
@@ -208,19 +218,25 @@ class Kernel:
 
     def _odd_frames(self, kind: str, parent: Header) -> list[bytes]:
         good = self._parts("display_data", parent, _content("display_data", -1, ""), {})
-        if kind == "no_delimiter":
-            return [b"topic", b"neither", b"here"]
+        frames = {
+            "no_delimiter": [b"topic", b"neither", b"here"],
+            "bad_signature": [b"topic", DELIMITER, b"0" * 64, *good],
+            "identities": [b"topic", b"", b"another", *self._signed(good)[1:]],
+        }
+        if kind in frames:
+            return frames[kind]
         if kind.startswith("parts_"):
             return self._signed(good[: int(kind.removeprefix("parts_"))])
         if kind == "welcome":
             welcome = self._parts("iopub_welcome", {}, {"subscription": ""}, {})
             return self._signed([welcome[0], b"null", *welcome[2:]])
-        if kind == "bad_signature":
-            return [b"topic", DELIMITER, b"0" * 64, *good]
         if kind == "status_bad_content":
             status = self._parts("status", parent, {"execution_state": "idle"}, {})
             return self._signed([*status[:3], b"[]"])
+        if kind in ODD_PARENTS:
+            return self._signed([good[0], ODD_PARENTS[kind], *good[2:]])
         header = json.loads(good[0])
+        header |= ODD_FIELDS.get(kind, {})
         if kind == "no_msg_type":
             del header["msg_type"]
         elif kind == "unhashable_msg_type":

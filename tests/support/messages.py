@@ -47,7 +47,7 @@ class Message:
     @property
     def parent_id(self) -> str | None:
         """The id of the request this answers, if it has one."""
-        return self.parent_header.get("msg_id")
+        return (self.parent_header or {}).get("msg_id")
 
     def is_status(self, state: str, parent_id: str | None = None) -> bool:
         """Whether this says that the kernel is `state` (because of that request)."""

@@ -74,6 +74,7 @@ class Client:
         self.protocol = protocol
         self.session_id = uuid.uuid4().hex if session_id is None else session_id
         self.raw_frames: list[bytes | str] = []
+        self.sent_ids: set[str] = set()
         query = {"session_id": self.session_id}
         if token_in_url:
             query["token"] = server.token
@@ -124,6 +125,7 @@ class Client:
             parent_header=parent_header,
             buffers=buffers,
         )
+        self.sent_ids.add(message.msg_id)
         self.socket.send(encode(message, self.protocol))
         return message.msg_id
 

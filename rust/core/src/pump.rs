@@ -519,6 +519,8 @@ pub struct Pump {
     told: u64,
     /// The run of stream output that is being sent piece by piece: its parent, name and beginning.
     sent_run: Option<(Vec<u8>, String, f64)>,
+    /// The session whose requests are the server's own: their statuses are not for clients.
+    pub own_session: String,
 }
 
 impl Pump {
@@ -534,6 +536,7 @@ impl Pump {
             congested_parent: Vec::new(),
             told: 0,
             sent_run: None,
+            own_session: String::new(),
         }
     }
 
@@ -644,6 +647,9 @@ impl Pump {
             Err(error) => return self.leave(batch, Unusual::Malformed(error)),
         };
         let decision = match vouched {
+            Ok(()) if lane.iopub && is_status_of(&batch.incoming, &self.own_session) => {
+                Ok(Decision::Ignored)
+            }
             Ok(()) if lane.iopub && (rules.any() || !self.run.is_empty()) => {
                 self.decide(batch, rules, size, now)
             }
@@ -865,6 +871,20 @@ fn is_welcome<F: AsRef<[u8]>>(message: &[F]) -> bool {
     matches!(msg_type, Ok(Ok(Some(msg_type))) if msg_type == WELCOME)
 }
 
+/// Bytes up to which a content may be that of a status of a request, which has one short field.
+const STATUS_BYTES: usize = 64;
+
+/// Whether a message is a status that a request of `session` has caused; of none if that is empty.
+fn is_status_of<F: AsRef<[u8]>>(message: &[F], session: &str) -> bool {
+    let Ok(parts) = Parts::split(message) else { return false };
+    let text = |json, key| peek::text(json, key).ok().flatten();
+    // The cheapest test comes first: output is larger, or is of another session.
+    !session.is_empty()
+        && parts.content().len() <= STATUS_BYTES
+        && text(parts.parent_header(), "session").as_deref() == Some(session)
+        && text(parts.header(), "msg_type").as_deref() == Some("status")
+}
+
 /// Looks into a message as far as the rules need it.
 fn class<F: AsRef<[u8]>>(parts: &Parts<'_, F>, rules: Rules) -> Result<Class, Unusual> {
     let msg_type = peek::text(parts.header(), "msg_type")?.ok_or(Unusual::Undecided)?;
@@ -1003,6 +1023,31 @@ mod tests {
         let mut source = Script([greeting].into());
         let stop = pump.pull(&mut source, &mut batch, (shell, STOCK), 0.0, WIDE);
         assert_eq!((stop, batch.len()), (Ok(Stop::Empty), 1));
+    }
+
+    #[test]
+    fn a_status_of_an_own_request_is_neither_sent_nor_counted() {
+        let busy = r#"{"execution_state":"busy"}"#;
+        let of = |session: &str, msg_type: &str, content: &str| {
+            let mut frames = message(msg_type, content);
+            let parent = format!(r#"{{"session":"{session}"}}"#).into_bytes();
+            frames.iter_mut().skip(4).take(1).for_each(|frame| *frame = parent.clone());
+            frames
+        };
+        for rules in [Rules::default(), STOCK, Rules { congested: true, ..STOCK }] {
+            let script = [
+                of("own", "status", busy),
+                of("other", "status", busy),
+                of("own", "status", busy),
+                of("own", "error", "{}"),
+            ];
+            let (mut pump, mut batch) = (pump(10.0), Batch::default());
+            pump.own_session.push_str("own");
+            let rules = Rules { hide_tracebacks: false, ..rules };
+            let mut source = Script(script.into());
+            let stop = pump.pull(&mut source, &mut batch, (IOPUB.0, rules), 0.0, WIDE);
+            assert_eq!((stop, batch.len(), pump.stats.received), (Ok(Stop::Empty), 2, 2));
+        }
     }
 
     #[test]

@@ -203,6 +203,11 @@ impl Pump {
         (state.spliced, state.key) = (true, Key::new(key));
     }
 
+    /// Sets the session of the server's own requests, whose statuses are not for the client.
+    fn hide_statuses_of(&self, session: String) {
+        self.lock().core.own_session = session;
+    }
+
     /// Takes what is ready on a pyzmq socket, and sends a block of it to the socket `descriptor`;
     /// -1 for none. A `watch` reads what is taken.
     #[allow(clippy::too_many_arguments)] // One call a wake-up: an object for them would cost more.

@@ -1,0 +1,122 @@
+"""Questions that a kernel has asked, for as long as nobody has answered them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from kernelwire._protocol import DELIMITER
+from kernelwire.nudge import current_state
+from kernelwire.reader import ChannelReader
+
+if TYPE_CHECKING:
+    from kernelwire.lifecycle import LifeCycle
+    from kernelwire.offline import OfflineBuffer
+
+__all__ = ["STDIN", "PromptReader", "Prompts", "SessionPrompt"]
+
+STDIN = "stdin"
+"""The channel on which kernels ask."""
+
+MAX_SESSIONS = 16
+"""Sessions of a kernel whose questions are remembered; those that were asked last."""
+
+MAX_BYTES = 1 << 16
+"""Bytes of a question that is remembered, at most."""
+
+
+class Prompts:
+    """The last question that each session of each kernel was asked and has not answered.
+
+    Kernels wait for one answer at a time: a further question takes the place of the one before.
+    """
+
+    def __init__(self) -> None:
+        self._asked: dict[str, dict[str, list[bytes]]] = {}
+
+    def ask(self, kernel_id: str, session_key: str, frames: list[bytes]) -> None:
+        """Remember a question, within bounds."""
+        sessions = self._asked.setdefault(kernel_id, {})
+        sessions.pop(session_key, None)
+        if sum(map(len, frames)) <= MAX_BYTES:
+            sessions[session_key] = frames
+        while len(sessions) > MAX_SESSIONS:
+            del sessions[next(iter(sessions))]
+
+    def answer(self, kernel_id: str, session_key: str) -> None:
+        """Forget a question: the session has answered."""
+        self._asked.get(kernel_id, {}).pop(session_key, None)
+
+    def pending(self, kernel_id: str, session_key: str) -> list[bytes] | None:
+        """Return the question that a session has not answered."""
+        return self._asked.get(kernel_id, {}).get(session_key)
+
+    def forget(self, kernel_id: str) -> None:
+        """Forget all questions of a kernel: it does not wait for the answers any more."""
+        self._asked.pop(kernel_id, None)
+
+
+class SessionPrompt:
+    """What the session of one connection is asked.
+
+    Does nothing where the manager of the kernels is not kernelwire's, nor for a client without a
+    session id.
+    """
+
+    def __init__(self, connection: LifeCycle) -> None:
+        self._connection = connection
+        self._prompts: Prompts | None = getattr(connection.multi_kernel_manager, "prompts", None)
+
+    def asked(self, frames: list[bytes]) -> None:
+        """Note a message on the channel, as it is given to the client."""
+        connection = self._connection
+        if self._prompts is None or not connection._can_return():
+            return
+        if _is_question(frames, connection.session.unpack):
+            self._prompts.ask(connection.kernel_id, connection.session_key, frames)
+
+    def answered(self) -> None:
+        """Note that the client has sent an answer."""
+        if self._prompts is not None:
+            self._prompts.answer(self._connection.kernel_id, self._connection.session_key)
+
+    def ask_again(self, backlog: OfflineBuffer) -> None:
+        """Put the question behind what the client has missed, if the kernel still waits.
+
+        It does not if it is not busy, and a later question is in the backlog already.
+        """
+        if self._prompts is None:
+            return
+        connection = self._connection
+        frames = self._prompts.pending(connection.kernel_id, connection.session_key)
+        if frames is None or backlog.question is not None:
+            return
+        if current_state(connection) == "busy":
+            backlog.append((STDIN, frames))
+        else:
+            self.answered()
+
+
+class PromptReader(ChannelReader):
+    """Reads ``stdin``: as the other channels', but each message is noted on the way."""
+
+    def __init__(self, connection: Any, *args: Any) -> None:
+        super().__init__(connection, *args)
+        self._prompt: SessionPrompt = connection._prompt
+        self._drain = self._drain_noting
+
+    def _drain_noting(self, *args: Any) -> Any:
+        """Do what ``Pump.drain`` does, by way of Python, which is to see the frames."""
+        drain: Any = self._drain_portably
+        return drain(*args[:-1], self)  # in place of the watch: nobody else listens
+
+    def feed(self, frames: list[bytes], _heir: None) -> None:
+        """Note a message, as ``Watch.feed`` does."""
+        self._prompt.asked(frames)
+
+
+def _is_question(frames: list[bytes], unpack: Any) -> bool:
+    """Whether a message is an ``input_request``; ``unpack`` parses its header."""
+    try:
+        return bool(unpack(frames[frames.index(DELIMITER) + 2])["msg_type"] == "input_request")
+    except Exception:
+        return False  # whatever it is, others find out
