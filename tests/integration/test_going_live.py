@@ -12,7 +12,7 @@ from weakref import ref
 import pytest
 from tornado.web import Finish
 
-from kernelwire.nudge import Nudge
+from kernelwire.nudge import Nudge, current_state
 from support.desk import (
     finish,
     leave_while_running,
@@ -127,6 +127,8 @@ def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
     async def body(the_desk: Desk) -> None:
         first = await the_desk.connected()
         leave_while_running(first, script(emit(50)))
+        # A busy kernel is not asked whether it is ready: the connection would be live at once.
+        await wait_until_async(lambda: current_state(first) == "idle", what="the end of the cell")
         again = the_desk.connection()
         again.session.session = first.session.session
         await again.prepare()
