@@ -135,6 +135,9 @@ class StateTracker:
     def restart(self) -> None:
         """Forget what was running: the kernel is being restarted."""
 
+    def survive(self) -> None:
+        """Take a restart back: the process lives on, and what it reports counts again."""
+
     def ready(self, session: str | None) -> None:
         """Note that the kernel has answered, with its session."""
 

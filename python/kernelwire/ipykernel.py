@@ -79,7 +79,8 @@ def _load_configured(shell: Any) -> None:
     loaded = shell.extension_manager.loaded
     for name in _configured(shell):
         if name not in loaded and name != __name__:
-            shell.extension_manager.load_extension(name)
+            # As IPython does, with the others after one that fails.
+            _guarded(shell.extension_manager.load_extension, name)
 
 
 def _configured(shell: Any) -> list[str]:
@@ -96,4 +97,10 @@ def _named_in(file: Path) -> list[str]:
         return []
     loader = JSONFileConfigLoader if file.suffix == ".json" else PyFileConfigLoader
     config = loader(file.name, path=str(file.parent)).load_config()
-    return list(config.InteractiveShellApp.get("extra_extensions", ()))
+    sections = (config.InteractiveShellApp, config.IPKernelApp)
+    return [name for section in sections for name in _plain(section.get("extra_extensions", ()))]
+
+
+def _plain(value: Any) -> list[str]:
+    """Return a list that a configuration file may only have appended to."""
+    return list(value.get_value([]) if hasattr(value, "get_value") else value)

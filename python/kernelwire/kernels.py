@@ -181,6 +181,8 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         """
         kernel: Any = super().remove_kernel(kernel_id)
         self.prompts.forget(kernel_id)
+        self._forget_readiness(kernel_id)
+        self._policies.pop(kernel_id, None)
         buffered = self._kernel_buffers.pop(kernel_id, None)
         streams = [] if buffered is None else [*buffered["channels"].values()]
         watcher = None if kernel is None else activity_stream(kernel)

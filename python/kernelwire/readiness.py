@@ -26,8 +26,9 @@ class Readiness:
     """One life of a kernel: starts as "starting", and is ready when the kernel has answered.
 
     The kernel is asked on a shell socket of its own, at growing intervals: a request that was sent
-    before the kernel listens waits in the socket, so that few are needed. Nothing is asked while a
-    :class:`~kernelwire.probe.Probe` asks for clients, and no more once the kernel was seen to be up by other means.
+    before the kernel listens waits in the socket, so that few are needed. The first request is left out while a
+    :class:`~kernelwire.probe.Probe` asks for clients, and no more is asked once the kernel was seen
+    to be up by other means.
 
     Parameters
     ----------
@@ -60,6 +61,7 @@ class Readiness:
         self._session = own_session(kernel)
         self._loop = asyncio.get_running_loop()
         self._stream: Any = None
+        self._deferred = False
         self._interval = FIRST_SECONDS
         self._ports = list(kernel.ports)
         self.ready: asyncio.Future[None] = self._loop.create_future()
@@ -91,8 +93,11 @@ class Readiness:
             return  # it is between two processes
         if ports != self._ports:
             self._on_new_ports()
-        elif not self._is_asked():
+        elif self._deferred or not self._is_asked():
             self._send()
+        else:
+            # Only once: a kernel that publishes nothing, or keeps its session, must answer here.
+            self._deferred = True
 
     def _send(self) -> None:
         if self._stream is None or self._stream.closed():

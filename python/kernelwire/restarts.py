@@ -91,9 +91,16 @@ class RestartsMixin(_Base):
 
     async def restart_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Restart a kernel, which is starting from now on; see upstream."""
+        state: str | None = None
         if kernel_id in self._kernels:
+            self.settle_activity(kernel_id)
+            state = getattr(self._kernels[kernel_id], "execution_state", None)
             self._note_restart(kernel_id)
-        answered = await ensure_async(super().restart_kernel(kernel_id, *args, **kwargs))
+        try:
+            answered = await ensure_async(super().restart_kernel(kernel_id, *args, **kwargs))
+        except BaseException:
+            self._note_failed_restart(kernel_id, state)
+            raise
         if kernel_id in self._policies and self.execution_state_policy != "stock":
             if kernel_id not in self._readiness:
                 self.await_readiness(kernel_id)
@@ -122,6 +129,15 @@ class RestartsMixin(_Base):
         self.settle_activity(kernel_id)
         self._forget_readiness(kernel_id)
         policy.restart()
+
+    def _note_failed_restart(self, kernel_id: str, state: str | None) -> None:
+        """Have a kernel be what it was, and ask it: its process may live on."""
+        policy = self._policies.get(kernel_id)
+        if policy is None or self.execution_state_policy == "stock":
+            return
+        policy.survived(state)
+        if self._kernels[kernel_id].execution_state == "starting":
+            self.await_readiness(kernel_id)
 
     def _on_crash(self, kernel_id: str) -> None:
         """Note that a kernel has died, and is about to be restarted."""

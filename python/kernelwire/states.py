@@ -61,6 +61,10 @@ class StockPolicy:
         """Note that the kernel is being restarted."""
         self._kernel.execution_state = "starting"
 
+    def survived(self, state: str | None) -> None:
+        """Note that a restart has failed, and that the kernel is in ``state`` as before."""
+        self._kernel.execution_state = state
+
     def ready(self, session: str | None) -> None:
         """Note that the kernel has answered."""
         del session
@@ -120,7 +124,7 @@ class TruePolicy(StockPolicy):
         if (counted or (is_up and before == "starting")) and before != state:
             kernel.execution_state = state
             self._log("status")
-        if restarted:
+        if restarted or (counted and state == "starting" and before != "starting"):
             self._on_restart()
 
     def restart(self) -> None:
@@ -128,6 +132,15 @@ class TruePolicy(StockPolicy):
         self.tracker.restart()
         self.tracker.take()
         super().restart()
+
+    def survived(self, state: str | None) -> None:
+        """Note that a restart has failed, and that the kernel is in ``state`` as before."""
+        self.tracker.survive()
+        if state == "busy":
+            self.tracker.status("execute_request", state, NO_MARKS, True)
+        elif state == "idle":
+            self.tracker.ready(None)
+        self.apply()
 
     def ready(self, session: str | None) -> None:
         """Note that the kernel has answered."""

@@ -205,6 +205,31 @@ def test_a_flood_of_states_sets_the_state_once() -> None:
     watching(body, WAYS[1], state="idle")
 
 
+@pytest.mark.parametrize("before", ["busy", "idle"])
+def test_failed_restart_leaves_the_state(before: str) -> None:
+    """A restart that fails leaves a kernel what it was, and its messages count."""
+
+    def body(watched: Watching, _: list[datetime]) -> None:
+        def deliver(state: str) -> None:
+            message = report(state, "execute_request", "a", session="life 0")
+            watched.deliver([watched.signed(message)])
+
+        policy = watched.manager._policies[KERNEL_ID]
+        deliver("busy")
+        if before == "idle":
+            deliver("idle")
+        policy.restart()
+        assert watched.kernel.execution_state == "starting"
+        policy.survived(before)
+        assert watched.kernel.execution_state == before
+        deliver("busy")
+        assert watched.kernel.execution_state == "busy"
+        deliver("idle")
+        assert watched.kernel.execution_state == "idle"
+
+    watching(body, WAYS[1], state="idle")
+
+
 # a model
 
 LANES = st.sampled_from(("main", "x", "y", "comm", "control"))

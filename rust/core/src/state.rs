@@ -197,6 +197,11 @@ impl Tracker {
         self.starting = true;
     }
 
+    /// Takes a restart back: the process lives on, and what it reports counts again.
+    pub fn survive(&mut self) {
+        self.session = self.former.take().or(self.session);
+    }
+
     /// Notes that the kernel has answered from `session`: a starting one is up.
     pub fn ready(&mut self, session: Option<u64>) {
         if self.former == session {

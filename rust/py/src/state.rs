@@ -73,6 +73,11 @@ impl StateTracker {
         self.lock().tracker.restart();
     }
 
+    /// Takes a restart back: the process lives on, and what it reports counts again.
+    fn survive(&self) {
+        self.lock().tracker.survive();
+    }
+
     /// Notes that the kernel has answered, with its session.
     #[pyo3(signature = (session))]
     fn ready(&self, session: Option<&str>) {
