@@ -167,25 +167,21 @@ class WebSocket:
             self._need(start, deadline)
             size = int.from_bytes(self._buffer[2:start], "big")
         if self._max_size is not None and size > self._max_size:
-            self._refuse(deadline)
+            self._refuse()
         self._need(start + size, deadline)
         payload = bytes(self._buffer[start : start + size])
         del self._buffer[: start + size]
         return first, payload
 
-    def _refuse(self, deadline: float) -> None:
+    def _refuse(self) -> None:
         """Refuse a frame that is too large; the server hangs up then."""
         if not self._closes:
             self.reset()
             raise ConnectionClosedError(1006)
+        # Nothing more is read: what the sockets take from here on would be lost.
         self._close_sent = True
         self._send_frame(CLOSE, struct.pack("!H", TOO_BIG))
-        try:
-            while True:
-                self._buffer.clear()
-                self._fill(deadline)
-        except ConnectionClosedError:
-            raise ConnectionClosedError(TOO_BIG) from None
+        raise ConnectionClosedError(TOO_BIG)
 
     def _need(self, count: int, deadline: float) -> None:
         while len(self._buffer) < count:
