@@ -87,9 +87,9 @@ def floors(session: nox.Session) -> None:
     run_subset(session)
 
 
-@nox.session(tags=["gate", "weekly"])
+@nox.session(tags=["weekly"])
 def newest(session: nox.Session) -> None:
-    """Test with the newest releases."""
+    """Test with the newest releases; so does ``tests`` where ``.venv`` is made anew, as in CI."""
     install(session, "--upgrade-strategy", "eager", "--upgrade")
     run_subset(session)
 
