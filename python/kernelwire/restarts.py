@@ -91,15 +91,11 @@ class RestartsMixin(_Base):
 
     async def restart_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Restart a kernel, which is starting from now on; see upstream."""
-        state: str | None = None
-        if kernel_id in self._kernels:
-            self.settle_activity(kernel_id)
-            state = getattr(self._kernels[kernel_id], "execution_state", None)
-            self._note_restart(kernel_id)
+        before = self._note_restart(kernel_id) if kernel_id in self._kernels else None
         try:
             answered = await ensure_async(super().restart_kernel(kernel_id, *args, **kwargs))
         except BaseException:
-            self._note_failed_restart(kernel_id, state)
+            self._note_failed_restart(kernel_id, before)
             raise
         if kernel_id in self._policies and self.execution_state_policy != "stock":
             if kernel_id not in self._readiness:
@@ -120,15 +116,17 @@ class RestartsMixin(_Base):
         self._policies.pop(kernel_id, None)
         super().stop_watching_activity(kernel_id)
 
-    def _note_restart(self, kernel_id: str) -> None:
-        """Have a kernel be starting: nothing that it was running goes on."""
+    def _note_restart(self, kernel_id: str) -> str | None:
+        """Have a kernel be starting: nothing that it was running goes on; returns its state before."""
         self.prompts.forget(kernel_id)
         policy = self._policies.get(kernel_id)
         if policy is None or self.execution_state_policy == "stock":
-            return
+            return None
         self.settle_activity(kernel_id)
         self._forget_readiness(kernel_id)
+        before: str | None = getattr(self._kernels.get(kernel_id), "execution_state", None)
         policy.restart()
+        return before
 
     def _note_failed_restart(self, kernel_id: str, state: str | None) -> None:
         """Have a kernel be what it was, and ask it: its process may live on."""

@@ -61,10 +61,6 @@ class StockPolicy:
         """Note that the kernel is being restarted."""
         self._kernel.execution_state = "starting"
 
-    def survived(self, state: str | None) -> None:
-        """Note that a restart has failed, and that the kernel is in ``state`` as before."""
-        self._kernel.execution_state = state
-
     def ready(self, session: str | None) -> None:
         """Note that the kernel has answered."""
         del session

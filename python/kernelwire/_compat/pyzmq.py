@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat._names import Feature, HostName
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-__all__ = ["NAMES", "extension_path", "file_descriptor", "find_missing", "waiting_messages"]
+__all__ = ["NAMES", "extension_path", "file_descriptor", "find_missing"]
 
 
 def _hook(name: str, purpose: str) -> HostName:
@@ -28,7 +25,7 @@ NAMES = (
     _hook("_init_io_state", "lets a stream that was polled wake the loop again"),
     _hook("_rebuild_io_state", "lets a stream go on after an exception"),
     _hook("_check_closed", "raises for a closed stream, as upstream's methods do"),
-    _hook("_send_queue", "see waiting_messages"),
+    _hook("_send_queue", "replaced by one that counts bytes"),
     _hook("_fd", "see file_descriptor; set where a stream takes another's socket over"),
     HostName("_zmq", "zmq.backend.cython", "pyzmq", "see extension_path", None),
 )
@@ -54,11 +51,6 @@ def file_descriptor(stream: ZMQStream) -> int:
     told to forget it.
     """
     return stream._fd
-
-
-def waiting_messages(stream: ZMQStream) -> Iterable[list[Any]]:
-    """``ZMQStream._send_queue``: the messages that wait to be sent, oldest first."""
-    return [message for message, _ in stream._send_queue.queue]
 
 
 _MESSAGE = [b"kernelwire", b"self-test"]
@@ -112,7 +104,7 @@ async def _exchange(here: _Probe, there: _Probe) -> set[str]:
     arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
     here.on_recv(arrived.set_result)
     there.send_multipart(_MESSAGE)
-    if "_send_queue" not in missing and waiting_messages(there) != [_MESSAGE]:
+    if "_send_queue" not in missing and there._send_queue.qsize() != 1:
         missing.add("_send_queue")
     if "_fd" not in missing and file_descriptor(here) != here.socket.FD:
         missing.add("_fd")
