@@ -209,7 +209,7 @@ def verify_and_peek(size: str) -> dict[str, Any]:
 
     def ours() -> Any:
         watch.feed(frames, None)
-        return watch.take()[0]
+        return [(said, parent, state) for said, parent, state, _ in watch.take()[0]]
 
     return {STOCK: stock, OURS: ours}
 

@@ -128,7 +128,11 @@ def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
         first = await the_desk.connected()
         leave_while_running(first, script(emit(50)))
         # A busy kernel is not asked whether it is ready: the connection would be live at once.
-        await wait_until_async(lambda: current_state(first) == "idle", what="the end of the cell")
+        # It is idle before the cell as well, hence the backlog: busy, the output, idle, the reply.
+        backlog = the_desk.multi_kernel_manager._kernel_buffers[the_desk.kernel_id]["buffer"]
+        await wait_until_async(
+            lambda: len(backlog) >= 53 and current_state(first) == "idle", what="the end of the cell"
+        )
         again = the_desk.connection()
         again.session.session = first.session.session
         await again.prepare()
