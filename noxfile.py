@@ -30,6 +30,10 @@ SUBSET = (
 to their classes and ours, and kernels that are run and watched. The rest depends on our own code,
 and runs with the newest versions in ``tests`` and ``slow``."""
 
+IN_PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
+"""A process for each core, up to four: each has servers of its own. Whoever is done takes tests from
+the end of another's list, so the order, which saves starting servers, is kept."""
+
 UPSTREAM_LEFT_OUT = "disconnect_resolves_orphaned_kernel_info_future"
 """A new kernel has 0.2 s for its first answer; on a busy machine that fails on stock as well."""
 
@@ -69,13 +73,13 @@ def core(session: nox.Session) -> None:
 @nox.session(python=False, tags=["gate"])
 def tests(session: nox.Session) -> None:
     """Test the package, except what takes minutes."""
-    python(session, "-m", "pytest", *session.posargs)
+    python(session, "-m", "pytest", *IN_PARALLEL, *session.posargs)
 
 
 @nox.session(python=False, tags=["gate"])
 def slow(session: nox.Session) -> None:
     """Test what floods, stalls and breaks servers for minutes."""
-    python(session, "-m", "pytest", "-m", "slow", *session.posargs)
+    python(session, "-m", "pytest", *IN_PARALLEL, "-m", "slow", *session.posargs)
 
 
 @nox.session(tags=["gate"])
@@ -163,7 +167,7 @@ def run_subset(session: nox.Session) -> None:
     arguments = session.posargs or SUBSET
     # Upstream's own connection, of an older version, may miss replies: cells are run on ours only.
     options = ("-m", "slow or not slow", "-k", "not (test_cells and stock)")
-    session.run("python", "-m", "pytest", *options, *arguments, env=env)
+    session.run("python", "-m", "pytest", *IN_PARALLEL, *options, *arguments, env=env)
 
 
 def oldest() -> Iterator[str]:

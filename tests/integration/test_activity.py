@@ -191,6 +191,7 @@ def test_state_when_a_kernel_says_something_odd_then_rest_says_it_too(
     """Stops states that a kernel makes up from being read as others."""
     kernel_id = start_kernel("fake")
     client = connect(kernel_id)
+    meet_watcher(server, client, kernel_id)
     wait = {"do": "wait_for", "path": str(gate)}
     client.start(script({"do": "status", "state": "wëird"}, wait))
     client.messages(until=lambda m: m.is_status("wëird"))

@@ -131,7 +131,8 @@ def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
         # It is idle before the cell as well, hence the backlog: busy, the output, idle, the reply.
         backlog = the_desk.multi_kernel_manager._kernel_buffers[the_desk.kernel_id]["buffer"]
         await wait_until_async(
-            lambda: len(backlog) >= 53 and current_state(first) == "idle", what="the end of the cell"
+            lambda: len(backlog) >= 53 and current_state(first) == "idle",
+            what="the end of the cell",
         )
         again = the_desk.connection()
         again.session.session = first.session.session

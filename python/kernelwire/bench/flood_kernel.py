@@ -61,7 +61,8 @@ class Order:
     """What an ``execute_request`` asks for."""
 
     emit: str = "stream"
-    """``stream``, ``display_data``, ``comm_msg``, or ``notebook`` for `TRACE`."""
+    """``stream``, ``display_data``, ``comm_msg``, ``status`` (busy and idle by turns), or
+    ``notebook`` for `TRACE`."""
     count: int = 1
     size: int = 100
     """Bytes of text in one message; a notebook has its own sizes."""
@@ -89,6 +90,9 @@ TRACE = (
 )
 """What a cell of a notebook says, over and over: type, and bytes of text."""
 
+STATES = ("busy", "idle")
+"""What a flood of statuses says by turns."""
+
 
 def sequence_text(number: int, size: int) -> str:
     """`size` characters that start with the sequence number."""
@@ -110,9 +114,10 @@ def content_of(order: Order, number: int) -> tuple[str, dict[str, Any]]:
         "execute_result": shown | {"execution_count": 1},
         "error": {"ename": "Flood", "evalue": text, "traceback": []},
         "comm_msg": {"comm_id": "flood", "data": {"text": text}},
+        "status": {"execution_state": STATES[number % 2]},
     }
     if kind not in contents:
-        msg = f"emit must be stream, display_data, comm_msg or notebook, not {kind!r}"
+        msg = f"emit must be stream, display_data, comm_msg, status or notebook, not {kind!r}"
         raise ValueError(msg)
     return kind, contents[kind]
 

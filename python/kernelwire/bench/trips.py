@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import time
 from dataclasses import dataclass
@@ -97,14 +96,18 @@ class TripProbe(Probe):
             self.answered(arrival_ns(self._client, self._question, self._msg_id))
 
 
-class StatusProbe(Probe):
-    """Asks ``GET /api/status`` over one kept-alive connection."""
+class RestProbe(Probe):
+    """Asks a REST address over one kept-alive connection."""
 
-    def __init__(self, port: int, token: str) -> None:
+    def __init__(
+        self, port: int, token: str, path: str = "/api/status", field: str = "connections"
+    ) -> None:
         super().__init__()
+        self._path = path
+        self._field = f'"{field}"'.encode()
+        """What each answer has."""
         self._request = (
-            f"GET /api/status HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-            f"Authorization: token {token}\r\n\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: token {token}\r\n\r\n"
         ).encode()
         self._answer = b""
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
@@ -118,15 +121,15 @@ class StatusProbe(Probe):
         """Collect the answer; when it is complete, note the time it took."""
         chunk = self.sock.recv(65536)
         if not chunk:
-            raise ClientError("the server closed the status connection")
+            raise ClientError("the server closed the REST connection")
         self._answer += chunk
         head, separator, body = self._answer.partition(b"\r\n\r\n")
         if not separator or len(body) < content_length(head):
             return
         if b" 200 " not in head.split(b"\r\n")[0]:
-            raise ClientError(f"GET /api/status: {head[:100]!r}")
-        if "connections" not in json.loads(body):
-            raise WrongAnswerError(f"GET /api/status: {body[:300]!r}")
+            raise ClientError(f"GET {self._path}: {head[:100]!r}")
+        if self._field not in body:
+            raise WrongAnswerError(f"GET {self._path}: {body[:300]!r}")
         self._answer = b""
         self.answered(time.monotonic_ns())
 
