@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.plot import draw
-from kernelwire.bench.stats import FIGURES
+from kernelwire.bench.stats import FIGURES, summarise
 from kernelwire.bench.table import conditions, number
 
 if TYPE_CHECKING:
@@ -156,6 +156,28 @@ def stages_table(workload: str, by_name: dict[str, dict[str, Any]]) -> Iterator[
         yield f"* {name}: {data['samples']:,} samples; system calls per message: {text}"
 
 
+STATES_ROWS = {
+    "latency_p50_ms": "`GET /api/kernels`, p50, ms",
+    "latency_p99_ms": "`GET /api/kernels`, p99, ms",
+    "latency_max_ms": "`GET /api/kernels`, longest, ms",
+    "main_us_per_msg": "loop CPU per state, answers included, µs",
+    "seconds": "until all states have arrived, s",
+}
+
+
+def states_table(case: str, by_name: dict[str, list[dict[str, float]]]) -> Iterator[str]:
+    """Tabulate how the server answers while kernels change their states, a column per contender."""
+    yield f"### {case}"
+    yield ""
+    yield "| | " + " | ".join(by_name) + " |"
+    yield "|---|" + "---:|" * len(by_name)
+    for figure, what in STATES_ROWS.items():
+        summaries = (
+            summarise([each[figure] for each in rounds]).as_json() for rounds in by_name.values()
+        )
+        yield f"| {what} | " + " | ".join(cell(summary, None) for summary in summaries) + " |"
+
+
 def never(_outcome: dict[str, Any]) -> list[str]:
     """Return no problems: a wrong answer ends the program that has measured this."""
     return []
@@ -166,6 +188,7 @@ KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator
     "codec": (bridge_problems, bridge_table),
     "completeness": (completeness_problems, completeness_table),
     "stages": (never, stages_table),
+    "states": (never, states_table),
 }
 
 

@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "settings": {
             "rounds": options.rounds,
             "share": share,
-            "cases": {name: asdict(case) for name, case in CASES.items()},
+            "contenders": {each.name: each.as_json() for each in chosen},
         },
         "cases": cases,
     }

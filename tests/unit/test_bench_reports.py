@@ -46,6 +46,17 @@ def result(stock: list[dict], ours: list[dict]) -> dict:
     }
 
 
+def test_report_of_states_has_a_column_for_each_contender() -> None:
+    """What a dashboard waits for is shown beside upstream's, with the range of rounds."""
+    seen = dict.fromkeys(report.STATES_ROWS, 1.0)
+    made = result(rounds(1), rounds(1)) | {"kind": "states"}
+    made["cases"] = {"one kernel": {"stock": [seen, seen], "kernelwire": [seen]}}
+    text, sound = report.render(made)
+    assert sound
+    assert "| | stock | kernelwire |" in text
+    assert "p99, ms | 1.00 (1.00 to 1.00) | 1.00 |" in text
+
+
 FLOOR = Floor("flood", FIGURE, "kernelwire", "stock", 10, "why")
 
 
