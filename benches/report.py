@@ -161,7 +161,7 @@ STATES_ROWS = {
     "latency_p99_ms": "`GET /api/kernels`, p99, ms",
     "latency_max_ms": "`GET /api/kernels`, longest, ms",
     "main_us_per_msg": "loop CPU per state, answers included, µs",
-    "seconds": "until all states have arrived, s",
+    "seconds": "until all states have been followed, s",
 }
 
 

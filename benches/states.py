@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from kernelwire.bench.client import KernelSocket
     from kernelwire.bench.contenders import Contender
 
+FOLLOWED_S = 300
+"""How long it may take until a server has followed everything."""
 FAST_SHARE = 50
 """A fast run has so many times fewer states."""
 
@@ -128,8 +130,8 @@ def observe(server: Server, case: Case, share: int) -> dict[str, float]:
         flood_client(server, kernels[0], order, probe)
     else:
         flood_watcher(server, kernels, order, probe)
+    procstat.settle(server.pid, FOLLOWED_S)
     seconds = time.monotonic() - started
-    procstat.settle(server.pid)
     spent = (procstat.cpu_time(server.pid) - before).main
     probe.close()
     return {

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActivityStream"]
 
-SETTLE_SECONDS = 0.05
+SETTLE_SECONDS = 0.01
 """Time that is spent at most on what a kernel has said, before its state is told."""
 
 FRESH_SECONDS = 0.01
