@@ -169,6 +169,18 @@ impl Run {
         !self.held.is_empty() && (now - self.since >= seconds || self.bytes > MAX_BYTES)
     }
 
+    /// When the first message will have been held for `seconds`; `None` if nothing is held.
+    #[must_use]
+    pub fn due_at(&self, seconds: f64) -> Option<f64> {
+        (!self.held.is_empty()).then_some(self.since + seconds)
+    }
+
+    /// Bytes that are held.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Merges a message with what is held; `false` where it must come after it.
     pub fn merge<F: AsRef<[u8]>>(&mut self, kind: &Kind, parts: &Parts<'_, F>) -> bool {
         match kind {

@@ -3,7 +3,8 @@
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules, Settings, Wait,
+    Answer, Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules,
+    Settings, Wait,
 };
 use kernelwire_core::parts::PartsError;
 use kernelwire_core::sign::Key;
@@ -12,6 +13,7 @@ const V1: Settings = Settings { protocol: Protocol::V1, rules: PLAIN, bound: u64
 const DEFAULT: Settings = Settings { protocol: Protocol::Default, ..V1 };
 const PLAIN: Rules =
     Rules { limits: None, merging: false, hide_tracebacks: false, one_by_one: false };
+const NONE: Answer = Answer::Written(0);
 const WIDE: Budget = Budget { messages: 10_000, bytes: u64::MAX };
 
 fn frames(msg_type: &str, parent: &str, content: &str) -> Vec<Vec<u8>> {
@@ -120,7 +122,7 @@ mod reading {
         assert_eq!((appended, seen), (Ok(()), true));
         assert_eq!(get(&mut log, id), Vec::<u32>::new());
         assert!(log.has_received());
-        assert_eq!((log.counts().welcomes, log.end()), (1, 0));
+        assert_eq!((log.counts().not_for_clients, log.end()), (1, 0));
     }
 
     #[test]
@@ -193,7 +195,7 @@ mod rules {
         if let Some(limiter) = log.limiter(id) {
             limiter.messages_exceeded = true;
         }
-        assert!(log.release(id, hold.number, b"#33;".to_vec()));
+        assert!(log.release(id, hold.number, Answer::Frames(b"#33;".to_vec())));
         assert_eq!(get(&mut log, id), [33]);
         assert_eq!(log.account(id).map(|account| account.withheld.messages), Some(1));
         idle(&mut log);
@@ -210,7 +212,7 @@ mod rules {
         for reason in [Reason::Traceback, Reason::Unreadable] {
             let (number, found) = hold(&mut log, id).unwrap_or((0, Reason::OneByOne));
             assert_eq!(found, reason);
-            assert!(log.release(id, number, vec![]));
+            assert!(log.release(id, number, NONE));
         }
         assert_eq!(get(&mut log, id), Vec::<u32>::new());
     }
@@ -234,10 +236,10 @@ mod rules {
         text(&mut log, "#1;");
         let first = hold(&mut log, id).map_or(0, |(number, _)| number);
         log.go_away(id, u64::MAX, false);
-        assert!(!log.release(id, first, vec![]));
+        assert!(!log.release(id, first, NONE));
         assert!(log.come_back(id, settings));
         let second = hold(&mut log, id).map_or(0, |(number, _)| number);
-        assert!(second > first && log.release(id, second, vec![]));
+        assert!(second > first && log.release(id, second, NONE));
         assert_eq!(get(&mut log, id), Vec::<u32>::new());
     }
 }
@@ -380,9 +382,13 @@ mod sessions {
     fn a_message_too_big_for_a_client_is_tried_once() {
         let mut log = Log::new(None);
         let id = log.open(V1);
-        (1..=2).for_each(|number| text(&mut log, &format!("#{number};")));
+        text(&mut log, "#1;");
+        assert_eq!(refuse(&mut log, id, true), [], "a small one is not what was too big");
+        assert_eq!(get(&mut log, id), [1]);
+        text(&mut log, &format!("#2;{}", " ".repeat(100_000)));
+        text(&mut log, "#3;");
         assert_eq!(refuse(&mut log, id, true).len(), 1);
-        assert_eq!(get(&mut log, id), [2]);
+        assert_eq!(get(&mut log, id), [3]);
     }
 
     #[test]
@@ -422,7 +428,7 @@ mod bounds {
         assert_eq!(numbers(&frames), [0], "a result is dropped last");
         let Some(Wait::Hold(hold)) = wait else { panic!("{wait:?}") };
         let Reason::Skipped(Count { messages, bytes }) = hold.reason else { panic!("{hold:?}") };
-        assert!(log.release(id, hold.number, b"#9999;".to_vec()));
+        assert!(log.release(id, hold.number, Answer::Frames(b"#9999;".to_vec())));
         let rest = get(&mut log, id);
         let first = u32::try_from(messages + 1).unwrap_or_default();
         assert_eq!(rest, [9_999].into_iter().chain(first..=1_000).collect::<Vec<_>>());
@@ -521,7 +527,143 @@ mod bounds {
         assert!(waiting.bytes.sum() <= 20_000 && waiting.messages > 10, "{waiting:?}");
         let Some((number, Reason::Skipped(count))) = hold(&mut log, id) else { panic!() };
         assert_eq!(count.messages + waiting.messages, 1_000);
-        assert!(log.release(id, number, vec![]));
+        assert!(log.release(id, number, NONE));
         assert_eq!(get(&mut log, id).last(), Some(&999));
+    }
+}
+
+mod written {
+    use super::*;
+
+    fn held_and_written(content: &str) -> (Log<Vec<u8>>, CursorId) {
+        let mut log = Log::new(None);
+        let rules = Rules { one_by_one: true, ..PLAIN };
+        let id = log.open(Settings { rules, ..V1 });
+        text(&mut log, content);
+        let number = hold(&mut log, id).map_or(0, |(number, _)| number);
+        assert!(log.release(id, number, Answer::Written(50)));
+        (log, id)
+    }
+
+    #[test]
+    fn what_the_caller_has_written_is_in_flight() {
+        let (mut log, id) = held_and_written("#1;");
+        assert_eq!(log.waiting(id).map(|waiting| waiting.in_flight), Some(50));
+        log.acknowledge(id, 50);
+        assert_eq!(log.waiting(id).map(|waiting| waiting.in_flight), Some(0));
+        log.go_away(id, u64::MAX, false);
+        assert!(log.backlog(id).is_empty());
+    }
+
+    #[test]
+    fn what_did_not_arrive_is_held_again_and_counts_once() {
+        let (mut log, id) = held_and_written("#1;");
+        log.acknowledge(id, 10);
+        log.go_away(id, u64::MAX, false);
+        assert_eq!(log.backlog(id).len(), 1);
+        let rules = Rules { one_by_one: true, ..PLAIN };
+        assert!(log.come_back(id, Settings { rules, ..V1 }));
+        let (number, reason) = hold(&mut log, id).unwrap_or((0, Reason::Traceback));
+        assert_eq!(reason, Reason::OneByOne);
+        assert!(log.release(id, number, Answer::Written(50)));
+        log.acknowledge(id, 50);
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.handed_over.messages, account.forwarded.messages), (1, 0));
+    }
+}
+
+mod merging {
+    use super::*;
+
+    const LIMITS: Limits = Limits { messages: 2.0, bytes: 0.0, window: 1.0 };
+
+    /// Asks for what is held; the time at which it is read.
+    type Ask = fn(&mut Log<Vec<u8>>, CursorId) -> f64;
+
+    fn limit(log: &mut Log<Vec<u8>>, id: CursorId, messages: f64) {
+        if let Some(limiter) = log.limiter(id) {
+            limiter.limits.messages = messages;
+        }
+    }
+
+    fn log() -> (Log<Vec<u8>>, CursorId) {
+        let mut log = Log::new(None);
+        let rules = Rules { limits: Some(LIMITS), merging: true, ..PLAIN };
+        let id = log.open(Settings { rules, ..V1 });
+        (log, id)
+    }
+
+    #[test]
+    fn what_stock_would_withhold_is_joined_and_goes_before_idle() {
+        let (mut log, id) = log();
+        (1..=5).for_each(|number| text(&mut log, &format!("#{number};")));
+        let (frames, wait) = read(&mut log, id);
+        assert_eq!((numbers(&frames), wait), (vec![1, 2], Some(Wait::Until(0.05))));
+        assert_eq!(log.waiting(id).map(|waiting| waiting.held), Some(3));
+        idle(&mut log);
+        log.acknowledge(id, u64::MAX);
+        let (frames, wait) = read(&mut log, id);
+        assert_eq!((numbers(&frames), wait), (vec![3, 4, 5], Some(Wait::Entry)));
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.forwarded.messages, account.merged.messages), (4, 2));
+    }
+
+    #[test]
+    fn what_is_held_goes_when_its_time_is_up_or_it_is_asked_for() {
+        let asks: [Ask; 2] = [
+            |_, _| 0.05,
+            |log, id| {
+                log.flush(id);
+                0.0
+            },
+        ];
+        for ask in asks {
+            let (mut log, id) = log();
+            limit(&mut log, id, 1_000.0);
+            (1..=4).for_each(|number| text(&mut log, &format!("#{number};")));
+            assert_eq!(read(&mut log, id).1, Some(Wait::Until(0.05)));
+            log.acknowledge(id, u64::MAX);
+            let (now, mut pieces) = (ask(&mut log, id), Vec::new());
+            assert_eq!(log.read(id, now, WIDE, &mut pieces), Some(Wait::Entry));
+            assert!(!pieces.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_held_when_the_client_goes_comes_first_when_it_is_back() {
+        let (mut log, id) = log();
+        (1..=5).for_each(|number| text(&mut log, &format!("#{number};")));
+        read(&mut log, id);
+        log.go_away(id, u64::MAX, false);
+        text(&mut log, "#6;");
+        assert_eq!(log.backlog(id).len(), 4, "two that were in flight, a merged one, and the last");
+        for protocol in [Protocol::Default, Protocol::V1] {
+            assert!(log.come_back(id, Settings { protocol, ..V1 }));
+            let (frames, _) = read(&mut log, id);
+            assert_eq!(numbers(&frames), [1, 2, 3, 4, 5, 6], "{protocol:?}");
+            log.go_away(id, u64::MAX, false);
+        }
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.forwarded.messages, account.merged.messages), (4, 2));
+    }
+
+    #[test]
+    fn a_merged_message_over_the_limit_is_the_callers() {
+        let (mut log, id) = log();
+        (1..=2).for_each(|number| text(&mut log, &format!("#{number};")));
+        read(&mut log, id);
+        log.acknowledge(id, u64::MAX);
+        limit(&mut log, id, 0.5);
+        (3..=4).for_each(|number| text(&mut log, &format!("#{number};")));
+        let mut other =
+            frames("stream", r#"{"msg_id":"x"}"#, r##"{"name":"stdout","text":"#5;"}"##);
+        assert_eq!(log.append(0.0, &mut other, |_, _| {}), Ok(()));
+        let (number, reason) = hold(&mut log, id).unwrap_or((0, Reason::OneByOne));
+        assert_eq!(reason, Reason::LimitChange);
+        let held = log.held(id).map(|held| held.frames.concat()).unwrap_or_default();
+        assert_eq!(numbers(&String::from_utf8_lossy(&held)), [3, 4]);
+        log.go_away(id, u64::MAX, false);
+        assert!(!log.release(id, number, NONE));
+        assert_eq!(log.backlog(id).len(), 2, "nothing is lost with the hold");
     }
 }

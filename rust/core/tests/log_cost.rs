@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use kernelwire_core::log::{Budget, CursorId, Log, Protocol, Rules, Settings, Wait};
+use kernelwire_core::log::{Answer, Budget, CursorId, Log, Protocol, Rules, Settings, Wait};
 
 const CURSORS: usize = 64;
 
@@ -108,7 +108,9 @@ fn measure() {
                 log.acknowledge(id, u64::MAX);
                 pieces.clear();
                 match wait {
-                    Some(Wait::Hold(hold)) => assert!(log.release(id, hold.number, vec![])),
+                    Some(Wait::Hold(hold)) => {
+                        assert!(log.release(id, hold.number, Answer::Written(0)));
+                    }
                     Some(Wait::Entry) => break,
                     _ => {}
                 }

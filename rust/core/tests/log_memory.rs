@@ -4,7 +4,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use kernelwire_core::log::{Budget, CursorId, Log, Piece, Protocol, Reason, Rules, Settings, Wait};
+use kernelwire_core::log::{
+    Answer, Budget, CursorId, Log, Piece, Protocol, Reason, Rules, Settings, Wait,
+};
 
 thread_local! {
     /// Bytes that this thread has allocated and not freed: tests run in threads of their own.
@@ -83,7 +85,7 @@ fn drain(log: &mut Log<Vec<u8>>, id: CursorId) -> (u64, u64) {
                 if let Reason::Skipped(count) = hold.reason {
                     reported += count.messages;
                 }
-                assert!(log.release(id, hold.number, vec![]));
+                assert!(log.release(id, hold.number, Answer::Written(0)));
             }
             Some(Wait::Entry) => break,
             _ => {}

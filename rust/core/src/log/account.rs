@@ -44,6 +44,8 @@ pub struct Account {
     pub forwarded: Count,
     /// Given to the caller one by one, see [`super::Hold`].
     pub handed_over: Count,
+    /// Merged into another message; their bytes count with that.
+    pub merged: Count,
     /// Skipped, because more was waiting than the bound allows.
     pub skipped: Count,
     /// Withheld by the rate limiter.
@@ -60,6 +62,8 @@ pub(super) struct Unreported {
     pub(super) skipped: Count,
     /// The parent header of the skipped message that was seen last.
     pub(super) parent: Vec<u8>,
+    /// Whether some of it was skipped while the client was away.
+    pub(super) away: bool,
 }
 
 /// From where on droppable entries of one priority are for a cursor.

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use super::account::{Account, Count, Mark, Marks, Unreported};
 use super::mailbox::Mailbox;
+use super::merging::{self, Merging};
 use super::queue::{self, Item, Queue, StandsFor};
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Protocol, Reason, Rules, Settings};
+use crate::coalesce::Released;
 use crate::limit::{Limiter, Limits};
 use crate::policy::DropPriority;
 
@@ -25,6 +27,8 @@ pub(super) enum Held {
     Letter(u64),
     /// No message: a notice is to be put here.
     Notice,
+    /// A merged message.
+    Merged,
 }
 
 /// What was begun and not finished when a connection ended.
@@ -33,6 +37,7 @@ pub(super) enum Begun {
     Entry(u64),
     Letter(u64),
     Made(u64),
+    Merged(u64),
 }
 
 /// A position in the log, and what belongs to it.
@@ -52,6 +57,9 @@ pub(super) struct Cursor<P> {
     /// The entry up to which nothing is limited: it came before the client did.
     pub(super) unlimited_before: u64,
     pub(super) limiter: Limiter,
+    pub(super) merging: Merging,
+    /// The merged message that is held, with its signature.
+    pub(super) held_merged: Option<(Released, Vec<u8>)>,
     pub(super) queue: Queue,
     /// What is handed out before anything else: it was in flight when a connection ended, or the
     /// caller has made it.
@@ -84,6 +92,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             marks: Marks { low: mark, high: mark },
             unlimited_before: position,
             limiter: Limiter::new(settings.rules.limits.unwrap_or(UNLIMITED)),
+            merging: Merging::new(settings.rules.limits.unwrap_or(UNLIMITED)),
+            held_merged: None,
             queue: Queue::default(),
             again: VecDeque::new(),
             hold: None,
@@ -104,6 +114,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.rules = settings.rules;
         self.bound = settings.bound;
         self.limiter.limits = settings.rules.limits.unwrap_or(UNLIMITED);
+        self.merging.shadow.limits = self.limiter.limits;
+        self.merging.flush();
     }
 
     /// What waits for it, in bytes of memory, in flight included.
@@ -113,7 +125,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             end.cost.of(drop).saturating_sub(at.max(mark))
         };
         let again = self.again.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        let own = self.mailbox.cost().saturating_add(self.queue.bytes()).saturating_add(again);
+        let own = [self.mailbox.cost(), self.queue.bytes(), again, self.merging.bytes()];
+        let own = own.into_iter().fold(0, u64::saturating_add);
         ByPriority {
             never: ahead(DropPriority::Never).saturating_add(own),
             low: ahead(DropPriority::Low),
@@ -189,8 +202,14 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                 place = place.map(|place| store.next(place));
             }
         }
-        self.again.clear();
+        for released in self.again.drain(..).filter_map(|(item, _)| item.into_merged()) {
+            again.add(Count { messages: 1, bytes: merging::size(&released) });
+        }
         self.account.forwarded.remove(again);
+        for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
+            let lost = Count { messages: released.messages, bytes: merging::size(&released) };
+            self.account.skipped.add(lost);
+        }
         let mut lost = Count::between(self.at, totals);
         lost.add(again);
         self.account.skipped.add(lost);
@@ -209,6 +228,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let gap = Count::between(self.at, before);
         self.account.skipped.add(gap);
         self.unreported.skipped.add(gap);
+        self.unreported.away |= gap.messages > 0 && self.position < self.unlimited_before;
         self.at = before;
     }
 
@@ -216,6 +236,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     pub(super) fn skip(&mut self, skipped: Count, parent: &[u8]) {
         self.account.skipped.add(skipped);
         self.unreported.skipped.add(skipped);
+        self.unreported.away |= self.position < self.unlimited_before;
         self.unreported.parent.clear();
         self.unreported.parent.extend_from_slice(parent);
     }
@@ -238,22 +259,46 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.again.push_front((Item::Made { number: self.made, frames, stands_for }, bytes));
     }
 
-    /// Takes what was in flight back, to be handed out again. Notices are made anew.
-    pub(super) fn take_back(&mut self) {
-        let mut in_flight = self.queue.take_all();
-        in_flight.append(&mut self.again);
-        for (item, size) in in_flight {
+    /// Takes what was in flight back, to be handed out again. Notices are made anew; what is held to
+    /// be merged is handed out as it is.
+    pub(super) fn take_back(&mut self, store: &Store<P>) {
+        let mut again = self.queue.take_all();
+        if let Some((released, _)) = self.held_merged.take() {
+            again.push_back(self.keep_merged(released));
+        }
+        again.append(&mut self.again);
+        for released in self.merging.take() {
+            again.push_back(self.keep_merged(released));
+        }
+        for (item, size) in again {
             match item {
                 Item::Letter(number) => self.mailbox.rewind(number),
                 Item::Made { stands_for: StandsFor::Notice(lost), .. } => {
                     self.unreported.skipped.add(lost.skipped);
+                    self.unreported.away |= lost.away;
                     if self.unreported.parent.is_empty() {
                         self.unreported.parent = lost.parent;
                     }
+                }
+                Item::Made { stands_for: StandsFor::Merged(released), .. } => {
+                    self.again.push_back((Item::Merged(released), size));
+                }
+                Item::Written(seq) => {
+                    let own = store.get(seq).map(|(_, entry)| Count::of(entry.own));
+                    self.account.handed_over.remove(own.unwrap_or_default());
+                    self.account.forwarded.add(own.unwrap_or_default());
+                    self.again.push_back((Item::Entries { first: seq, last: seq }, size));
                 }
                 other => self.again.push_back((other, size)),
             }
         }
         self.hold = None;
+    }
+
+    fn keep_merged(&mut self, released: Released) -> (Item, u64) {
+        let size = merging::size(&released);
+        self.account.forwarded.add(Count { messages: 1, bytes: size });
+        self.account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
+        (Item::Merged(released), size)
     }
 }

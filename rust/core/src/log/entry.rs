@@ -13,6 +13,9 @@ use crate::policy::{self, Policy};
 /// A small message of libzmq pins the buffer that it was received into, with up to sixty others.
 pub const LARGE_PART: usize = 16 << 10;
 
+/// Bytes up to which a content may be that of a status of a request, which has one short field.
+const STATUS_BYTES: usize = 64;
+
 /// What is read of an `iopub` message, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts<'a> {
@@ -43,6 +46,16 @@ impl<'a> Facts<'a> {
     #[must_use]
     pub fn is_welcome(&self) -> bool {
         self.msg_type.as_deref() == Ok("iopub_welcome")
+    }
+
+    /// Whether it is a status of a request of `session`; of none if that is empty.
+    pub(super) fn is_status_of<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>, session: &str) -> bool {
+        // The cheapest test comes first: most output is larger.
+        parts.content().len() <= STATUS_BYTES
+            && self.msg_type.as_deref() == Ok("status")
+            && !session.is_empty()
+            && peek::text(parts.parent_header(), "session").ok().flatten().as_deref()
+                == Some(session)
     }
 
     pub(super) fn class(&self) -> Class {

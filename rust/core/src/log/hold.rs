@@ -2,10 +2,11 @@
 
 use super::account::Count;
 use super::cursor::{Cursor, Held};
-use super::queue::StandsFor;
+use super::queue::{Item, StandsFor};
 use super::session::drop_first;
 use super::store::Store;
-use super::{CursorId, Log, frame};
+use super::{CursorId, Log, frame, merging};
+use crate::coalesce::Released;
 
 /// A message that the caller must deal with, or a notice that it must make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +33,16 @@ pub enum Reason {
     Skipped(Count),
 }
 
+/// What became of a message that was held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// These websocket frames are handed out in its place; none if they are empty.
+    Frames(Vec<u8>),
+    /// The caller has written it, in so many bytes, behind all that was handed out. It is in flight
+    /// until they are acknowledged, and held again if they never are. With 0, nothing was written.
+    Written(u64),
+}
+
 /// The message of a hold, and what a notice goes by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeldMessage<'a> {
@@ -42,6 +53,8 @@ pub struct HeldMessage<'a> {
     /// Whether the rate limits apply to it, which the caller must see to; not to what came before
     /// the client did.
     pub limited: bool,
+    /// Whether some of what a notice reports was skipped while the client was away.
+    pub away: bool,
     /// Its frames as they were received; none where a notice is to be made.
     pub frames: Vec<&'a [u8]>,
     /// The parent header: of the message, or of what was skipped; empty where it is not known.
@@ -57,40 +70,94 @@ impl<P: AsRef<[u8]>> Log<P> {
         let (segment, entry) = match what {
             Held::Entry(seq) | Held::Again(seq) => self.store.get(seq)?,
             Held::Letter(number) => cursor.mailbox.store.get(number)?,
-            Held::Notice => {
-                let parent = cursor.unreported.parent.as_slice();
-                let (channel, frames) = (super::IOPUB, Vec::new());
-                return Some(HeldMessage { channel, arrived: 0.0, limited: false, frames, parent });
-            }
+            Held::Notice => return Some(notice(cursor)),
+            Held::Merged => return cursor.held_merged.as_ref().map(merged),
         };
         Some(HeldMessage {
             channel: frame::channel(entry.frame.of(&segment.frames)),
             arrived: entry.arrived,
             limited: matches!(what, Held::Entry(seq) if cursor.is_limited(seq)),
+            away: false,
             frames: segment.received(entry),
             parent: segment.parts(entry).get(1).copied().unwrap_or_default(),
         })
     }
 
-    /// Answers a hold with websocket frames, or none: the cursor goes on behind the message.
+    /// Answers a hold: the cursor goes on behind the message.
     ///
     /// `false` if the hold is not the one that the cursor waits for any more.
-    pub fn release(&mut self, id: CursorId, number: u64, frames: Vec<u8>) -> bool {
+    pub fn release(&mut self, id: CursorId, number: u64, answer: Answer) -> bool {
         let Some(cursor) = self.cursors.get_mut(&id) else { return false };
         let Some((_, what)) = cursor.hold.take_if(|(hold, _)| hold.number == number) else {
             return false;
         };
-        let stands_for = answer(&self.store, cursor, what);
-        cursor.put_made(frames, stands_for);
+        match answer {
+            Answer::Frames(frames) => {
+                let stands_for = pass(&self.store, cursor, what);
+                cursor.put_made(frames, stands_for);
+            }
+            Answer::Written(0) => drop(pass(&self.store, cursor, what)),
+            Answer::Written(bytes) => written(&self.store, cursor, what, bytes),
+        }
         true
     }
 }
 
+fn notice<P: AsRef<[u8]>>(cursor: &Cursor<P>) -> HeldMessage<'_> {
+    HeldMessage {
+        channel: super::IOPUB,
+        arrived: 0.0,
+        limited: false,
+        away: cursor.unreported.away,
+        frames: Vec::new(),
+        parent: &cursor.unreported.parent,
+    }
+}
+
+fn merged((released, signature): &(Released, Vec<u8>)) -> HeldMessage<'_> {
+    let signed = |(index, frame)| if index == 1 { signature.as_slice() } else { frame };
+    let frames = released.frames.iter().map(Vec::as_slice).enumerate().map(signed);
+    HeldMessage {
+        channel: super::IOPUB,
+        arrived: 0.0,
+        limited: true,
+        away: false,
+        frames: frames.collect(),
+        parent: released.frames.get(3).map_or(&[], Vec::as_slice),
+    }
+}
+
+/// Has a cursor go on behind what the caller has written itself, which is in flight now.
+fn written<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held, bytes: u64) {
+    let item = match held {
+        Held::Letter(number) => {
+            cursor.mailbox.pass(number);
+            Item::Letter(number)
+        }
+        Held::Entry(seq) | Held::Again(seq) => {
+            pass(store, cursor, held);
+            Item::Written(seq)
+        }
+        Held::Notice | Held::Merged => {
+            let stands_for = pass(store, cursor, held);
+            Item::Made { number: 0, frames: Vec::new(), stands_for }
+        }
+    };
+    cursor.queue.push(item, bytes);
+}
+
 /// Has a cursor go on behind what it was held at; what the answer stands for.
-fn answer<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) -> StandsFor {
+fn pass<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) -> StandsFor {
     match held {
         Held::Notice => {
             return StandsFor::Notice(std::mem::take(&mut cursor.unreported));
+        }
+        Held::Merged => {
+            let Some((released, _)) = cursor.held_merged.take() else { return StandsFor::Message };
+            let account = &mut cursor.account;
+            account.handed_over.add(Count { messages: 1, bytes: merging::size(&released) });
+            account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
+            return StandsFor::Merged(released);
         }
         Held::Letter(number) => cursor.mailbox.remove(number),
         Held::Entry(seq) => {

@@ -50,8 +50,13 @@ impl<P: AsRef<[u8]>> Mailbox<P> {
 
     /// The letter that is to be read now, by a cursor that has come to `here`.
     pub(super) fn due(&self, here: u64) -> Option<(u64, Place)> {
+        self.at(self.next, here)
+    }
+
+    /// The letter with this number, if a cursor that has come to `here` is to read it.
+    pub(super) fn at(&self, letter: u64, here: u64) -> Option<(u64, Place)> {
         let first = self.after.front().map_or(self.end, |(number, _)| *number);
-        let index = usize::try_from(self.next.saturating_sub(first)).ok()?;
+        let index = usize::try_from(letter.checked_sub(first)?).ok()?;
         let (number, after) = *self.after.get(index)?;
         Some((number, self.store.find(number)?)).filter(|_| after <= here)
     }
@@ -102,10 +107,34 @@ impl<P: AsRef<[u8]>> Log<P> {
         channel: &[u8],
         frames: &mut Vec<P>,
     ) -> Result<bool, Refusal> {
+        let away = self.cursors.get(&id).is_some_and(|cursor| cursor.away.is_some());
+        let after = if away { self.end } else { 0 };
+        self.post_behind(id, (now, after), channel, frames)
+    }
+
+    /// Puts a message for one client alone into its mailbox, to be handed out behind everything that
+    /// was appended; empties `frames`, unless it is refused.
+    pub fn post_notice(
+        &mut self,
+        id: CursorId,
+        now: f64,
+        channel: &[u8],
+        frames: &mut Vec<P>,
+    ) -> Result<bool, Refusal> {
+        self.flush(id);
+        self.post_behind(id, (now, self.end), channel, frames)
+    }
+
+    fn post_behind(
+        &mut self,
+        id: CursorId,
+        (now, after): (f64, u64),
+        channel: &[u8],
+        frames: &mut Vec<P>,
+    ) -> Result<bool, Refusal> {
         let Some(cursor) = self.cursors.get_mut(&id) else { return Ok(false) };
         let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
         let delimiter = frames.len().saturating_sub(parts.all().len()).saturating_sub(2);
-        let after = if cursor.away.is_some() { self.end } else { 0 };
         let posted = cursor.mailbox.post(channel, (now, after), frames, delimiter);
         posted.map_err(Refusal::Unframed)?;
         if cursor.waiting(self.totals).never > cursor.bound {

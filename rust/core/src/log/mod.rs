@@ -26,6 +26,7 @@
 //! in a sixteenth of a bound.
 
 mod account;
+mod backlog;
 mod cursor;
 mod entry;
 mod frame;
@@ -33,6 +34,7 @@ mod history;
 mod hold;
 mod mailbox;
 mod merge;
+mod merging;
 mod piece;
 mod queue;
 mod read;
@@ -48,8 +50,10 @@ mod trim;
 use std::collections::BTreeMap;
 
 pub use account::{Account, Count};
+pub use backlog::Waits;
 pub use entry::{Facts, LARGE_PART};
-pub use hold::{HeldMessage, Hold, Reason};
+pub use hold::{Answer, HeldMessage, Hold, Reason};
+pub use merging::HOLD_SECONDS;
 pub use piece::{Budget, Piece, Source, Wait};
 pub use report::{LogCounts, Refusal, Report, Waiting};
 pub use settings::{CursorId, Protocol, Rules, Settings};
@@ -81,6 +85,7 @@ pub struct Log<P> {
     next_cursor: u64,
     turns: u64,
     key: Option<Key>,
+    own_session: String,
     history: History,
     incarnation: u64,
     received_in_this_life: bool,
@@ -102,6 +107,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             next_cursor: 0,
             turns: 0,
             key,
+            own_session: String::new(),
             history: History::default(),
             incarnation: 0,
             received_in_this_life: false,
@@ -112,10 +118,16 @@ impl<P: AsRef<[u8]>> Log<P> {
         }
     }
 
+    /// Sets the session of the server's own requests, whose statuses are not for clients.
+    pub fn hide_statuses_of(&mut self, session: String) {
+        self.own_session = session;
+    }
+
     /// Appends a message that came at the time `now`, and empties `frames`.
     ///
-    /// `see` is called with what was read of it. A greeting of an XPUB socket is for no client, and
-    /// not kept; without a cursor, nothing is. On an error, nothing is appended and `frames` stays as it is.
+    /// `see` is called with what was read of it. A greeting of an XPUB socket is for no client, nor
+    /// is a status of the server's own requests: neither is kept. Without a cursor, nothing is. On an
+    /// error, nothing is appended and `frames` stays as it is.
     pub fn append(
         &mut self,
         now: f64,
@@ -138,8 +150,8 @@ impl<P: AsRef<[u8]>> Log<P> {
         let facts = Facts::of(&parts);
         self.received_in_this_life = true;
         see(&parts, &facts);
-        if facts.is_welcome() {
-            self.counts.welcomes = self.counts.welcomes.saturating_add(1);
+        if facts.is_welcome() || facts.is_status_of(&parts, &self.own_session) {
+            self.counts.not_for_clients = self.counts.not_for_clients.saturating_add(1);
             frames.clear();
             return Ok(());
         }
@@ -251,6 +263,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         let cursor = self.cursors.get(&id)?;
         Some(Waiting {
             messages: cursor.messages_waiting(self.totals),
+            held: cursor.merging.messages(),
             replies: cursor.mailbox.len(),
             bytes: cursor.waiting(self.totals),
             in_flight: cursor.queue.bytes(),

@@ -57,11 +57,13 @@ pub enum Piece {
 }
 
 /// What a cursor waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Wait {
     /// An entry, or a reply.
     Entry,
+    /// An entry, or this time: what is held to be merged goes then.
+    Until(f64),
     /// Another call: the budget is used up.
     Budget,
     /// Room at the client: enough is in flight.
@@ -95,6 +97,18 @@ impl<P: AsRef<[u8]>> Log<P> {
             }
             Piece::Made { number } => cursor.queue.made(number),
         }
+    }
+
+    /// The large part of a piece that was handed out and is not acknowledged.
+    #[must_use]
+    pub fn large(&self, id: CursorId, piece: Piece) -> Option<&P> {
+        let cursor = self.cursors.get(&id)?;
+        let Piece::Large { source, seq, index } = piece else { return None };
+        let (_, entry) = match source {
+            Source::Log => self.store.get(seq)?,
+            Source::Mailbox => cursor.mailbox.store.get(seq)?,
+        };
+        entry.large().get(index).map(|large| &large.part)
     }
 
     /// Notes that so many bytes more of what was handed out are written.

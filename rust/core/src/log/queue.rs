@@ -2,15 +2,31 @@
 
 use std::collections::VecDeque;
 
+use crate::coalesce::Released;
+
 /// Something that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Item {
     /// Entries that stand next to each other in one segment.
     Entries { first: u64, last: u64 },
+    /// An entry that the caller has written itself.
+    Written(u64),
     /// A letter of the mailbox.
     Letter(u64),
     /// Frames that the caller made: a number, and what they stand for.
     Made { number: u64, frames: Vec<u8>, stands_for: StandsFor },
+    /// A merged message, of which the frame is made when it is handed out.
+    Merged(Released),
+}
+
+impl Item {
+    /// The merged message that it is.
+    pub(super) fn into_merged(self) -> Option<Released> {
+        match self {
+            Self::Merged(released) => Some(released),
+            _ => None,
+        }
+    }
 }
 
 /// What made frames stand for, should they never arrive.
@@ -18,6 +34,8 @@ pub(super) enum Item {
 pub(super) enum StandsFor {
     /// A notice about skipped output.
     Notice(super::account::Unreported),
+    /// A merged message.
+    Merged(Released),
     /// A message that the caller has answered for.
     Message,
 }
@@ -135,6 +153,7 @@ impl Queue {
 pub(super) fn entries(items: &VecDeque<(Item, u64)>) -> impl Iterator<Item = (u64, u64)> {
     items.iter().filter_map(|(item, _)| match item {
         Item::Entries { first, last } => Some((*first, *last)),
+        Item::Written(seq) => Some((*seq, *seq)),
         _ => None,
     })
 }

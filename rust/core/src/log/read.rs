@@ -8,7 +8,6 @@ use super::queue::Item;
 use super::store::{Place, Store};
 use super::totals::Totals;
 use super::{Budget, Piece, Reason, Source, Wait, splicing};
-use crate::limit::Verdict;
 use crate::sign::Key;
 
 /// Bytes in flight from which on a cursor waits for its client.
@@ -33,11 +32,15 @@ pub(super) struct Reader<'a, P> {
 }
 
 /// What is done with an entry.
-enum Decision {
+pub(super) enum Decision {
     Send,
     Withhold,
     Duplicate,
     Hold(Reason),
+    /// It was merged with what is held.
+    Merge,
+    /// What is held goes first.
+    LetGo,
 }
 
 impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
@@ -84,8 +87,16 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         match self.next {
             Some(place) if self.store.entry(place).is_some() => self.visit(place),
+            _ if self.must_let_go_at_end() => self.let_go(),
             _ => Some(self.end()),
         }
+    }
+
+    /// Whether what is held goes although nothing comes after it.
+    fn must_let_go_at_end(&self) -> bool {
+        let merging = &self.cursor.merging;
+        let notice = self.cursor.unreported.skipped.messages > 0;
+        merging.is_due(self.now) || (notice && merging.is_holding())
     }
 
     /// Hands out what was in flight before, or what the caller made.
@@ -104,7 +115,8 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
                 self.last = None;
                 None
             }
-            Item::Letter(_) => None, // the mailbox has it
+            Item::Merged(released) => self.merged(released),
+            Item::Letter(_) | Item::Written(_) => None, // kept by the mailbox, or as an entry
         }
     }
 
@@ -161,7 +173,7 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         if self.cursor.unreported.skipped.messages > 0 {
             return self.hold_for_notice();
         }
-        Wait::Entry
+        self.cursor.merging.due_at().map_or(Wait::Entry, Wait::Until)
     }
 
     fn hold_for_notice(&mut self) -> Wait {
@@ -176,6 +188,9 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         let (seq, drop, own) = (entry.seq, entry.class.policy.drop, Count::of(entry.own));
         let (before, idle) = (segment.before(entry), entry.class.idle);
         let after = before.with(drop, entry.own);
+        if self.cursor.merging.is_due(self.now) {
+            return self.let_go();
+        }
         self.cursor.pass_gap(before);
         if self.cursor.skips(seq, drop) {
             let parts = segment.parts(entry);
@@ -184,6 +199,9 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             return None;
         }
         if self.notice_is_due(seq, idle) {
+            if self.cursor.merging.is_holding() {
+                return self.let_go();
+            }
             self.note_parent(place);
             return Some(self.hold_for_notice());
         }
@@ -194,6 +212,8 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             }
             Decision::Withhold => self.cursor.account.withheld.add(own),
             Decision::Duplicate => self.cursor.account.duplicate.add(own),
+            Decision::Merge => {}
+            Decision::LetGo => return self.let_go(),
             Decision::Hold(reason) => {
                 return Some(Wait::Hold(self.cursor.hold(reason, Held::Entry(seq))));
             }
@@ -252,27 +272,28 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
 
     /// Decides on an entry that was not handed out before.
     fn decide(&mut self, place: Place) -> Decision {
-        match self.plainly(place) {
-            Decision::Send => {}
-            other => return other,
-        }
+        let plainly = self.plainly(place);
         let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
+        let (class, arrived, own) = (entry.class, entry.arrived, entry.own);
         let cursor = &mut *self.cursor;
-        if !cursor.is_limited(entry.seq) {
-            return Decision::Send;
+        let limited = cursor.is_limited(entry.seq) && class.policy.is_limited(cursor.rules.merging);
+        if !limited || !matches!(plainly, Decision::Send) {
+            if cursor.merging.is_holding() {
+                return Decision::LetGo;
+            }
+            if class.idle && cursor.is_limited(entry.seq) && matches!(plainly, Decision::Send) {
+                cursor.limiter.reset();
+                cursor.merging.shadow.reset();
+            }
+            cursor.merging.flush();
+            return plainly;
         }
-        if entry.class.idle {
-            cursor.limiter.reset();
+        let bytes = if class.policy.counts_bytes { own.bytes } else { 0 };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        if cursor.rules.merging || cursor.merging.is_holding() {
+            return self.merge_or_limit(place, bytes);
         }
-        if !entry.class.policy.is_limited(cursor.rules.merging) {
-            return Decision::Send;
-        }
-        let bytes = if entry.class.policy.counts_bytes { entry.own.bytes } else { 0 };
-        match cursor.limiter.offer(i64::try_from(bytes).unwrap_or(i64::MAX), entry.arrived) {
-            Verdict::Send => Decision::Send,
-            Verdict::Drop => Decision::Withhold,
-            Verdict::Change => Decision::Hold(Reason::LimitChange),
-        }
+        self.within_limits(bytes, arrived)
     }
 
     /// Adds the pieces of a frame, and notes that it is in flight.

@@ -30,6 +30,8 @@ pub enum Report {
         cursor: CursorId,
         /// Bytes of the message's frame.
         bytes: u64,
+        /// The message's parent header; empty where it is not known.
+        parent: Vec<u8>,
     },
 }
 
@@ -48,8 +50,9 @@ pub enum Refusal {
 pub struct LogCounts {
     /// Messages that were received.
     pub received: u64,
-    /// Greetings of XPUB sockets among them, which are for no client.
-    pub welcomes: u64,
+    /// Messages among them that are for no client: greetings of XPUB sockets, and statuses of the
+    /// server's own requests.
+    pub not_for_clients: u64,
     /// Messages among them that could not be appended.
     pub refused: u64,
     /// Entries that were written anew by compaction.
@@ -63,6 +66,8 @@ pub struct LogCounts {
 pub struct Waiting {
     /// Messages of the log that it has not read, without those that it skips.
     pub messages: u64,
+    /// Messages that are held to be merged.
+    pub held: u64,
     /// Replies that have not arrived.
     pub replies: usize,
     /// Bytes of memory, in flight included.

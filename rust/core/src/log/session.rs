@@ -7,7 +7,7 @@ use super::queue::Item;
 use super::read::rest_of;
 use super::store::Store;
 use super::trim::MAX_AWAY;
-use super::{CursorId, Log, Report, Settings};
+use super::{CursorId, Log, Report, Settings, merging};
 
 impl<P: AsRef<[u8]>> Log<P> {
     /// Makes a cursor behind everything that was appended.
@@ -84,48 +84,67 @@ impl<P: AsRef<[u8]>> Log<P> {
     fn take_back(&mut self, id: CursorId, too_big: bool) {
         let Some(cursor) = self.cursors.get_mut(&id) else { return };
         let begun = cursor.queue.is_begun();
-        cursor.take_back();
+        cursor.take_back(&self.store);
         if !begun {
             return;
         }
         let what = match cursor.again.front() {
             Some((Item::Entries { first, .. }, _)) => Begun::Entry(*first),
             Some((Item::Made { number, .. }, _)) => Begun::Made(*number),
+            Some((Item::Merged(released), _)) => Begun::Merged(merging::mark(released)),
             _ => Begun::Letter(cursor.mailbox.next()),
         };
         let again = cursor.begun.replace(what) == Some(what);
-        if again || too_big {
+        if again || (too_big && self.begun_bytes(id, what) >= TOO_BIG) {
             self.refuse(id, what);
+        }
+    }
+
+    /// Bytes of the frame that was begun.
+    fn begun_bytes(&self, id: CursorId, what: Begun) -> u64 {
+        let Some(cursor) = self.cursors.get(&id) else { return 0 };
+        let length = |entry: &Entry<P>| entry.frame_len(cursor.is_spliced());
+        match what {
+            Begun::Entry(seq) => self.store.get(seq).map_or(0, |(_, entry)| length(entry)),
+            Begun::Letter(number) => {
+                cursor.mailbox.store.get(number).map_or(0, |(_, entry)| length(entry))
+            }
+            Begun::Made(_) | Begun::Merged(_) => {
+                cursor.again.front().map_or(0, |(_, bytes)| *bytes)
+            }
         }
     }
 
     /// Gives up a message that a client refuses.
     fn refuse(&mut self, id: CursorId, what: Begun) {
+        let bytes = self.begun_bytes(id, what);
         let Some(cursor) = self.cursors.get_mut(&id) else { return };
-        let spliced = cursor.is_spliced();
-        let mut refused = |entry: Option<&Entry<P>>| {
-            let count = entry.map_or(Count::default(), |entry| Count::of(entry.own));
-            cursor.account.forwarded.remove(count);
-            cursor.account.refused.add(count);
-            entry.map_or(0, |entry| entry.frame_len(spliced))
-        };
-        let bytes = match what {
+        let mut parent = Vec::new();
+        match what {
             Begun::Entry(seq) => {
-                let bytes = refused(self.store.get(seq).map(|(_, entry)| entry));
+                if let Some((segment, entry)) = self.store.get(seq) {
+                    parent = segment.parts(entry).get(1).copied().unwrap_or_default().to_vec();
+                    let count = Count::of(entry.own);
+                    cursor.account.forwarded.remove(count);
+                    cursor.account.refused.add(count);
+                }
                 drop_first(&self.store, cursor, bytes);
-                bytes
             }
             Begun::Letter(number) => {
-                let letter = cursor.mailbox.store.get(number).map(|(_, entry)| entry);
-                let bytes = letter.map_or(0, |entry| entry.frame_len(spliced));
+                if let Some((segment, entry)) = cursor.mailbox.store.get(number) {
+                    parent = segment.parts(entry).get(1).copied().unwrap_or_default().to_vec();
+                }
                 cursor.mailbox.remove(number);
-                bytes
             }
-            Begun::Made(_) => cursor.again.pop_front().map_or(0, |(_, bytes)| bytes),
-        };
-        self.reports.push(Report::Refused { cursor: id, bytes });
+            Begun::Made(_) | Begun::Merged(_) => drop(cursor.again.pop_front()),
+        }
+        self.reports.push(Report::Refused { cursor: id, bytes, parent });
     }
 }
+
+/// Bytes from which on a message that was begun is taken for the one that was too big: the socket may
+/// have taken that one whole, with the beginning of an innocent one behind it.
+const TOO_BIG: u64 = 64 << 10;
 
 /// Takes the first entry out of what is handed out again.
 pub(super) fn drop_first<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, bytes: u64) {

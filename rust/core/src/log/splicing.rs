@@ -53,6 +53,17 @@ fn put<P: AsRef<[u8]>>(
     write(&document, channel(segment, index), &copied, out).ok()
 }
 
+/// Appends the frame of a message without buffers that is known to be genuine; `None` where only
+/// Python can make it.
+pub(super) fn put_parts<F: AsRef<[u8]>>(
+    channel: &[u8],
+    parts: &Parts<'_, F>,
+    out: &mut Vec<u8>,
+) -> Option<Result<(), WireError>> {
+    let document = splice::Document::of(parts).ok()?;
+    Some(write(&document, channel, &[], out).map(drop))
+}
+
 fn write(
     document: &splice::Document<'_>,
     channel: &[u8],

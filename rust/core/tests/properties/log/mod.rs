@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use client::{Client, LARGE};
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Account, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings, Wait,
+    Account, Answer, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings, Wait,
 };
 use kernelwire_core::policy::{self, DropPriority};
 use kernelwire_core::sign::Key;
@@ -165,7 +165,8 @@ impl World {
             return;
         }
         let limits = (seed % 2 == 1).then_some(LIMITS);
-        let rules = Rules { limits, one_by_one: seed % 32 >= 24, ..Rules::default() };
+        let (merging, one_by_one) = (seed % 64 >= 32, seed % 32 >= 24);
+        let rules = Rules { limits, merging, one_by_one, ..Rules::default() };
         let protocol = if seed % 4 >= 2 { Protocol::Default } else { Protocol::V1 };
         let settings = Settings { protocol, rules, bound: self.bound };
         let id = self.log.open(settings);
@@ -192,22 +193,26 @@ impl World {
         let (channel, arrived, limited) =
             (message.channel.to_vec(), message.arrived, message.limited);
         let frames: Vec<Vec<u8>> = message.frames.iter().map(|frame| frame.to_vec()).collect();
-        let parts = frames.get(3..).unwrap_or_default().to_vec();
-        assert!(!self.log.release(id, hold.number + 1, vec![]), "another hold");
+        // A merged message has no topic.
+        let delimiter = frames.iter().position(|frame| frame == b"<IDS|MSG>");
+        let parts = delimiter.and_then(|at| frames.get(at + 2..)).unwrap_or_default().to_vec();
+        assert!(!self.log.release(id, hold.number + 1, Answer::Frames(vec![])), "another hold");
         let made = if let Reason::Skipped(count) = hold.reason {
             assert!(count.messages > 0 && frames.is_empty());
             client.made(b"notice", &format!(r#"{{"text":"{};"}}"#, count.messages))
         } else if limited
             && self.log.limiter(id).is_some_and(|limiter| !offer_parts(limiter, &parts, arrived))
         {
-            client.withheld += 1;
+            // A merged message has the numbers of all that it stands for.
+            let content = parts.get(3).map(Vec::as_slice).unwrap_or_default();
+            client.withheld += content.split(|byte| *byte == b';').skip(1).count().max(1) as u64;
             vec![]
         } else {
             let content = parts.get(3).map(|content| String::from_utf8_lossy(content));
             client.made(&channel, &content.unwrap_or_default())
         };
-        assert!(self.log.release(id, hold.number, made));
-        assert!(!self.log.release(id, hold.number, vec![]), "answered once");
+        assert!(self.log.release(id, hold.number, Answer::Frames(made)));
+        assert!(!self.log.release(id, hold.number, Answer::Frames(vec![])), "answered once");
     }
 
     /// Writes some bytes of what was handed out to the websocket.
@@ -308,6 +313,7 @@ impl World {
                 self.come_back(id);
             }
             while !self.is_drained(id) {
+                self.log.flush(id);
                 self.read(id, 1_000);
                 self.write(id, usize::MAX);
             }
@@ -338,7 +344,8 @@ impl World {
         let passed = (self.messages.len() - client.from) as u64;
         assert_eq!(sum(account), passed, "every message is counted once: {account:?}");
         let arrived = client.entries.len() as u64;
-        let sent = account.forwarded.messages + account.handed_over.messages;
+        let sent =
+            account.forwarded.messages + account.handed_over.messages + account.merged.messages;
         // What was refused may be a reply, or have been made by the caller.
         let missing = sent - client.withheld - arrived;
         assert!(missing <= client.refused, "{sent} sent, {arrived} arrived: {account:?}");
@@ -368,6 +375,7 @@ impl World {
 fn sum(account: Account) -> u64 {
     let counts = [
         account.forwarded,
+        account.merged,
         account.handed_over,
         account.skipped,
         account.withheld,
