@@ -37,6 +37,7 @@ from benches.frames import reading
 from benches.report import render
 from kernelwire import KernelwireWebsocketConnection, _native, wire
 from kernelwire.bench import environment, stats
+from kernelwire.kernel_log import empty_log
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -214,19 +215,38 @@ def verify_and_peek(size: str) -> dict[str, Any]:
     return {STOCK: stock, OURS: ours}
 
 
+def read_from_log(ours: Any) -> Callable[[list[bytes]], bytes]:
+    """Return what appends a message to a log, and reads it as a client of ``ours`` would."""
+    log = empty_log(KEY)
+    cursor = log.open()
+    cursor.apply(ours.settings_of_cursor())
+
+    def read(frames: list[bytes]) -> bytes:
+        now = time.time()
+        log.append(frames, now)
+        written: Any = cursor.write(-1, now)
+        if isinstance(written, bool) or written[2] is None:
+            return b""
+        frame = b"".join(written[2])
+        cursor.acknowledge(len(frame))
+        # The head of a frame has 2, 4 or 10 bytes: RFC 6455, section 5.2.
+        return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+    return read
+
+
 def limit(size: str) -> dict[str, Any]:
     """Whether the rate limit withholds a message; ours frames it on the way, stock does not."""
     sample = Sample.of(size)
     parts, frames = sample.parts, sample.frames
-    theirs, pump = connection(STOCK, V1), connection(OURS, V1)._pump
+    theirs, read = connection(STOCK, V1), read_from_log(connection(OURS, V1))
 
     def stock() -> Any:
         unread = {"header": None, "parent_header": None, "content": None}
         return theirs._limit_rate("iopub", unread, parts)
 
     def ours() -> Any:
-        data = pump.feed(frames, b"iopub", time.time(), False, False, False, True, None)[1]
-        return data is None
+        return not read(frames)
 
     return {STOCK: stock, OURS: ours}
 
@@ -234,7 +254,7 @@ def limit(size: str) -> dict[str, Any]:
 def feed(size: str) -> dict[str, Any]:
     """One kernel message until the websocket has it: split, peek, limit, frame."""
     frames = Sample.of(size).frames
-    theirs, pump = connection(STOCK, V1), connection(OURS, V1)._pump
+    theirs, read = connection(STOCK, V1), read_from_log(connection(OURS, V1))
     iopub = Iopub()
 
     def stock() -> Any:
@@ -242,7 +262,7 @@ def feed(size: str) -> dict[str, Any]:
         return theirs.websocket_handler.written
 
     def ours() -> Any:
-        return pump.feed(frames, b"iopub", time.time(), False, False, False, True, None)[1][0]
+        return read(frames)
 
     return {STOCK: stock, OURS: ours}
 

@@ -4,18 +4,20 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
 from os import PathLike
-from typing import Any, TypeAlias, final
+from typing import Any, TypeAlias, TypedDict, final
 
 import zmq
 
 __all__ = [
     "MAX_PARTS",
+    "Cursor",
     "LargePart",
-    "Pump",
-    "PumpError",
+    "Log",
+    "NativeError",
     "Signer",
     "StateTracker",
     "Watch",
+    "Window",
     "__version__",
     "decode_legacy",
     "decode_v1",
@@ -27,7 +29,6 @@ __all__ = [
     "load_libzmq",
     "load_message",
     "receive",
-    "receive_many",
     "send",
 ]
 
@@ -36,8 +37,8 @@ MAX_PARTS: int
 
 __version__: str
 
-class PumpError(RuntimeError):
-    """The native pump failed in a way that is a bug of kernelwire's."""
+class NativeError(RuntimeError):
+    """Native code failed in a way that is a bug of kernelwire's."""
 
 def encode_v1(channel: str, parts: Sequence[Any]) -> bytes:
     """Encode parts, which are bytes or have such memory, as one v1 message."""
@@ -87,14 +88,6 @@ def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
 
     Returns what the socket is ready for then, as ``zmq.POLLIN`` and ``zmq.POLLOUT``; ``None`` where
     libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
-    """
-
-def receive_many(
-    socket: zmq.Socket[Any], max_messages: int, max_bytes: int, watch: Watch | None
-) -> tuple[list[list[bytes]], bool]:
-    """Receive the messages that are ready on ``socket``, and whether there may be more.
-
-    At most ``max_messages``, and not much more than ``max_bytes`` bytes. ``watch`` reads them.
     """
 
 def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, bytes] | None]:
@@ -241,105 +234,156 @@ class LargePart:
         def __buffer__(self, flags: int, /) -> memoryview:
             """Give a view, which keeps the part alive."""
 
+_Taken: TypeAlias = tuple[bool, int, str | None]
+"""Whether there may be more, how many messages were received, why the first was refused that was."""
+
+class _Settings(TypedDict):
+    spliced: bool
+    """Whether the client speaks the default websocket protocol."""
+    limits: tuple[float, float, float] | None
+    """Messages and bytes of stream output per second, taken over so many seconds."""
+    merging: bool
+    """Whether output over the limits is merged before any of it is withheld."""
+    hide_tracebacks: bool
+    """Whether ``error`` messages are left to the caller."""
+    one_by_one: bool
+    """Whether every message is."""
+    bound: int
+    """Bytes of memory that may wait for the client; 0 is no bound."""
+
 @final
-class Pump:
-    """The rules, the rate limiter and the counters of one connection."""
+class Log:
+    """Everything that a kernel publishes, for any number of cursors.
+
+    Raises ``RuntimeError`` where it is called while it is being called.
+    """
+
+    def __new__(
+        cls, key: bytes | None, max_messages: int, max_bytes: int, max_seconds: float
+    ) -> Log:
+        """Make the log of a kernel that signs with ``key`` and HMAC-SHA256.
+
+        Empty where messages are not signed, ``None`` where they are in another way. One call takes at
+        most so many messages, bytes and seconds.
+        """
+
+    def hide_statuses_of(self, session: str) -> None:
+        """Leave out the statuses that requests of ``session`` cause."""
+
+    def receive(self, socket: zmq.Socket[Any], now: float, watch: Watch | None) -> _Taken:
+        """Append what is ready on a pyzmq socket; ``watch`` reads it as well.
+
+        Raises ``OSError`` for what libzmq reports, ``NativeError`` for a bug.
+        """
+
+    def append(self, frames: Sequence[bytes], now: float) -> str | None:
+        """Append a message that Python has received; returns why it is refused, if it is."""
+
+    def open(self) -> Cursor:
+        """Make a cursor behind everything that was appended, without limits or bounds."""
+
+    def memory(self) -> int:
+        """Return how many bytes of memory the log takes."""
+
+    def refused(self) -> int:
+        """Return how many messages could not be appended."""
+
+    def largest_batch(self) -> int:
+        """Return the most messages that one call has received."""
+
+    def take_reports(self) -> list[tuple[str, int, int, int, bytes]]:
+        """Take out what there is to report.
+
+        That is "given up", "overflowed" or "refused"; the number of the cursor; how many messages and
+        bytes that concerns; and, for a message that the client has refused, its parent header.
+        """
+
+@final
+class Cursor:
+    """A client's place in a log. Once closed, it has nothing, and ``write`` is a ``ValueError``."""
+
+    @property
+    def number(self) -> int:
+        """Which of the log's cursors it is."""
+
+    def window(self) -> Window:
+        """Return the state of its rate limiter."""
+
+    def apply(self, settings: _Settings) -> None:
+        """Set what the client wants, from the message on that it gets next."""
+
+    def write(
+        self, descriptor: int, now: float
+    ) -> bool | tuple[int, int, list[bytes | LargePart] | None, int]:
+        """Send what is next, as websocket frames, to the socket ``descriptor``; -1 for none.
+
+        Returns ``False`` where nothing was to be written and ``True`` where all of it has been sent.
+        Else what it waits for (0: an entry; 1: another call; 2: room, as more than 256 KiB are not
+        acknowledged; 3: the client, which is away; 4: an answer to a hold; 5: nothing, the client is
+        to be closed; 6: 50 ms, after which what is held to be merged goes), the number of the hold,
+        the pieces that are left to be written, and the number of the error that has kept them from
+        being sent, 0 for none.
+        """
+
+    def acknowledge(self, size: int) -> None:
+        """Note that so many bytes more of what was left to be written are."""
+
+    def held(self) -> tuple[str, list[bytes], bytes, bool, int, int, bool] | None:
+        """Return the message that waits for an answer.
+
+        Its channel, frames and parent header, and whether the rate limits apply to it. Without frames
+        it is a notice about so many skipped messages and bytes, of which some were skipped while the
+        client was away, or not.
+        """
+
+    def release(self, number: int, written: int) -> bool:
+        """Answer a hold: the message was written in so many bytes, which are in flight; 0 if not."""
+
+    def post(self, channel: bytes, frames: Sequence[bytes], now: float, after: str) -> str | None:
+        """Put in a message for this client alone; returns why it is refused, if it is.
+
+        It is read "now", by its "arrival" (now, or in its place for a client that is away), or at the
+        "end" of what was appended.
+        """
+
+    def receive(self, socket: zmq.Socket[Any], channel: bytes, now: float) -> _Taken:
+        """Put in what is ready on a pyzmq socket; see ``Log.receive``."""
+
+    def flush(self) -> None:
+        """Have what is held to be merged go with the next write."""
+
+    def go_away(self, bound: int, too_big: bool) -> None:
+        """Note that the client is gone and may come back; ``bound`` as in the settings.
+
+        What is in flight will be written again. ``too_big`` if a message was too big for it.
+        """
+
+    def come_back(self, settings: _Settings) -> bool:
+        """Note that the client is back; ``False`` if it was not away."""
+
+    def close(self) -> None:
+        """End the cursor; what waits for it is lost."""
+
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+
+    def waiting(self) -> tuple[int, int]:
+        """Return how many messages wait, and the bytes that they take."""
+
+    def stats(self) -> dict[str, int]:
+        """Return how many messages of the log took which way."""
+
+    def backlog(self) -> list[tuple[str, list[bytes]]]:
+        """Return what waits for a client that is away: channels and frames, in order."""
+
+@final
+class Window:
+    """The state of a cursor's rate limiter. ``ValueError`` where the cursor is closed."""
 
     window_messages: int
     window_bytes: int
     messages_exceeded: bool
     bytes_exceeded: bool
-
-    def __new__(cls, max_messages: int, max_bytes: int, max_seconds: float) -> Pump:
-        """Make a pump. One ``drain`` takes at most so many messages, bytes and seconds."""
-
-    def set_limits(
-        self, limit: bool, message_rate: float, byte_rate: float, window: float, coalesce: bool
-    ) -> None:
-        """Set whether iopub is limited, and to how much.
-
-        ``message_rate`` and ``byte_rate`` (of stream output) are per second, taken over ``window``
-        seconds. With ``coalesce``, output is merged before any of it is withheld.
-        """
-
-    def splice(self, key: bytes) -> None:
-        """Speak the default protocol from now on; ``key`` is the kernel's, empty for none."""
-
-    def hide_statuses_of(self, session: str) -> None:
-        """Leave out the statuses on ``iopub`` that requests of ``session`` cause."""
-
-    def drain(
-        self,
-        socket: zmq.Socket[Any],
-        channel: bytes,
-        now: float,
-        hide_tracebacks: bool,
-        block: bool,
-        congested: bool,
-        descriptor: int,
-        history: set[bytes] | None,
-        watch: Watch | None,
-    ) -> (
-        bool
-        | tuple[
-            int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None, int
-        ]
-    ):
-        """Take what is ready on a pyzmq socket, and send it to the socket ``descriptor``.
-
-        ``watch`` reads what is taken.
-
-        Returns ``False`` where nothing was ready and ``True`` where all that was has been sent.
-        Else how it stopped (0: nothing more is ready; 1: there may be more; 2: a message is left
-        to the caller; 3: nothing more is ready, and output is held back to be merged), what to
-        write (websocket frames back to back where ``block``, in pieces if some are large, else a
-        list of messages), the frames
-        of the message that is left to the caller, what is wrong with that message if it is
-        malformed, and how many bytes of a block were sent, or, negative, the number of the error
-        that has kept it from being sent. Where ``congested``, output is dropped but for what a
-        client cannot do without. Nothing is sent where ``descriptor`` is -1. After ``splice`` with
-        a key, ``history`` has the signatures of the messages before, and gets those of the ones
-        taken.
-
-        Raises ``OSError`` for what libzmq reports, ``PumpError`` for a bug.
-        """
-
-    def feed(
-        self,
-        message: Sequence[bytes],
-        channel: bytes,
-        now: float,
-        hide_tracebacks: bool,
-        block: bool,
-        congested: bool,
-        limited: bool,
-        history: set[bytes] | None,
-    ) -> tuple[int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None]:
-        """Do for one message that Python has received what ``drain`` does, without sending.
-
-        Without ``limited``, no rate limit looks at it. An empty message only goes on with what a
-        message that was left to the caller has kept waiting.
-        """
-
-    def flush(
-        self, channel: bytes, now: float, block: bool, congested: bool
-    ) -> tuple[int, bytes | list[str | bytes | LargePart] | None, list[bytes] | None, str | None]:
-        """Let go what is held back; returns what ``feed`` does."""
-
-    def take_held(self) -> tuple[list[list[bytes]], list[list[bytes]]]:
-        """Take out what has been received and not yet decided on.
-
-        First what was held to be merged, with an empty signature; then the messages that have come.
-        """
-
-    def congested_parent(self) -> bytes:
-        """Return the parent header of the message dropped last because the client does not read.
-
-        As JSON; empty where none was.
-        """
-
-    def stats(self) -> dict[str, int]:
-        """Return how many messages and bytes took which way."""
 
     def reset_window(self) -> None:
         """Forget what the rate limiter has counted."""

@@ -9,7 +9,7 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DELIMITER", "MIN_PARTS", "OWN_SESSION", "V1", "WELCOME", "is_for_clients"]
+__all__ = ["DELIMITER", "MIN_PARTS", "OWN_SESSION", "STDIN", "V1", "WELCOME", "is_for_clients"]
 
 V1 = "v1.kernel.websocket.jupyter.org"
 """The websocket subprotocol whose messages are the kernel's, part by part."""
@@ -19,6 +19,9 @@ DELIMITER = b"<IDS|MSG>"
 
 MIN_PARTS = 4
 """Header, parent header, metadata and content."""
+
+STDIN = "stdin"
+"""The channel on which kernels ask."""
 
 WELCOME = "iopub_welcome"
 """The type of the message with which an XPUB socket greets a new subscriber.

@@ -1,172 +1,183 @@
-"""How what a pump has made gets to the client."""
+"""How what a cursor reads gets to the client."""
 
 from __future__ import annotations
 
-import errno
 import os
 from asyncio import isfuture
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
 from tornado.log import gen_log
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from kernelwire._compat import Feature, is_off
-from kernelwire._compat.tornado import compresses, indexes, sent_index, write_index
+from kernelwire._compat.tornado import compresses, indexes, sent_index, unsent_bytes, write_index
 from kernelwire._logs import Throttle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "BlockWriter",
     "InFlight",
     "MessageWriter",
-    "Pieces",
     "is_open",
-    "payloads",
+    "pending_bytes",
+    "when_written",
     "writer_for",
 ]
 
+TEXT = 1
+"""The opcode of a text message. Source: RFC 6455, section 5.2."""
 
-class Pieces(tuple[Any, ...]):
-    """A block of websocket frames, in pieces: bytes, and views of what libzmq has received."""
 
-    __slots__ = ()
+class _Item(NamedTuple):
+    """Something that was written: from where to where in the stream's output, and its size."""
 
-    @classmethod
-    def of(cls, parts: list[Any]) -> Pieces:
-        """Make views of the parts that are not bytes; a view keeps its part alive."""
-        return cls(part if type(part) is bytes else memoryview(part) for part in parts)
+    begin: int
+    end: int
+    size: int
 
 
 class InFlight:
     """What was written to a websocket, as long as the operating system has not taken all of it.
 
-    Where the client is gone, it cannot have received that. Nothing is remembered where tornado's
-    indexes, by which it is known, are not what they should be.
+    Where the client is gone, it cannot have received that. Where tornado's indexes, by which that is
+    known, are not what they should be, everything counts as taken at once.
     """
 
     def __init__(self, websocket: Any) -> None:
         stream = getattr(websocket, "stream", None)
         plain = type(stream) in (IOStream, SSLIOStream) and not is_off(Feature.DIRECT_WRITING)
         self._stream: Any = stream if plain else None
-        self._items: deque[tuple[int, Any]] = deque()
-        self._taken_before = self.position
+        self._items: deque[_Item] = deque()
+        self._taken = 0
+        """Bytes that were taken and not reported, less those that were reported too early."""
 
     @property
     def position(self) -> int:
-        """How many bytes were ever written."""
+        """How many bytes were ever written to the stream."""
         return write_index(self._stream) if self._stream is not None else 0
 
-    def add(self, item: Any) -> None:
-        """Note that ``item`` has just been written."""
-        if self._stream is not None:
-            self._items.append((write_index(self._stream), item))
+    def add(self, begin: int, size: int) -> None:
+        """Note that ``size`` bytes were written since the stream's output was at ``begin``.
 
-    def forget(self, _written: Any = None) -> None:
-        """Forget what the socket has taken."""
+        Encryption and compression make other bytes of them: the size is what they were before.
+        """
+        if self._stream is None:
+            self._taken += size
+        else:
+            self._items.append(_Item(begin, write_index(self._stream), size))
+
+    def take(self) -> int:
+        """Return how many bytes more were taken, in whole writes."""
         items = self._items
-        while items and items[0][0] <= sent_index(self._stream):
-            self._taken_before = items.popleft()[0]
+        while items and items[0].end <= sent_index(self._stream):
+            self._taken += items.popleft().size
+        taken, self._taken = self._taken, 0
+        return taken
 
-    def left(self) -> Iterator[tuple[Any, int]]:
-        """Give each item that is left, and how many bytes up to its end were not taken."""
-        for end, item in self._items:
-            missing = end - sent_index(self._stream)
-            if missing > 0:
-                yield item, missing
+    def take_last(self) -> int:
+        """Return how many bytes more were taken: nothing more will be.
 
-    def is_begun(self) -> bool:
-        """Whether the socket has taken the beginning of the first message that is left."""
-        self.forget()
-        if not self._items:
-            return False
-        end, item = self._items[0]
-        done = sent_index(self._stream)
-        if isinstance(item, (bytes, Pieces)):
-            block = item if isinstance(item, bytes) else b"".join(item)
-            taken = len(block) - (end - done)
-            return all(end != taken for _, end in _frames(block)) and taken > 0
-        return bool(done > self._taken_before)
+        If the stream is open, everything will be sent, and counts as taken.
+        """
+        if self._stream is not None and not self._stream.closed():
+            sizes = sum(item.size for item in self._items)
+            self._items.clear()
+            return self.take() + sizes
+        taken = self.take()
+        if self._items:
+            item = self._items[0]
+            part = sent_index(self._stream) - item.begin
+            taken += max(min(part, item.size - 1), 0)
+        self._items.clear()
+        return taken
 
     def seal(self) -> None:
         """Make sure that what is left stays so: it is about to be sent on another connection."""
-        self.forget()
-        if self._items:
+        if (
+            self._stream is not None
+            and self._items
+            and self._items[-1].end > sent_index(self._stream)
+        ):
             self._stream.close()
 
-    @property
-    def sealed(self) -> bool:
-        """Whether the socket takes no more."""
-        return self._stream is not None and self._stream.closed()
+
+class _Writer:
+    """What writers of both kinds have in common."""
+
+    def __init__(self, handler: Any, on_written: Callable[[], None]) -> None:
+        self._handler = handler
+        self._on_written = on_written
+        self.in_flight = InFlight(handler.ws_connection)
+        self.writes = 0
+        """How often a message was written through the handler."""
+
+    def mark(self) -> tuple[int, int]:
+        """Return what :meth:`written_since` compares with."""
+        return self.in_flight.position, self.writes
+
+    def written_since(self, mark: tuple[int, int]) -> int:
+        """Note what was written through the handler since ``mark``; returns its size in bytes."""
+        position, writes = mark
+        size = self.in_flight.position - position
+        if size <= 0 and self.writes == writes:
+            return 0
+        size = max(size, 1)
+        self.in_flight.add(position, size)
+        return size
+
+    def note(self, written: Any) -> None:
+        """Note that a message was written through the handler.
+
+        Nobody else asks what becomes of it: without this, each message that is left when a client
+        goes is logged.
+        """
+        self.writes += 1
+        when_written(written, self._on_written)
 
 
-class MessageWriter:
+class MessageWriter(_Writer):
     """Writes each message through the handler: for websockets that are not plain."""
 
-    block = False
-    """The pump makes messages, not websocket frames."""
-
-    behind = True
-    """Whether something may wait for the client: the handler does not say."""
-
-    def __init__(self, handler: Any) -> None:
-        self._handler = handler
+    def __init__(self, handler: Any, on_written: Callable[[], None]) -> None:
+        super().__init__(handler, on_written)
         self._failures = Throttle(gen_log)
-        self.in_flight = InFlight(handler.ws_connection)
-
-    def is_open(self) -> bool:
-        """Whether messages can be written."""
-        return is_open(self._handler)
+        self._closed = False
 
     def descriptor(self) -> int | None:
         """Return ``None`` where nothing can be written, else -1: there is no direct way."""
-        return -1 if is_open(self._handler) else None
+        return -1 if not self._closed and is_open(self._handler) else None
 
-    def send(self, _messages: list[str | bytes], _descriptor: int) -> int:
-        """Send nothing: there is no direct way."""
-        return 0
-
-    def __call__(self, messages: list[str | bytes], _sent: int = 0) -> list[str | bytes]:
-        """Write ``messages``; returns those for which the websocket was closed.
-
-        One that the handler refuses is lost, and logged.
-        """
-        for index, message in enumerate(messages):
+    def put(self, pieces: list[Any], _error: int) -> None:
+        """Write the messages in ``pieces`` of frames. One that the handler refuses is lost, and logged."""
+        for is_text, payload, size in _frames(b"".join(pieces)):
+            begin = self.in_flight.position
             try:
-                written = self._handler.write_message(message, isinstance(message, bytes))
+                message = payload.decode(errors="surrogatepass") if is_text else payload
+                self.note(self._handler.write_message(message, not is_text))
             except WebSocketClosedError:
-                return messages[index:]
+                self._closed = True
+                return
             except Exception:
                 self._failures.failure("refused", "The websocket's handler refused a message")
-                continue
-            self.in_flight.add([message])
-            when_written(written, self.in_flight)
-        return []
+            self.in_flight.add(begin, size)
 
 
-class BlockWriter:
-    """Writes a block of websocket frames with one call: for plain websockets."""
+class BlockWriter(_Writer):
+    """Writes blocks of websocket frames: for plain websockets."""
 
-    block = True
-    """The pump makes websocket frames, back to back."""
-
-    def __init__(self, handler: Any, websocket: WebSocketProtocol13) -> None:
-        self._handler = handler
+    def __init__(
+        self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
+    ) -> None:
+        super().__init__(handler, on_written)
         self._websocket = websocket
         self._stream = websocket.stream
-        self.in_flight = InFlight(websocket)
         # Under TLS the socket must be written by the stream, which knows the engine's state.
         direct = type(self._stream) is IOStream and self._stream.socket is not None
         self._descriptor = self._stream.socket.fileno() if direct else -1
-        self.behind = not direct
-        """Whether something may wait for the client."""
-
-    def is_open(self) -> bool:
-        """Whether frames can be written."""
-        return self.descriptor() is not None
 
     def descriptor(self) -> int | None:
         """Return the socket to which a block may be sent at once.
@@ -187,100 +198,68 @@ class BlockWriter:
         written, sent = indexes(stream)
         return self._descriptor if written == sent else -1
 
-    def send(self, block: bytes | list[Any], descriptor: int) -> int:
-        """Send as ``Pump.drain`` does: returns how many bytes, or an error's number, negative."""
-        if descriptor < 0 or not isinstance(block, bytes):
-            return 0
-        try:
-            return int(self._stream.socket.send(block))
-        except BlockingIOError:
-            return 0
-        except OSError as error:
-            return -(error.errno or errno.EIO)
+    def put(self, pieces: list[Any], error: int) -> None:
+        """Queue the pieces of a block that were not sent; nothing of it is copied.
 
-    def __call__(self, block: bytes | list[Any], sent: int = 0) -> list[bytes]:
-        """Write what is left of ``block``, of which ``sent`` bytes were sent to the descriptor.
-
-        Where that failed, ``sent`` is the error's number, negative. Returns the messages that
-        were not taken because the client is gone.
+        Where sending has failed, the connection is closed with the error's number.
         """
         stream = self._stream
-        if not isinstance(block, bytes):
-            return self._write_pieces(Pieces.of(block))
-        if sent < 0:
+        if error:
             # What tornado does when a write fails.
-            stream.close(exc_info=OSError(-sent, os.strerror(-sent)))
-            return payloads(block)
-        self.behind = sent < len(block)
-        if not self.behind:
-            return []
-        try:
-            written = stream.write(memoryview(block)[sent:])
-        except StreamClosedError:
-            return payloads(block)
-        self.in_flight.add(block)
-        written.add_done_callback(self.in_flight.forget)
-        return []
-
-    def _write_pieces(self, pieces: Pieces) -> list[bytes]:
-        """Write a block that is in pieces; nothing of it is copied."""
-        self.behind = True
+            stream.close(exc_info=OSError(error, os.strerror(error)))
+            return
+        begin, size = self.in_flight.position, 0
         written: Any = None
         try:
             for piece in pieces:
-                written = self._stream.write(piece)
+                view = memoryview(piece)
+                written = stream.write(view)
+                size += len(view)
         except StreamClosedError:
-            # The client is gone: what was written of it does not matter any more.
-            return payloads(b"".join(pieces))
-        self.in_flight.add(pieces)
-        written.add_done_callback(self.in_flight.forget)
-        return []
+            pass  # what was written of it is not taken any more
+        self.in_flight.add(begin, size)
+        when_written(written, self._on_written)
 
 
-def when_written(written: Any, in_flight: InFlight) -> None:
-    """Take note of it when a message that a handler writes is written, or never will be.
+def when_written(written: Any, callback: Callable[[], None]) -> None:
+    """Call back when what a stream writes is written, or never will be."""
 
-    Nobody else asks: without this, each message that is left when a client goes is logged.
-    """
+    def done(done: Any) -> None:
+        if not done.cancelled():
+            done.exception()
+        callback()
+
     if isfuture(written):
-        written.add_done_callback(lambda done: done.cancelled() or done.exception())
-        written.add_done_callback(in_flight.forget)
+        written.add_done_callback(done)
 
 
-def payloads(block: bytes, taken: int = 0) -> list[bytes]:
-    """Take the messages out of a block of websocket frames, as a server sends them (RFC 6455).
+def pending_bytes(handler: Any) -> int:
+    """Count the bytes that were written to the websocket and that its socket has not yet taken.
 
-    Those that end within the first ``taken`` bytes are left out.
+    Under TLS, bytes before encryption.
     """
-    return [block[start:end] for start, end in _frames(block) if end > taken]
+    stream: Any = getattr(handler.ws_connection, "stream", None)
+    if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
+        return 0
+    return unsent_bytes(stream)
 
 
-def _frames(block: bytes) -> Iterator[tuple[int, int]]:
-    """Give where the payload of each websocket frame begins and where it ends."""
+def _frames(block: bytes) -> Iterator[tuple[bool, bytes, int]]:
+    """Give each frame of a block: whether it is text, its payload, and its size (RFC 6455)."""
     at = 0
     while at < len(block):
-        length, at = block[at + 1], at + 2
+        begin, opcode, length, at = at, block[at] & 0x0F, block[at + 1], at + 2
         for mark, size in ((126, 2), (127, 8)):
             if length == mark:
                 length, at = int.from_bytes(block[at : at + size], "big"), at + size
                 break
-        yield at, at + length
-        at += length
+        payload, at = block[at : at + length], at + length
+        yield opcode == TEXT, payload, at - begin
 
 
-def writer_for(handler: Any) -> BlockWriter | MessageWriter:
-    """Choose the writer for the handler's websocket: the same for all that write to it."""
+def writer_for(handler: Any, on_written: Callable[[], None]) -> BlockWriter | MessageWriter:
+    """Choose the writer for the handler's websocket; ``on_written`` is called when it has room."""
     websocket = handler.ws_connection
-    if not isinstance(websocket, WebSocketProtocol13):
-        return MessageWriter(handler)
-    writer: BlockWriter | MessageWriter | None = vars(websocket).get("kernelwire_writer")
-    if writer is None:
-        writer = _new_writer(handler, websocket)
-        vars(websocket)["kernelwire_writer"] = writer
-    return writer
-
-
-def _new_writer(handler: Any, websocket: WebSocketProtocol13) -> BlockWriter | MessageWriter:
     plain = (
         not is_off(Feature.DIRECT_WRITING)
         and type(websocket) is WebSocketProtocol13
@@ -290,7 +269,9 @@ def _new_writer(handler: Any, websocket: WebSocketProtocol13) -> BlockWriter | M
         and "write_message" not in vars(handler)
         and type(websocket.stream) in (IOStream, SSLIOStream)
     )
-    return BlockWriter(handler, websocket) if plain else MessageWriter(handler)
+    return (
+        BlockWriter(handler, on_written, websocket) if plain else MessageWriter(handler, on_written)
+    )
 
 
 def is_open(handler: Any) -> bool:

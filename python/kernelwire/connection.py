@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from functools import lru_cache
 from inspect import getattr_static
@@ -14,30 +13,28 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from tornado.websocket import WebSocketClosedError
 from traitlets import CaselessStrEnum, HasTraits, Integer, observe, validate
 
-from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logs import hide_secrets
-from kernelwire._protocol import DELIMITER, MIN_PARTS, OWN_SESSION, V1, is_for_clients
-from kernelwire.congestion import Congestion, pending_bytes
+from kernelwire._protocol import V1, is_for_clients
+from kernelwire._writers import pending_bytes
 from kernelwire.incoming import Incoming
+from kernelwire.kernel_log import empty_log
 from kernelwire.lifecycle import LifeCycle
-from kernelwire.limits import RateWindow, pump_attribute
-from kernelwire.pacing import IOPUB
-from kernelwire.prompts import STDIN, PromptReader
-from kernelwire.reader import MAX_BYTES, MAX_MESSAGES, MAX_SECONDS, ChannelReader
-from kernelwire.signatures import Signatures
+from kernelwire.limits import RateWindow, window_attribute
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from kernelwire.offline import Dropped
+    from kernelwire._native import Window, _Settings
+    from kernelwire.clients import Dropped
 
 __all__ = ["KernelwireWebsocketConnection"]
 
 NEVER_LIMITED = frozenset(("clear_output", "comm_close", "error", "execute_result"))
 """Types that the rate limits let through with ``iopub_overflow = "coalesce"``, besides stock's."""
+
+MIN_PENDING_BYTES = 1 << 16
+"""Bytes that may wait for any client: what is never dropped must fit."""
 
 _HOOKS = (
     "_limit_rate",
@@ -92,8 +89,9 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         config=True,
         help="""Bytes that may wait for a client that does not read.
 
-        Over it, output is dropped until the client has caught up, and then it is told how much.
-        Replies, status messages and input requests are never dropped. 0 is no limit.
+        Over it, output is dropped, the oldest first, and the client is told in its place how much.
+        Replies, status messages and input requests are never dropped; where they alone are more
+        than twice as many bytes, the client is closed. It is 64 KiB at least; 0 is no limit.
         """,
     )
 
@@ -117,8 +115,6 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """Refuse times that mean nothing."""
         return at_least(proposal, 0)
 
-    _unsent: list[tuple[str, list[bytes]]]
-    """Messages with their channels that could not be written, and wait for the offline buffer."""
     hides_tracebacks: bool = False
     """Whether ``error`` messages are rewritten before they are sent."""
 
@@ -128,32 +124,30 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     _unlimited: bool = False
     """Whether the rate limits are off, because what is sent was produced over time."""
 
-    _iopub_window_msg_count = pump_attribute(
+    _iopub_window_msg_count = window_attribute(
         "window_messages", "Messages in the rate limit's window."
     )
-    _iopub_window_byte_count = pump_attribute("window_bytes", "Bytes in the rate limit's window.")
-    _iopub_msgs_exceeded = pump_attribute(
+    _iopub_window_byte_count = window_attribute("window_bytes", "Bytes in the rate limit's window.")
+    _iopub_msgs_exceeded = window_attribute(
         "messages_exceeded", "Whether the message rate is exceeded."
     )
-    _iopub_data_exceeded = pump_attribute("bytes_exceeded", "Whether the data rate is exceeded.")
+    _iopub_data_exceeded = window_attribute("bytes_exceeded", "Whether the data rate is exceeded.")
 
     @property
     def _iopub_window_byte_queue(self) -> Any:
         """The messages in the rate limit's window: (expiry time in seconds, bytes)."""
-        return RateWindow(self._pump)
+        return RateWindow(self._window)
 
     @_iopub_window_byte_queue.setter
     def _iopub_window_byte_queue(self, entries: Any) -> None:
-        RateWindow(self._pump).replace(entries)
+        RateWindow(self._window).replace(entries)
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
-        self._pump = _native.Pump(MAX_MESSAGES, MAX_BYTES, MAX_SECONDS)
-        self._pump.hide_statuses_of(OWN_SESSION)
-        self._unsent = []
+        # The limiter's state is asked for before there is a kernel.
+        self._own_cursor = empty_log().open()
         super().__init__(**kwargs)
         hide_secrets()
-        self._limits_changed()
 
     @observe(
         "limit_rate",
@@ -161,56 +155,66 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         "iopub_data_rate_limit",
         "rate_limit_window",
         "iopub_overflow",
+        "max_pending_bytes",
     )
     def _limits_changed(self, _change: Any = None) -> None:
-        """Tell the pump the limits; what is held back by the old ones goes first."""
-        iopub = self.channels.get("iopub")
-        if isinstance(iopub, KernelwireStream):
-            iopub.finish()
-        self._pump.set_limits(
-            self.limit_rate,
-            self.iopub_msg_rate_limit,
-            self.iopub_data_rate_limit,
-            self.rate_limit_window,
-            self.iopub_overflow == "coalesce",
-        )
+        """Have the cursor follow the limits; what is held by the old ones goes first."""
+        if self._client is not None:
+            self._client.apply_settings()
+
+    def settings_of_cursor(self) -> _Settings:
+        """Return what this client wants of the kernel's log; see ``_native.Cursor.apply``."""
+        limits = (self.iopub_msg_rate_limit, self.iopub_data_rate_limit, self.rate_limit_window)
+        return {
+            "spliced": self.subprotocol != V1,
+            "limits": limits if self.limit_rate else None,
+            "merging": self.iopub_overflow == "coalesce",
+            "hide_tracebacks": self.hides_tracebacks,
+            "one_by_one": self._obstacle() is not None,
+            "bound": max(self.max_pending_bytes, MIN_PENDING_BYTES)
+            if self.max_pending_bytes
+            else 0,
+        }
+
+    @property
+    def _window(self) -> Window:
+        """The state of the rate limiter."""
+        return self._own_cursor.window() if self._client is None else self._client.window
 
     @property
     def stats(self) -> dict[str, int]:
-        """How many messages and bytes took which way since the connection was made.
+        """How many of the kernel's messages on ``iopub`` took which way since the client came.
 
         ``received`` is the sum of ``forwarded``, ``coalesced`` (merged into another message),
         ``rate_limited``, ``congested`` (dropped because the client did not read), ``handed_over``
-        (to the one-message path) and ``held`` (right now, to be merged). ``bytes`` is of what was
-        forwarded, ``congested_bytes`` of what was dropped, ``pending_bytes`` what waits for the
-        client now; ``largest_batch`` is in messages.
+        (to the one-message path), ``duplicate`` (received before), ``refused`` (malformed), ``held``
+        (right now, to be merged) and ``queued`` (right now, for a client that lags). ``bytes`` is of
+        what was forwarded, ``congested_bytes`` of what was dropped, ``pending_bytes`` what the
+        websocket has queued; ``largest_batch`` is how many messages were received at once.
         """
-        return self._pump.stats() | {"pending_bytes": pending_bytes(self.websocket_handler)}
+        client = self._client
+        stats = (self._own_cursor if client is None else client.cursor).stats()
+        stats["refused"] = 0 if client is None else client.log.native.refused()
+        stats["received"] = sum(stats.values()) - stats["bytes"] - stats["congested_bytes"]
+        stats["largest_batch"] = 0 if client is None else client.log.native.largest_batch()
+        return stats | {"pending_bytes": pending_bytes(self.websocket_handler)}
 
     # -- what cannot be sent ---------------------------------------------------------------------
 
-    def _keep_unsent(self, messages: Sequence[str | bytes]) -> None:
-        """Keep messages to the client that the websocket was too closed to take."""
-        for message in messages:
-            channel, parts = self._taken_apart(message)
-            self._unsent.append((channel, self._signed([DELIMITER, b"", *parts])))
-
-    def _taken_apart(self, message: str | bytes) -> tuple[str, list[bytes]]:
-        """Return the channel and the parts of a message to the client."""
-        document: str | bytes = message
-        buffers: list[bytes] = []
-        if isinstance(message, bytes):
-            if self.subprotocol == V1:
-                return _native.decode_v1(message)
-            if not message.startswith(b"{"):  # which would be 2 billion parts
-                document, *buffers = _native.decode_legacy(message)
-        fields = json.loads(document)
-        names = ("header", "parent_header", "metadata", "content")
-        return fields["channel"], [*(self.session.pack(fields[name]) for name in names), *buffers]
-
-    def _signed(self, frames: list[bytes]) -> list[bytes]:
-        """Sign a message that was taken apart or merged here."""
-        return [DELIMITER, self.session.sign(frames[2 : 2 + MIN_PARTS]), *frames[2:]]
+    def tell_skipped(self, dropped: Dropped, parent: bytes, *, away: bool) -> None:
+        """Tell the client what was skipped because too much waited for it; ``away`` as it was."""
+        if away:
+            manager = self.multi_kernel_manager
+            why = "while no client was connected"
+            self.tell_dropped(dropped, why, manager, "max_offline_buffer_bytes", parent)
+            return
+        self.log.warning(
+            "Client of kernel %s is not reading; more than %d bytes were queued, dropped output",
+            self.kernel_id,
+            self.max_pending_bytes,
+        )
+        why = "because the client did not read"
+        self.tell_dropped(dropped, why, self, "max_pending_bytes", parent)
 
     def tell_dropped(
         self, dropped: Dropped, why: str, owner: Any, trait: str, parent: bytes
@@ -225,7 +229,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             self.write_stderr(
                 f"{dropped.messages} messages ({dropped.size} bytes) of output were dropped {why}."
                 f"\nTo change this limit, set the config variable\n`--{setting}`.\n\n"
-                f"Current value:\n{setting}={getattr(owner, trait)} (bytes)\n",
+                f"Current value:\n{setting}={getattr(owner, trait, None)} (bytes)\n",
                 self._readable_header(parent),
             )
         except WebSocketClosedError:
@@ -260,45 +264,19 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=header)
         return "iopub", self.session.serialize(message)
 
-    def signatures(self) -> Signatures | None:
-        """Have the pump speak the client's protocol; returns what it must know to verify messages.
-
-        ``None`` where messages are not verified: with the v1 protocol, or where there is no key.
-        """
-        if self.subprotocol == V1:
-            return None
-        signed = self.session.auth is not None
-        self._pump.splice(self.session.key if signed else b"")
-        return Signatures(self.session) if signed else None
-
     # -- going live ------------------------------------------------------------------------------
 
     def _go_live(self) -> None:
-        """Let the pump have the channels, unless somebody wants to see each message."""
-        self._replay = None
+        """Write to the client what has waited, and what comes from now on."""
+        self._follow_traceback_setting()
         obstacle = self._obstacle()
         if obstacle is not None:
             self.log.debug("Messages to %s go one by one: %s", self.session_key, obstacle)
-            for stream in self.channels.values():
-                if not stream.closed():
-                    stream.on_recv_stream(self._one_by_one)
-            return
-        self._follow_traceback_setting()
-        congestion = Congestion(self)
-        signatures = self.signatures()
-        one_by_one: Any = self._one_by_one
         for channel, stream in self.channels.items():
-            if stream.closed():
-                continue
-            if isinstance(stream, KernelwireStream):
-                pacing = IOPUB if channel == "iopub" else None
-                kind = PromptReader if channel == STDIN else ChannelReader
-                reader = kind(self, channel, congestion, signatures)
-                stream.on_ready(reader, one_by_one, pacing)
-            else:
+            if not isinstance(stream, KernelwireStream):
                 name = type(stream).__qualname__
                 self.log.debug("Messages on %s go one by one: it is a %s", channel, name)
-                stream.on_recv_stream(one_by_one)
+        self._client_of_channels().attach(self)
         self._offer_iopub()
 
     def _offer_iopub(self) -> None:
@@ -319,12 +297,13 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         def changed(change: Any) -> None:
             if (alive := connection()) is not None:
                 alive.hides_tracebacks = not change["new"]
+                alive._limits_changed()
 
         manager.observe(changed, "allow_tracebacks")
         finalize(self, manager.unobserve, changed, "allow_tracebacks").atexit = False
 
     def _obstacle(self) -> str | None:
-        """Say why messages must go one by one; ``None`` where the pump may have them."""
+        """Say why messages must go one by one; ``None`` where they may go in batches."""
         session = self.session
         if self.subprotocol != V1:
             if session.auth is not None and session.signature_scheme != "hmac-sha256":

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
 from kernelwire._logs import shown
-from kernelwire._protocol import DELIMITER, MIN_PARTS, V1
-from kernelwire.prompts import STDIN
+from kernelwire._protocol import DELIMITER, MIN_PARTS, STDIN, V1
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
 if TYPE_CHECKING:

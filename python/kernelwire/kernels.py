@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import Dict, Integer, observe, validate
+from traitlets import observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import (
@@ -25,8 +25,8 @@ from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import ActivityReader
 from kernelwire.listening import SETTLE_SECONDS, ActivityStream
 from kernelwire.lossless import LosslessMixin
-from kernelwire.offline import OfflineBuffer, fill
 from kernelwire.restarts import RestartsMixin
+from kernelwire.sessions import SessionsMixin
 from kernelwire.states import make_policy
 
 if TYPE_CHECKING:
@@ -37,34 +37,17 @@ if TYPE_CHECKING:
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
 
-class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
+class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
     """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
     """
-
-    max_offline_buffer_bytes = Integer(
-        64 * 1024 * 1024,
-        config=True,
-        help="""Memory in bytes for the messages of a kernel whose frontends have disconnected.
-
-        Over it, output is dropped, the oldest first, and the client is told on reconnection how
-        much. Replies, status messages and input requests are never dropped. 0 is no limit.
-        """,
-    )
-
-    _backlogs: Any = Dict()
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a manager; see ``MappingKernelManager`` for the arguments."""
         super().__init__(**kwargs)
         check_connections(self.parent)
         hide_secrets()
-
-    @validate("max_offline_buffer_bytes")
-    def _not_negative(self, proposal: Any) -> Any:
-        """Refuse sizes that mean nothing."""
-        return at_least(proposal, 0, zero="no limit")
 
     @validate("kernel_info_timeout")
     def _valid_timeout(self, proposal: Any) -> Any:
@@ -151,27 +134,7 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
             if policy.tracker is not None:
                 policy.tracker.forget_types()
 
-    # -- the offline buffer ----------------------------------------------------------------------
-
-    def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
-        """Keep a kernel's messages while its clients are away, within bounds."""
-        super().start_buffering(kernel_id, session_key, channels)
-        if not self.buffer_offline_messages:
-            return
-        buffer = self._backlogs.pop(session_key, None)
-        if buffer is None:
-            buffer = self.make_buffer(kernel_id)
-        # Upstream's callbacks look the buffer up in here, each time.
-        self._kernel_buffers[kernel_id]["buffer"] = buffer
-        fill(buffer, channels)
-
-    def stop_buffering(self, kernel_id: str) -> None:
-        """Discard what is kept for a session, but for a question that it was to answer."""
-        buffered = self._kernel_buffers.get(kernel_id)
-        question = getattr((buffered or {}).get("buffer"), "question", None)
-        if question is not None:
-            self.prompts.ask(kernel_id, buffered["session_key"], question)
-        super().stop_buffering(kernel_id)
+    # -- the end ---------------------------------------------------------------------------------
 
     def remove_kernel(self, kernel_id: str) -> Any:
         """Forget a kernel, and close what is open for it.
@@ -183,8 +146,8 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         self.prompts.forget(kernel_id)
         self._forget_readiness(kernel_id)
         self._policies.pop(kernel_id, None)
-        buffered = self._kernel_buffers.pop(kernel_id, None)
-        streams = [] if buffered is None else [*buffered["channels"].values()]
+        self._discard_sessions(kernel_id)
+        streams: list[Any] = []
         watcher = None if kernel is None else activity_stream(kernel)
         if watcher is not None:
             set_activity_stream(kernel, None)
@@ -194,21 +157,6 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
                 stream.on_recv(None)
                 stream.close()
         return kernel
-
-    def make_buffer(self, kernel_id: str) -> OfflineBuffer:
-        """Make an empty buffer for a kernel's messages."""
-        kernel: Any = self.get_kernel(kernel_id)
-        return OfflineBuffer(self.max_offline_buffer_bytes, kernel.session.sign)
-
-    @contextmanager
-    def keeping_backlog(self, session_key: str, backlog: OfflineBuffer | None) -> Iterator[None]:
-        """Have the buffering that may start meanwhile begin with what could not be replayed."""
-        if backlog is not None:
-            self._backlogs[session_key] = backlog
-        try:
-            yield
-        finally:
-            self._backlogs.pop(session_key, None)
 
 
 class KernelwireMappingKernelManager(KernelwireKernelsMixin, AsyncMappingKernelManager):

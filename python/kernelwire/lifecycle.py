@@ -5,41 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from concurrent.futures import Future
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from enum import Enum, auto
 from inspect import getattr_static
 from logging import ERROR
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 from weakref import proxy
 
 import zmq
 from tornado.httputil import HTTPServerRequest
 from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
-from tornado.websocket import WebSocketClosedError
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import connection_count, forget_kernel_info
 from kernelwire._compat.tornado import accepts_origin
 from kernelwire._logs import Throttle
 from kernelwire._protocol import DELIMITER, OWN_SESSION, is_for_clients
-from kernelwire._writers import InFlight, Pieces, is_open, payloads, when_written, writer_for
-from kernelwire.in_order import InOrder
-from kernelwire.nudge import Nudge, current_state
-from kernelwire.offline import OfflineBuffer, fill, lacks_parts
-from kernelwire.prompts import STDIN, SessionPrompt
-from kernelwire.refusals import MESSAGE_TOO_BIG, without_refused
-from kernelwire.replay import Replay
+from kernelwire.clients import Backlog, Client
+from kernelwire.kernel_log import KernelLog
+from kernelwire.nudge import FirstOutput, Nudge, current_state
+from kernelwire.prompts import SessionPrompt
 from kernelwire.stream import KernelwireStream, bounded_sending
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from jupyter_server.services.kernels.connection.channels import (
         ZMQChannelsWebsocketConnection as _Base,
     )
 
-    from kernelwire._native import Pump
 else:
     _Base = object
 
@@ -48,6 +43,22 @@ __all__ = ["LifeCycle", "Phase"]
 MAX_SESSION_BYTES = 255
 """Length of a ZeroMQ routing id, as which the session id serves, in bytes."""
 
+
+MESSAGE_TOO_BIG = 1009
+"""The code with which a client closes that got a message too big for it. Source: RFC 6455, 7.4.1"""
+
+GOODBYES = (1000, 1001)
+"""The codes with which a client closes that is done, or whose page goes away. Source: RFC 6455, 7.4.1"""
+
+TOO_BIG = "A message was not delivered: it was larger than the client accepts.\n"
+
+REFUSED = (
+    "A message of {} bytes was not delivered: "
+    "the client closed the connection while it was sent.\n"
+    "To receive it, raise the limit on the size of websocket messages of the client, "
+    "or of the proxy before this server.\n"
+)
+"""What a client is told that has refused a message of so many bytes twice."""
 
 PORTS_SECONDS = 0.05
 """Seconds between two looks at whether a kernel that is being restarted has its ports."""
@@ -65,15 +76,6 @@ class Phase(Enum):
     ENDED = auto()
 
 
-class Estate(NamedTuple):
-    """What a connection leaves to the one that takes its session over."""
-
-    streams: dict[str, Any]
-    backlog: OfflineBuffer | None
-    moved: bool
-    """Whether the kernel has left the ports that the streams are connected to."""
-
-
 class LifeCycle(_Base):
     """Part of ``KernelwireWebsocketConnection``: connecting, and disconnecting exactly once.
 
@@ -86,49 +88,31 @@ class LifeCycle(_Base):
     _failed = False
     _restored = False
     """Whether the streams are an earlier connection's."""
-    _writes = 0
-    """How often ``write_message`` was called."""
-    _position = (0, 0)
-    """What had been written, in bytes and in calls, when the last message came to be handled."""
-    _was_open = False
-    """Whether there was a websocket when the connection went live; embedders may have none."""
     _selected_subprotocol: str | None = None
-    _replay: Replay | None = None
-    """Holds what was received and not yet sent; ``None`` where messages pass right through."""
-    _in_flight: InFlight = InFlight(None)
-    """What was written and may not reach the client; set when there is a websocket."""
+    _client: Client | None = None
+    """The client whose channels these are, and its place in the kernel's log."""
     _nudge: Nudge | None = None
     _ports: tuple[Any, ...] = ()
     _prompt: SessionPrompt
-    _in_order: InOrder
-    """Handles messages that go one by one."""
     _websocket: Any = None
     """The websocket at the time the connection went live; its handler forgets it."""
-    _tried: bytes = b""
-    """Header of the message that the session's connection before had begun to send."""
     _unnamed: str | None = None
     """The session id that was made up here because the client has not told one."""
 
     if TYPE_CHECKING:
         _failures: Throttle
-        _pump: Pump
-        _unsent: list[tuple[str, list[bytes]]]
         channels: dict[str, Any]
 
         def _go_live(self) -> None: ...
         def _obstacle(self) -> str | None: ...
-        def _keep_unsent(self, messages: Sequence[str | bytes]) -> None: ...
         def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]: ...
-        def _signed(self, frames: list[bytes]) -> list[bytes]: ...
+        def _offer_iopub(self) -> None: ...
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection, if the session id that the client has asked for can be had."""
         super().__init__(**kwargs)
         self._failures = Throttle(self.log)
         self._prompt = SessionPrompt(self)
-        self._in_order = InOrder(
-            self._handle_one, self._awaited_one, self._is_closing, self._failures
-        )
         handler = kwargs.get("websocket_handler")
         if isinstance(getattr(handler, "request", None), HTTPServerRequest):
             # The caller is about to use it, and fails on some of what a client can ask for.
@@ -252,7 +236,7 @@ class LifeCycle(_Base):
                 if type(stream) is ZMQStream:
                     self.channels[channel] = KernelwireStream.adopt(stream)
         except BaseException:
-            self._close_channels()
+            self._close_streams()
             raise
         iopub = self.channels["iopub"]
         if isinstance(iopub, KernelwireStream) and self._obstacle() is None:
@@ -294,7 +278,7 @@ class LifeCycle(_Base):
             self._phase, self._counted = Phase.ELSEWHERE, True
             self.log.debug("Messages to %s go as upstream: connect overridden", self.session_key)
 
-    def _replace_stale(self) -> Estate | None:
+    def _replace_stale(self) -> Client | None:
         """Register the session; what an open connection of the same one has becomes ours.
 
         The kernel knows its peers by the session id: while the old sockets are open, it may refuse
@@ -302,60 +286,68 @@ class LifeCycle(_Base):
         """
         if not self.session_key:
             return None
-        estate = None
+        client = None
         stale = self._open_sessions.get(self.session_key)
         if stale is not None and stale is not self.websocket_handler:
             self.log.warning("Replacing stale connection: %s", self.session_key)
             connection = getattr(stale, "connection", None)
             stale.close()
             if isinstance(connection, LifeCycle):
-                estate = connection._bequeath()
+                client = connection._release_client()
         if self.kernel_id in self.multi_kernel_manager:
             self._open_sessions[self.session_key] = self.websocket_handler
-        return estate
+        return client
 
-    def _bequeath(self) -> Estate:
-        """End at once, and leave what is open, and what was not sent, to the next connection."""
-        self._in_flight.seal()
-        estate = Estate(self.channels, self._take_backlog(), self._ports != self._kernel_ports())
+    def _release_client(self) -> Client | None:
+        """End at once, and leave the channels, and what was not sent, to the next connection."""
+        if self._client is not None:
+            self._client.seal()
+        client = self._detach()
         self.channels = {}
         # Where a subclass disconnects in its own way, that uncounts it when the websocket closes.
         self._end(uncount=not self._overrides_disconnect())
-        return estate
+        return client
 
-    def _open_channels(self, estate: Estate | None) -> None:
-        """Take the session's streams over, or make new ones."""
-        manager = self.multi_kernel_manager
-        info: Any = manager.get_buffer(self.kernel_id, self.session_key)
-        if estate is None and info and info["session_key"] == self.session_key:
+    def _open_channels(self, client: Client | None) -> None:
+        """Take the session's channels over, or make new ones."""
+        info: Any = self.multi_kernel_manager.get_buffer(self.kernel_id, self.session_key)
+        if client is None and info and info["session_key"] == self.session_key:
             self.log.info("Restoring connection for %s", self.session_key)
-            estate = Estate(info["channels"], self._as_backlog(info["buffer"]), moved=False)
+            client = self._client_of_buffer(info)
+        if client is not None:
             # From here on a failure puts it all back.
-            self._inherit(estate)
-            estate = estate._replace(moved=self._are_elsewhere(estate.streams))
-        elif estate is not None:
-            self._inherit(estate)
-        else:
-            self._hold(self._make_backlog())
-        streams = list(self.channels.values())
-        if not streams or (estate and estate.moved) or any(s.closed() for s in streams):
-            self._close_channels()
+            self._client, self.channels, self._restored = client, client.streams, True
+        streams = self.channels
+        is_open = all(not stream.closed() for stream in streams.values())
+        if not streams or not is_open or (client is not None and self._are_elsewhere(streams)):
+            self._close_streams()
             self.create_stream()
         self._note_ports()
-        if self._replay is not None:
-            self._prompt.ask_again(self._replay.backlog)
+        self._prompt.ask_again(self._client_of_channels())
 
-    def _inherit(self, estate: Estate) -> None:
-        self._restored = True
-        self.channels = estate.streams
-        backlog = self._make_backlog() if estate.backlog is None else estate.backlog
-        self._tried = backlog.begun
-        self._hold(backlog)
-        fill(backlog, self._open_streams())
+    def _client_of_buffer(self, info: dict[str, Any]) -> Client:
+        """Return the client whose messages were kept: the kernels' manager may be another's."""
+        buffer = info["buffer"]
+        if isinstance(buffer, Backlog):
+            return buffer.client
+        client = self._new_client()
+        client.extend(buffer)
+        client.read_from(info["channels"])
+        return client
 
-    def _hold(self, backlog: OfflineBuffer) -> None:
-        """Have ``backlog`` replayed before anything that is yet to come."""
-        self._replay = Replay(cast("Any", self), backlog, self._go_live)
+    def _new_client(self) -> Client:
+        bound = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)
+        log = KernelLog(self.session, self._failures)
+        return Client(log, bound, self._failures, self._prompt.noter())
+
+    def _client_of_channels(self) -> Client:
+        """Return the client whose channels ours are; whatever they receive, it gets."""
+        client = self._client
+        if client is None:
+            client = self._client = self._new_client()
+        if client.streams is not self.channels or not client.is_receiving():
+            client.read_from(self.channels)
+        return client
 
     def nudge(self) -> asyncio.Future[None]:
         """Return a future that is done when the kernel is known to answer, see ``Nudge``."""
@@ -367,7 +359,9 @@ class LifeCycle(_Base):
             return done
         # Two at a time would take each other's messages.
         if self._nudge is None or self._nudge.future.done():
-            self._nudge = Nudge(self, self._replay.backlog if self._replay else None)
+            ours = self._phase is Phase.CONNECTING
+            output: Any = self._client_of_channels().log if ours else FirstOutput(self)
+            self._nudge = Nudge(self, output)
         return self._nudge.future
 
     def _connected(self, connected: asyncio.Future[None]) -> None:
@@ -385,9 +379,9 @@ class LifeCycle(_Base):
             return
         self._phase = Phase.LIVE
         self._websocket = self.websocket_handler.ws_connection
-        self._was_open = is_open(self.websocket_handler)
-        self._in_flight = writer_for(self.websocket_handler).in_flight
-        self._or_close(self._catch_up)
+        if self._restored and self._client is not None:
+            self.log.info("Replaying %s buffered messages", len(Backlog(self._client)))
+        self._or_close(self._go_live)
 
     def _has_moved(self) -> bool:
         """Whether the kernel has left the ports that the channels are connected to."""
@@ -405,7 +399,7 @@ class LifeCycle(_Base):
             self._fail()
 
     def _connect_anew(self) -> None:
-        self._close_channels()
+        self._close_streams()
         self.create_stream()
         self._note_ports()
         self.nudge().add_done_callback(self._connected)
@@ -435,17 +429,6 @@ class LifeCycle(_Base):
             self._fail()
             self.websocket_handler.close()
 
-    def _catch_up(self) -> None:
-        """Replay what there is to replay, then go live; at once where there is nothing."""
-        replay = self._replay
-        if replay is None or not (replay.backlog or replay.backlog.dropped.messages):
-            self._go_live()
-            return
-        if self._restored:
-            self.log.info("Replaying %s buffered messages", len(replay.backlog))
-        fill(replay.backlog, self._open_streams())
-        replay.start()
-
     def _set_nodelay(self) -> None:
         """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
         handler = self.websocket_handler
@@ -456,58 +439,23 @@ class LifeCycle(_Base):
         except (OSError, StreamClosedError) as error:
             self.log.debug("TCP_NODELAY could not be set: %s", error)
 
-    # -- while the websocket is closing ----------------------------------------------------------
+    # -- messages that go one by one ---------------------------------------------------------------
 
-    def _is_closing(self) -> bool:
-        """Whether there was a websocket and nothing can be written to it any more."""
-        return self._was_open and not is_open(self.websocket_handler)
-
-    def _one_by_one(self, stream: Any, message: list[bytes]) -> None:
-        """Handle one message in its turn, or keep it and those that follow it for the next connection.
-
-        One that lacks parts is dropped, as on the way in batches: no client can read it.
-        """
-        if lacks_parts(message):
-            self._failures.warning(
-                "malformed", "Dropped a malformed message on %s: parts are missing", stream.channel
-            )
-            return
-        if self._is_closing():
-            self._hold_back().append((stream.channel, message))
-            return
-        self._in_order.handle(stream, message)
-        self._in_order.pause_if_full(stream, self._one_by_one)
-
-    def _handle_one(self, stream: Any, message: list[bytes]) -> Any:
-        """Handle one message, and remember it until the client's socket has taken it.
+    def handle_held(self, channel: str, frames: list[bytes], *, limited: bool) -> Any:
+        """Handle one message that the log leaves to Python, as upstream does.
 
         Returns an awaitable where ``handle_outgoing_message`` is a coroutine function. A message
-        that is not for clients is not for whoever has overridden that either.
+        that is not for clients is not for whoever has overridden that either. ``limited`` is
+        ``False`` for what came before the client did.
         """
-        if stream.channel == "iopub" and not is_for_clients(message, self.session.unpack):
+        if channel == "iopub" and not is_for_clients(frames, self.session.unpack):
             return None
-        if stream.channel == STDIN:
-            self._prompt.asked(message)
-        self._position = (self._in_flight.position, self._writes)
-        result = cast("Any", self).handle_outgoing_message(stream, message)
-        if isinstance(result, Awaitable):
-            return result
-        self._note_written(stream, message)
-        return None
-
-    def _awaited_one(self, stream: Any, message: list[bytes], error: BaseException | None) -> None:
-        """Remember a message that a coroutine has handled, or keep it if it came too late."""
-        if isinstance(error, WebSocketClosedError) and not self._has_written():
-            self._unsent.append((stream.channel, message))
-        self._note_written(stream, message)
-
-    def _note_written(self, stream: Any, message: list[bytes]) -> None:
-        if self._has_written():
-            self._in_flight.add((stream.channel, message))
-
-    def _has_written(self) -> bool:
-        """Whether anything was written since the last message came to be handled."""
-        return (self._in_flight.position, self._writes) != self._position
+        self._unlimited = not limited
+        stream = self.channels.get(channel, channel)
+        result = cast("Any", self).handle_outgoing_message(stream, frames)
+        if not isinstance(result, Awaitable):
+            self._unlimited = False
+        return result
 
     @property
     def write_message(self) -> Any:
@@ -516,47 +464,29 @@ class LifeCycle(_Base):
 
     def _write_message(self, *args: Any, **kwargs: Any) -> Any:
         written = self.websocket_handler.write_message(*args, **kwargs)
-        self._writes += 1
-        when_written(written, self._in_flight)
+        if self._client is not None:
+            self._client.note_written(written)
         return written
-
-    def _hold_back(self) -> OfflineBuffer:
-        """Have everything that comes from now on kept."""
-        if self._replay is not None:
-            return self._replay.backlog
-        backlog = self._take_backlog()
-        if backlog is None:
-            backlog = self._make_backlog()
-        self._hold(backlog)
-        fill(backlog, self._open_streams())
-        return backlog
 
     def _send_status_message(self, status: str) -> None:
         """Send a notice about the kernel, behind everything that the kernel has said itself."""
-        passes = self._replay is None and not self._is_closing()
-        iopub: Any = self.channels.get("iopub")
-        is_open = iopub is not None and not iopub.closed()
-        if passes and not (is_open and self._in_order.busy):
+        client = self._client
+        if client is None:
             super()._send_status_message(status)
             return
-        backlog = None if passes else self._hold_back()
-        if is_open:
-            # A flush of a stream that has stopped receiving would throw its messages away.
-            with self._in_order.not_pausing():
-                iopub.flush()
-        notice = self.session.serialize(self.session.msg("status", {"execution_state": status}))
-        if backlog is None:
-            self._in_order.handle(iopub, notice)
-        else:
-            backlog.append(("iopub", notice))
+        iopub: Any = self.channels.get("iopub")
+        if iopub is not None and not iopub.closed():
+            iopub.flush()
+        notice = self.session.msg("status", {"execution_state": status})
+        client.notify("iopub", self.session.serialize(notice))
 
     # -- disconnecting ---------------------------------------------------------------------------
 
     def disconnect(self) -> None:  # type: ignore[override]  # as the class that is subclassed
         """End the connection, once; what did not reach the client waits for the next connection.
 
-        Where it was the kernel's last, its streams stay open and fill the offline buffer. Those of
-        a connection that never came to life are closed, unless it had them from an earlier one; so
+        Where it was the kernel's last, or has gone without a goodbye, its streams stay open and fill
+        the session's backlog. Those of a connection that never came to life are closed, unless it had them from an earlier one; so
         are those of a client without a session id, as nobody could claim what is kept for it.
         """
         if self._phase is Phase.ENDED:
@@ -564,11 +494,13 @@ class LifeCycle(_Base):
             return
         if self.channels or self in self._open_sockets:
             self._note_other_connect()
-        backlog = self._take_backlog()
+        client = self._detach()
         last = self._end()
-        keep = last and self._is_managed() and (self._restored or not self._failed)
-        if not (keep and self._can_return()) or not self._start_buffering(backlog):
-            self._close_channels()
+        keep = self._is_managed() and (self._restored or not self._failed) and self._can_return()
+        if not keep or not (self._start_buffering(client) if last else self._keep(client)):
+            self._close_streams()
+            if client is not None:
+                client.close()
 
     def _fail(self) -> None:
         """Disconnect because connecting has failed.
@@ -588,10 +520,10 @@ class LifeCycle(_Base):
         if self._phase is Phase.ENDED:
             return
         self.log.debug("%s: disconnect overridden, unsent output is lost", self.session_key)
-        self._phase, self._counted, self._replay = Phase.ENDED, False, None
-        self._in_order.take(with_current=True)
-        if self._nudge is not None:
-            self._nudge.leave_output()
+        self._phase, self._counted = Phase.ENDED, False
+        client = self._detach()
+        if client is not None:
+            client.close()
         self._cancel_nudge()
 
     def _end(self, *, uncount: bool = True) -> bool:
@@ -646,27 +578,37 @@ class LifeCycle(_Base):
             forget(self.kernel_id, self.on_kernel_restarted)
             forget(self.kernel_id, self.on_restart_failed, "dead")
 
-    def _start_buffering(self, backlog: OfflineBuffer | None) -> bool:
-        """Leave the streams to the offline buffer; ``False`` where it cannot have them."""
+    def _keep(self, client: Client | None) -> bool:
+        """Keep the session of a client that will be back; ``False`` if it has said goodbye."""
+        manager: Any = self.multi_kernel_manager
+        if client is None or not client.has_dropped or not hasattr(manager, "keep_session"):
+            return False
+        is_open = len(self._open_streams()) == len(self.channels)
+        if not manager.buffer_offline_messages or not is_open:
+            return False
+        manager.keep_session(self.kernel_id, self.session_key, client)
+        return True
+
+    def _start_buffering(self, client: Client | None) -> bool:
+        """Leave the channels, and what waits, to the offline buffer; ``False`` where it cannot have them."""
+        manager: Any = self.multi_kernel_manager
         if len(self._open_streams()) < len(self.channels):
-            self._close_channels()  # there is nothing to listen to, but something to keep
+            self._close_streams()  # there is nothing to listen to, but something to keep
+        keeps = hasattr(manager, "handing_over")
         try:
-            with self._keeping(backlog):
-                self.multi_kernel_manager.start_buffering(
-                    self.kernel_id, self.session_key, self.channels
+            with manager.handing_over(self.session_key, client) if keeps else nullcontext():
+                manager.start_buffering(self.kernel_id, self.session_key, self.channels)
+            if not keeps and client is not None:
+                manager.get_buffer(self.kernel_id, self.session_key)["buffer"].extend(
+                    Backlog(client)
                 )
+                client.close()
         except Exception:
             self._failures.failure("buffering", "Buffering for %s failed", self.session_key)
             return False
         return True
 
-    def _keeping(self, backlog: OfflineBuffer | None) -> AbstractContextManager[None]:
-        manager: Any = self.multi_kernel_manager
-        if not hasattr(manager, "keeping_backlog"):
-            return nullcontext()
-        return manager.keeping_backlog(self.session_key, backlog)
-
-    def _close_channels(self) -> None:
+    def _close_streams(self) -> None:
         for stream in self._open_streams().values():
             stream.on_recv(None)
             stream.close()
@@ -691,53 +633,22 @@ class LifeCycle(_Base):
             if stream is not None and not stream.closed()
         }
 
-    def _take_backlog(self) -> OfflineBuffer | None:
-        """Take out what was received and has not been sent."""
-        replay, self._replay = self._replay, None
-        not_handled = self._in_order.take(with_current=not self._has_written())
-        unsent = self._take_unsent()
-        unsent += [(stream.channel, message) for stream, message in not_handled]
-        made, received = self._pump.take_held()
-        unsent += [("iopub", message) for message in [*map(self._signed, made), *received]]
-        if replay is None and not unsent:
+    def _detach(self) -> Client | None:
+        """Write no more to this websocket; what has not reached it waits in the log."""
+        client, self._client = self._client, None
+        if client is None:
             return None
-        backlog = self._make_backlog() if replay is None else replay.backlog
-        backlog.begun = self._tried
-        backlog.prepend(unsent)
-        return backlog
+        code: Any = getattr(self._websocket, "close_code", GOODBYES[0])
+        client.has_dropped = code is None or (isinstance(code, int) and code not in GOODBYES)
+        too_big = code == MESSAGE_TOO_BIG
+        refused = client.detach(too_big=too_big)
+        for size, parent in refused:
+            client.notify(*self._notice(REFUSED.format(size), parent), after="now")
+        if too_big and not refused:
+            client.notify(*self._notice(TOO_BIG, b"{}"), after="now")
+        return client
 
-    def _take_unsent(self) -> list[tuple[str, list[bytes]]]:
-        """Take out the messages that were written, or would have been, and are lost otherwise."""
-        later, self._unsent = self._unsent, []
-        if self._in_flight.sealed:
-            in_flight, self._in_flight = self._in_flight, InFlight(None)
-            begun = in_flight.is_begun()
-            for item, missing in in_flight.left():
-                if isinstance(item, (bytes, Pieces)):
-                    block = item if isinstance(item, bytes) else b"".join(item)
-                    self._keep_unsent(payloads(block, len(block) - missing))
-                elif isinstance(item, list):
-                    self._keep_unsent(item)
-                else:
-                    self._unsent.append(item)
-            self._unsent, self._tried = without_refused(
-                self._unsent,
-                self._tried,
-                begun=begun,
-                too_big=getattr(self._websocket, "close_code", None) == MESSAGE_TOO_BIG,
-                notice=self._notice,
-            )
-        unsent, self._unsent = self._unsent, []
-        return unsent + later
-
-    def _make_backlog(self) -> OfflineBuffer:
-        limit = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)
-        return OfflineBuffer(limit, self.kernel_manager.session.sign)
-
-    def _as_backlog(self, messages: Any) -> OfflineBuffer:
-        """Return a buffer as ours: the kernels' manager may be another's."""
-        if isinstance(messages, OfflineBuffer):
-            return messages
-        backlog = self._make_backlog()
-        backlog.extend(messages)
-        return backlog
+    def _take_backlog(self) -> Backlog | None:
+        """Write no more; what has not reached the client."""
+        client = self._detach()
+        return None if client is None else Backlog(client)

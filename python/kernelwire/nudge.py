@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
-from kernelwire.offline import fill
 from kernelwire.probe import Probe
 
 if TYPE_CHECKING:
-    from kernelwire.lifecycle import LifeCycle
-    from kernelwire.offline import OfflineBuffer
+    from collections.abc import Callable
 
-__all__ = ["Awaited", "Nudge", "NudgeTimeoutError", "current_state"]
+    from kernelwire.kernel_log import KernelLog
+    from kernelwire.lifecycle import LifeCycle
+
+__all__ = ["Awaited", "FirstOutput", "Nudge", "NudgeTimeoutError", "current_state"]
 
 LOOK_SECONDS = 0.05
 """Seconds between two looks at whether the kernel is still starting."""
@@ -50,22 +51,49 @@ class Awaited(Flag):
     NOTHING = 0
 
 
+class FirstOutput:
+    """The first message on a connection's ``iopub``, where a subclass connects in its own way.
+
+    It is taken, as by upstream's probe; what comes behind it waits in the socket.
+    """
+
+    def __init__(self, connection: LifeCycle) -> None:
+        self._stream: Any = connection.channels["iopub"]
+        self._callback: Callable[[], None] | None = None
+
+    def when_received(self, callback: Callable[[], None]) -> None:
+        """Call back, once, when something is received."""
+        self._callback = callback
+        self._stream.on_recv(self._received)
+
+    def forget(self, _callback: Callable[[], None]) -> None:
+        """Do not call back any more; leave the stream alone, which somebody else may have."""
+        callback, self._callback = self._callback, None
+        if callback is not None and not self._stream.closed():
+            self._stream.stop_on_recv()
+
+    def _received(self, _frames: list[bytes]) -> None:
+        callback = self._callback
+        if callback is not None:
+            self.forget(callback)
+            callback()
+
+
 class Nudge:
     """Waits until a kernel has given all signs of life; a :class:`~kernelwire.probe.Probe` asks.
 
-    What the client's iopub hears meanwhile goes to ``backlog``, where there is one.
     :attr:`future` is done when the kernel is ready,
     or when there is no point in waiting any more: it was stopped, or has moved to other ports. It
     fails with :class:`NudgeTimeoutError` after the connection's ``kernel_info_timeout``, and is
     cancelled where its caller cancels it.
     """
 
-    def __init__(self, connection: LifeCycle, backlog: OfflineBuffer | None) -> None:
+    def __init__(self, connection: LifeCycle, output: KernelLog | FirstOutput) -> None:
         self._connection = connection
-        self._backlog = backlog
         self._kernel: Any = connection.kernel_manager
         self._kernel_id = connection.kernel_id
         self._log = connection.log
+        self._output = output
         self._iopub: Any = connection.channels["iopub"]
         self._awaited = Awaited.REPLY | Awaited.OUTPUT | Awaited.STARTED
         self._loop = asyncio.get_running_loop()
@@ -74,12 +102,7 @@ class Nudge:
         self._probe = Probe.of(self._kernel)
         self._probe.join(self)
         self._timer = self._loop.call_later(0, self._look)
-        try:
-            self._iopub.on_recv(self._on_output)
-        except BaseException:
-            self._awaited &= ~Awaited.OUTPUT
-            self._release()
-            raise
+        output.when_received(self._on_output)
         self.future = asyncio.ensure_future(self._wait(connection.kernel_info_timeout))
         # A task that is cancelled before its first step never gets to a `finally`.
         self.future.add_done_callback(self._release)
@@ -91,10 +114,6 @@ class Nudge:
         if not self._ended.done():
             self._ended.cancel()
 
-    def leave_output(self) -> None:
-        """Let the client's iopub be: somebody else has it now."""
-        self._awaited &= ~Awaited.OUTPUT
-
     async def _wait(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._ended, seconds)
@@ -105,12 +124,10 @@ class Nudge:
             raise NudgeTimeoutError from None
 
     def _release(self, _future: Any = None) -> None:
-        """Let go of everything; the client's iopub only once, as another nudge may have it next."""
+        """Let go of everything."""
         self._timer.cancel()
         self._probe.leave(self)
-        if Awaited.OUTPUT in self._awaited:
-            self._awaited &= ~Awaited.OUTPUT
-            self._stop_listening()
+        self._output.forget(self._on_output)
 
     def _obstacle(self) -> str | None:
         """Say why no answer will ever come; ``None`` where one may."""
@@ -160,23 +177,11 @@ class Nudge:
             self._log.debug("Nudge: resolving %s future: %s", channel, self._kernel_id)
             self._seen(Awaited.REPLY)
 
-    def _on_output(self, frames: list[bytes]) -> None:
+    def _on_output(self) -> None:
         self._log.debug("Nudge: IOPub received: %s", self._kernel_id)
-        if self._backlog is not None:
-            self._backlog.append(("iopub", frames))
         if Awaited.OUTPUT in self._awaited:
-            self._stop_listening()
             self._log.debug("Nudge: resolving iopub future: %s", self._kernel_id)
             self._seen(Awaited.OUTPUT)
-
-    def _stop_listening(self) -> None:
-        """Let what comes next on iopub go to the backlog, or wait where there is none."""
-        if self._iopub.closed():
-            return
-        if self._backlog is None:
-            self._iopub.stop_on_recv()
-        else:
-            fill(self._backlog, {"iopub": self._iopub})
 
 
 def current_state(connection: LifeCycle) -> str | None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kernelwire._protocol import DELIMITER
+from kernelwire._protocol import DELIMITER, STDIN
+from kernelwire.clients import Backlog
 from kernelwire.nudge import current_state
-from kernelwire.reader import ChannelReader
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from kernelwire.clients import Client
     from kernelwire.lifecycle import LifeCycle
-    from kernelwire.offline import OfflineBuffer
 
-__all__ = ["STDIN", "PromptReader", "Prompts", "SessionPrompt"]
-
-STDIN = "stdin"
-"""The channel on which kernels ask."""
+__all__ = ["Prompts", "SessionPrompt"]
 
 MAX_SESSIONS = 16
 """Sessions of a kernel whose questions are remembered; those that were asked last."""
@@ -66,52 +65,40 @@ class SessionPrompt:
         self._connection = connection
         self._prompts: Prompts | None = getattr(connection.multi_kernel_manager, "prompts", None)
 
-    def asked(self, frames: list[bytes]) -> None:
-        """Note a message on the channel, as it is given to the client."""
-        connection = self._connection
-        if self._prompts is None or not connection._can_return():
-            return
-        if _is_question(frames, connection.session.unpack):
-            self._prompts.ask(connection.kernel_id, connection.session_key, frames)
+    def noter(self) -> Callable[[list[bytes]], None] | None:
+        """Return what is to be called with each message on the channel; ``None`` for nothing."""
+        connection, prompts = self._connection, self._prompts
+        if prompts is None or not connection._can_return():
+            return None
+        kernel_id, session_key = connection.kernel_id, connection.session_key
+        unpack = connection.session.unpack
+
+        def note(frames: list[bytes]) -> None:
+            if _is_question(frames, unpack):
+                prompts.ask(kernel_id, session_key, frames)
+
+        return note
 
     def answered(self) -> None:
         """Note that the client has sent an answer."""
         if self._prompts is not None:
             self._prompts.answer(self._connection.kernel_id, self._connection.session_key)
 
-    def ask_again(self, backlog: OfflineBuffer) -> None:
+    def ask_again(self, client: Client) -> None:
         """Put the question behind what the client has missed, if the kernel still waits.
 
-        It does not if it is not busy, and a later question is in the backlog already.
+        It does not if it is not busy; and the question may be among what was missed.
         """
         if self._prompts is None:
             return
         connection = self._connection
         frames = self._prompts.pending(connection.kernel_id, connection.session_key)
-        if frames is None or backlog.question is not None:
+        if frames is None or any(channel == STDIN for channel, _ in Backlog(client)):
             return
         if current_state(connection) == "busy":
-            backlog.append((STDIN, frames))
+            client.notify(STDIN, frames)
         else:
             self.answered()
-
-
-class PromptReader(ChannelReader):
-    """Reads ``stdin``: as the other channels', but each message is noted on the way."""
-
-    def __init__(self, connection: Any, *args: Any) -> None:
-        super().__init__(connection, *args)
-        self._prompt: SessionPrompt = connection._prompt
-        self._drain = self._drain_noting
-
-    def _drain_noting(self, *args: Any) -> Any:
-        """Do what ``Pump.drain`` does, by way of Python, which is to see the frames."""
-        drain: Any = self._drain_portably
-        return drain(*args[:-1], self)  # in place of the watch: nobody else listens
-
-    def feed(self, frames: list[bytes], _heir: None) -> None:
-        """Note a message, as ``Watch.feed`` does."""
-        self._prompt.asked(frames)
 
 
 def _is_question(frames: list[bytes], unpack: Any) -> bool:

@@ -51,9 +51,11 @@ async def play(way: str, steps: Steps, traits: dict[str, Any]) -> dict[str, Any]
             states = []
             for pause, batch in steps:
                 now[0] += pause
-                # Order holds within a channel: the channels are read one after the other.
+                # Order holds within a channel: the channels are read one after the other. A client
+                # that lags gets a reply first, and is limited when it comes to a message.
                 for channel in ("iopub", "shell"):
                     bench.deliver([message for message in batch if message[0] == channel])
+                    await bench.sent()
                 states.append(limiter(bench.connection))
             return {
                 "bytes": await bench.sent(),

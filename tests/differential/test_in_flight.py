@@ -9,7 +9,6 @@ import asyncio
 import json
 import socket
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,8 +16,7 @@ from hypothesis import strategies as st
 from jupyter_client.session import Session
 from tornado.websocket import WebSocketHandler
 
-from kernelwire._drain import Drain
-from kernelwire._writers import writer_for
+from kernelwire import clients
 from support.coalescing import head, iopub, let_go
 from support.messages import decode
 from support.offline_messages import DELIMITER, display, message_header, packed
@@ -72,11 +70,7 @@ def open_bench(kind: str) -> Workbench:
     if overridden:
         write = WebSocketHandler.write_message
         bench.handler.write_message = lambda *args, **more: write(bench.handler, *args, **more)
-        vars(bench.handler.ws_connection).pop("kernelwire_writer", None)
-    connection._was_open = True
-    connection._in_flight = writer_for(bench.handler).in_flight
-    with patch("kernelwire.reader.drain", lambda: Drain(way == NATIVE, "the test's choice")):
-        connection._go_live()
+    bench.go_live()
     return bench
 
 
@@ -131,7 +125,7 @@ def close(bench: Workbench) -> Any:
 def replace(bench: Workbench) -> Any:
     """End as where another connection takes the session over; what that one gets."""
     bench.handler.ws_connection.close()
-    return bench.connection._bequeath().backlog
+    return clients.Backlog(bench.connection._release_client())
 
 
 ENDS = {"closed": close, "replaced": replace}

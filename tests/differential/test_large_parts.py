@@ -9,9 +9,8 @@ from unittest.mock import patch
 
 import pytest
 
-from kernelwire import _writers
 from kernelwire._native import LargePart
-from kernelwire._writers import Pieces
+from kernelwire._writers import BlockWriter
 from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, PORTABLE, STOCK, V1, Workbench
 
@@ -41,7 +40,7 @@ async def got(way: str, protocol: str | None) -> bytes:
     bench = Workbench(way, protocol, limit_rate=False)
     bench.connection.session.key = b""  # the displays are not signed
     if way != STOCK:
-        bench.connection._go_live()
+        bench.go_live()
     try:
         bench.deliver(messages())
         return await bench.sent()
@@ -66,29 +65,26 @@ def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
     """Stops copies, and memory that is never given back."""
     parts: list[LargePart] = []
 
-    def remembering(pieces: list[Any]) -> Pieces:
+    def remembering(writer: BlockWriter, pieces: list[Any], error: int) -> None:
         parts.extend(piece for piece in pieces if isinstance(piece, LargePart))
-        return original(pieces)
+        original(writer, pieces, error)
 
-    original = Pieces.of
+    original = BlockWriter.put
 
     async def check() -> None:
         bench = Workbench(NATIVE, protocol, limit_rate=False)
         bench.connection.session.key = b""
-        bench.connection._go_live()
-        with patch.object(Pieces, "of", remembering):
+        bench.go_live()
+        with patch.object(BlockWriter, "put", remembering):
             bench.deliver(messages())
-        assert [len(memoryview(part)) for part in parts] == [
-            len(LARGE),
-            len(LARGE),
-            len(LARGE) - 1,
-            65_536,
-        ]
-        await wait_until_async(bench.iostream.writing, what="more than fits the socket")
-        data = await bench.sent()
+            assert bench.iostream.writing(), "more than fits the socket"
+            data = await bench.sent()
+        # Of the one that the socket has taken in part, the rest; those that it took whole are not seen.
+        sizes = {len(memoryview(part)) for part in parts}
+        assert sizes & {len(LARGE), len(LARGE) - 1}
         assert LARGE in data
-        in_flight = _writers.writer_for(bench.handler).in_flight
-        await wait_until_async(lambda: not in_flight._items, what="nothing in flight")
+        cursor = bench.connection._client.cursor
+        await wait_until_async(lambda: cursor.waiting() == (0, 0), what="nothing in flight")
         bench.close()
         gc.collect()
         # Each part is held by this list alone.
@@ -105,15 +101,13 @@ def test_client_when_it_goes_in_the_middle_of_a_large_part_then_the_next_has_it_
 
     async def check() -> None:
         bench = Workbench(NATIVE, protocol, limit_rate=False)
-        bench.connection._was_open = True
         bench.connection.session.key = b""
-        bench.connection._go_live()
-        bench.connection._in_flight = _writers.writer_for(bench.handler).in_flight
+        bench.go_live()
         large = LARGE * 20
         bench.deliver([("iopub", [*display(0), b"before"]), ("iopub", [*display(1), large, b"x"])])
         assert bench.iostream.writing()
         bench.iostream.close()
-        unsent = bench.connection._take_unsent()
+        unsent = bench.connection._take_backlog()
         assert [frames[6:] for _, frames in unsent][-1] == [large, b"x"]
         assert [json.loads(frames[5]) for _, frames in unsent][-1] == json.loads(display(1)[-1])
         bench.close()

@@ -253,8 +253,7 @@ def test_connect_when_a_thousand_fail_in_turn_then_all_is_back_where_it_was(
         await wait_until_async(lambda: open_files() <= files, what="closed descriptors")
 
     with (
-        patch("kernelwire.reader.drain", lambda: way),
-        patch("kernelwire.offline.drain", lambda: way),
+        patch("kernelwire.kernel_log.drain", lambda: way),
     ):
         desk(body, timeout=240)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
 import pytest
 
@@ -60,7 +59,7 @@ async def connected(the_desk: Desk, session_id: str | None = None) -> Any:
     connection = slow_connection(the_desk, session_id)
     await connection.prepare()
     await connection.connect()
-    await wait_until_async(lambda: connection._replay is None, what="the end of the replay")
+    await wait_until_async(lambda: connection._client is not None, what="the end of the replay")
     return connection
 
 
@@ -108,6 +107,8 @@ class TestCoroutine:
         async def body(the_desk: Desk) -> None:
             first = await connected(the_desk)
             leave_while_running(first, script(emit(60)))
+            buffered = the_desk.multi_kernel_manager._kernel_buffers[the_desk.kernel_id]["buffer"]
+            await wait_until_async(lambda: len(buffered) >= 62, what="the backlog")
             again = slow_connection(the_desk, first.session.session)
             again.iopub_msg_rate_limit = 1
             await again.prepare()
@@ -121,29 +122,33 @@ class TestCoroutine:
         desk(body)
 
     def test_live_messages_are_awaited(self, desk: RunOnDesk) -> None:
-        """More messages than may be queued keep their order, and wait in the socket."""
+        """Messages that wait for a coroutine keep their order."""
 
         async def body(the_desk: Desk) -> None:
             connection = await connected(the_desk)
-            with patch("kernelwire.in_order.MAX_MESSAGES", 5):
-                run_on_shell(connection, script(emit(200)))
-                await has_seen(connection, list(range(200)))
+            run_on_shell(connection, script(emit(200)))
+            await has_seen(connection, list(range(200)))
             finish(the_desk, connection)
 
         desk(body)
 
     def test_queue_is_bounded(self, desk: RunOnDesk) -> None:
-        """While a coroutine takes its time, only so many messages are taken off the socket."""
+        """While a coroutine takes its time, only so much waits; the client is told of the rest."""
 
         async def body(the_desk: Desk) -> None:
             worker, connection = await the_desk.connected(), await connected(the_desk)
+            connection.max_pending_bytes = 20_000
             gate = connection.gate = asyncio.Event()
-            with patch("kernelwire.in_order.MAX_MESSAGES", 5):
-                run_on_shell(worker, script(emit(100)))
-                await wait_until_async(lambda: len(seen_numbers(worker)) == 100, what="all of it")
-                assert len(connection._in_order._queue) <= 6
-                gate.set()
-                await has_seen(connection, list(range(100)))
+            run_on_shell(worker, script(emit(100)))
+            await wait_until_async(lambda: len(seen_numbers(worker)) == 100, what="all of it")
+            dropped = connection.stats["congested"]
+            assert 0 < dropped < 100
+            gate.set()
+            await wait_until_async(
+                lambda: any("were dropped" in c.get("text", "") for c in contents(connection)),
+                what="the notice",
+            )
+            await has_seen(connection, list(range(dropped, 100)))
             for each in (connection, worker):
                 finish(the_desk, each)
 
@@ -173,15 +178,14 @@ class TestCoroutine:
         async def body(the_desk: Desk) -> None:
             worker, connection = await the_desk.connected(), await connected(the_desk)
             gate = connection.gate = asyncio.Event()
-            with patch("kernelwire.in_order.MAX_MESSAGES", 5):
-                run_on_shell(worker, script(emit(20)))
-                await wait_until_async(lambda: len(seen_numbers(worker)) == 20, what="all of it")
-                connection.on_kernel_restarted()
-                gate.set()
-                await wait_until_async(
-                    lambda: {"execution_state": "restarting"} in contents(connection),
-                    what="the notice",
-                )
+            run_on_shell(worker, script(emit(20)))
+            await wait_until_async(lambda: len(seen_numbers(worker)) == 20, what="all of it")
+            connection.on_kernel_restarted()
+            gate.set()
+            await wait_until_async(
+                lambda: {"execution_state": "restarting"} in contents(connection),
+                what="the notice",
+            )
             assert contents(connection)[-1] == {"execution_state": "restarting"}
             assert seen_numbers(connection) == list(range(20))
             for each in (connection, worker):
@@ -196,9 +200,7 @@ class TestCoroutine:
             connection = await connected(the_desk)
             connection.gate = asyncio.Event()
             run_on_shell(connection, script(emit(10)))
-            await wait_until_async(
-                lambda: len(connection._in_order._queue) >= 5, what="queued messages"
-            )
+            await wait_until_async(lambda: connection.stats["queued"] >= 5, what="queued messages")
             connection.disconnect()
             again = slow_connection(the_desk, connection.session.session)
             gate = again.gate = asyncio.Event()

@@ -12,6 +12,7 @@ from weakref import ref
 import pytest
 from tornado.web import Finish
 
+from kernelwire.clients import Backlog
 from kernelwire.nudge import Nudge, current_state
 from support.desk import (
     finish,
@@ -71,9 +72,9 @@ def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
         heard: list[list[bytes]] = []
         original = Nudge._on_output
 
-        def recording(self: Nudge, frames: list[bytes]) -> None:
-            heard.append(frames)
-            original(self, frames)
+        def recording(self: Nudge) -> None:
+            heard.extend(frames for _, frames in Backlog(connection._client))
+            original(self)
 
         with patch.object(Nudge, "_on_output", recording), silenced(connection):
             connected = connection.connect()
@@ -139,7 +140,7 @@ def test_restart_when_messages_are_replayed_then_the_notice_comes_behind_them(
         await again.prepare()
         with silenced(again):
             connected = again.connect()
-            await wait_until_async(lambda: len(again._replay.backlog) >= 50, what="the backlog")
+            await wait_until_async(lambda: len(Backlog(again._client)) >= 50, what="the backlog")
             again.on_kernel_restarted()
             assert written(again) == []
         await connected

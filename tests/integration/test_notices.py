@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
 
 from kernelwire import _native
+from kernelwire.clients import Dropped
 from kernelwire.nudge import current_state
-from kernelwire.offline import Dropped
 from support.desk import finish, run_on_shell, seen_numbers, written
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
@@ -96,7 +97,7 @@ class TestNotice:
             buffer = manager._kernel_buffers[the_desk.kernel_id]["buffer"]
             await wait_until_async(
                 lambda: (
-                    buffer.dropped.messages
+                    buffer.dropped
                     and any(channel == "shell" for channel, _ in buffer)
                     and any(b'"idle"' in frames[-1] for _, frames in buffer)
                 ),
@@ -113,8 +114,9 @@ class TestNotice:
             assert "of output were dropped while no client" in notice_of(again)
             assert the_desk.count == 1
             if subprotocol is None:
-                await wait_until_async(lambda: again._replay is None, what="the replay's end")
-                assert seen_numbers(again)[-1] == 299
+                await wait_until_async(
+                    lambda: seen_numbers(again)[-1:] == [299], what="the backlog"
+                )
                 run_on_shell(again, script(emit(1)))
                 await wait_until_async(lambda: seen_numbers(again)[-1] == 300, what="live output")
                 assert any(m["content"] == {"execution_state": "idle"} for m in written(again))
@@ -131,11 +133,14 @@ class TestNotice:
             connection.websocket_handler.ws_connection.selected_subprotocol = V1
             await connection.prepare()
             await connection.connect()
-            await wait_until_async(lambda: connection._replay is None, what="going live")
-            reader = connection.channels["iopub"]._reader
-            reader._is_congested = lambda: True
-            reader._write.behind = True
-            run_with_odd_header(connection, script(emit(5)))
+            connection.max_pending_bytes = 1  # the least there is
+            with patch.object(connection._client._writer, "descriptor", lambda: None):
+                run_with_odd_header(connection, script(emit(1_000)))
+                await wait_until_async(
+                    lambda: connection.stats["congested"] and current_state(connection) == "idle",
+                    what="output that is dropped",
+                )
+            connection._client.flush()
 
             def is_told() -> bool:
                 calls = connection.websocket_handler.mock_connection.write_message.call_args_list

@@ -10,7 +10,6 @@ import pytest
 
 from kernelwire import _native
 from kernelwire._protocol import V1
-from kernelwire.replay import Replay
 from support.desk import finish, leave_while_running, run_on_shell
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
@@ -36,19 +35,14 @@ def seen_numbers(connection: Any) -> list[int]:
 
 
 async def replayed(the_desk: Desk, fault: Any) -> Any:
-    """A connection whose replay of 40 messages takes ten slices and meets a fault."""
+    """A connection whose backlog of 40 messages meets a fault."""
     first = await the_desk.connected()
     leave_while_running(first, script(emit(40)))
     again = v1_connection(the_desk)
     again.session.session = first.session.session
-    with (
-        patch("kernelwire.replay.SLICE_MESSAGES", 4),
-        patch("kernelwire.replay.SLICE_SECONDS", 0.0),
-    ):
-        fault(again)
-        await again.prepare()
-        await again.connect()
-        await wait_until_async(lambda: again._replay is None, what="the end of the replay")
+    fault(again)
+    await again.prepare()
+    await again.connect()
     run_on_shell(again, script(emit(2)))
     await wait_until_async(lambda: seen_numbers(again)[-1:] == [41], what="live output")
     return again
@@ -76,32 +70,11 @@ class TestFailingReplay:
 
     @pytest.mark.parametrize("number", [0, 3, 17, 39])
     def test_refused_message_costs_no_other(self, desk: RunOnDesk, number: int) -> None:
-        """One that the websocket's handler refuses is left out, in whatever slice it is."""
+        """One that the websocket's handler refuses is left out, wherever in the backlog it is."""
 
         async def body(the_desk: Desk) -> None:
             again = await replayed(the_desk, refuse_number(number))
             assert seen_numbers(again) == [n for n in range(42) if n != number]
-            finish(the_desk, again)
-
-        desk(body)
-
-    def test_failing_step_costs_no_other(self, desk: RunOnDesk) -> None:
-        """One that fails on its way to the websocket is left out."""
-
-        async def body(the_desk: Desk) -> None:
-            original = Replay._replay_one
-            left_out: list[bytes] = []
-
-            def failing(self: Replay, channel: str, frames: list[bytes]) -> None:
-                if any(b'"number": 17}' in frame for frame in frames):
-                    left_out.extend(frames)
-                    raise RuntimeError("a step that fails")
-                original(self, channel, frames)
-
-            with patch.object(Replay, "_replay_one", failing):
-                again = await replayed(the_desk, lambda _connection: None)
-            assert left_out
-            assert seen_numbers(again) == [n for n in range(42) if n != 17]
             finish(the_desk, again)
 
         desk(body)
@@ -115,8 +88,6 @@ class TestFailingReplay:
             again = v1_connection(the_desk)
             again.session.session = first.session.session
             with (
-                patch("kernelwire.replay.SLICE_MESSAGES", 4),
-                patch("kernelwire.replay.SLICE_SECONDS", 0.0),
                 patch.object(type(again), "_go_live", side_effect=RuntimeError("not live")),
                 patch.object(again.websocket_handler, "close") as close,
             ):

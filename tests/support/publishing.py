@@ -13,8 +13,9 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire import KernelwireKernelsMixin
-from kernelwire.offline import OfflineBuffer, fill
+from kernelwire import KernelwireKernelsMixin, clients
+from kernelwire._logs import Throttle
+from kernelwire.kernel_log import KernelLog
 from kernelwire.stream import KernelwireStream
 from support.waiting import wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, receiving, status
@@ -160,12 +161,14 @@ class Client:
     def __init__(self, kernel: Publishing) -> None:
         self.stream = KernelwireStream.adopt(kernel.subscribe())
         self.stream.socket.setsockopt(zmq.RCVHWM, 0)
-        self.buffer = OfflineBuffer(0, kernel.session.sign)
+        failures = Throttle(logging.getLogger("publishing"))
+        self._client = clients.Client(KernelLog(kernel.session, failures), 0, failures)
+        self.buffer = clients.Backlog(self._client)
         self._kernel = kernel
 
     def go_live(self) -> None:
         """Read, and let the watcher listen in."""
-        fill(self.buffer, {"iopub": self.stream})
+        self._client.read_from({"iopub": self.stream})
         self._kernel.manager.offer_iopub(KERNEL_ID, self.stream)
 
     def close(self) -> None:

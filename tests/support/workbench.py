@@ -111,10 +111,14 @@ class Workbench:
         self.connection.channels = {name: self._channel(name) for name in ("iopub", "shell")}
         if way in (NATIVE, PORTABLE):
             assert drain().native, drain().reason
-            with patch(
-                "kernelwire.reader.drain", lambda: Drain(way == NATIVE, "the test's choice")
-            ):
-                self.connection._go_live()
+            self.go_live()
+
+    def go_live(self) -> None:
+        """Serve the client from now on, with what the connection and its handler are like now."""
+        self.connection._client = None
+        native = Drain(self.way == NATIVE, "the test's choice")
+        with patch("kernelwire.kernel_log.drain", lambda: native):
+            self.connection._go_live()
 
     def _channel(self, name: str) -> ZMQStream:
         end = self.kernel_ends[name] = self.context.socket(zmq.PAIR)
@@ -150,17 +154,21 @@ class Workbench:
 
     async def sent(self) -> bytes:
         """Return everything that was sent to the client so far."""
-        while True:
+        quiet = 0
+        # What a client that lags gets next is written a few turns of the loop after it has caught up.
+        while quiet < 5:
             try:
                 data = self.theirs.recv(1 << 20)
             except BlockingIOError:
-                if not self.iostream.closed() and self.iostream.writing():
-                    await asyncio.sleep(0)
-                    continue
-                return bytes(self.received)
+                busy = not self.iostream.closed() and self.iostream.writing()
+                quiet = 0 if busy else quiet + 1
+                await asyncio.sleep(0)
+                continue
             if not data:
-                return bytes(self.received)
+                break
+            quiet = 0
             self.received += data
+        return bytes(self.received)
 
     def close(self) -> None:
         """Close everything."""

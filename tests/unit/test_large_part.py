@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from kernelwire import _drain
-from kernelwire._native import LargePart, Pump
+from kernelwire._native import LargePart, Log
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,15 +43,17 @@ def sockets() -> Iterator[tuple[zmq.Socket[bytes], zmq.Socket[bytes]]]:
 
 @pytest.fixture
 def part(sockets: tuple[zmq.Socket[bytes], zmq.Socket[bytes]]) -> LargePart:
-    """A part that a pump has received; nobody else holds it."""
+    """A part that a log has received; nobody else holds it."""
     push, pull = sockets
     push.send_multipart([*PARTS, LARGE])
     assert pull.poll(5000)
-    pump = Pump(100, MAX_BYTES, 1.0)
-    drained = pump.drain(pull, b"iopub", time.monotonic(), False, True, False, -1, None, None)
-    assert not isinstance(drained, bool)
-    assert isinstance(drained[1], list)
-    (part,) = (piece for piece in drained[1] if isinstance(piece, LargePart))
+    log = Log(b"", 100, MAX_BYTES, 1.0)
+    cursor = log.open()
+    log.receive(pull, time.monotonic(), None)
+    written = cursor.write(-1, time.monotonic())
+    assert not isinstance(written, bool)
+    assert isinstance(written[2], list)
+    (part,) = (piece for piece in written[2] if isinstance(piece, LargePart))
     return part
 
 

@@ -17,17 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-def pump_drain(socket: Any) -> Any:
-    """Have a pump read a socket."""
-    pump = _native.Pump(10, 10, 1.0)
-    return pump.drain(socket, b"iopub", 0.0, False, True, False, -1, None, None)
+def log() -> _native.Log:
+    """A log whose calls take little."""
+    return _native.Log(b"", 10, 10, 1.0)
 
 
 USERS: dict[str, Callable[[Any], Any]] = {
     "receive": _native.receive,
-    "receive_many": lambda socket: _native.receive_many(socket, 1, 1, None),
     "send": lambda socket: _native.send(socket, [b"x"]),
-    "Pump.drain": pump_drain,
+    "Log.receive": lambda socket: log().receive(socket, 0.0, None),
+    "Cursor.receive": lambda socket: log().open().receive(socket, b"shell", 0.0),
     "Watch.drain": lambda socket: _native.Watch(b"", 1, 1.0).drain(socket, None),
 }
 
@@ -113,25 +112,62 @@ ODD_NUMBERS = (-1, 0, 2**63, 2**64, 10**30, math.nan, math.inf, -math.inf, None,
 @pytest.mark.parametrize("odd", ODD_NUMBERS)
 def test_number_when_it_is_odd_then_is_taken_or_a_clear_error(odd: Any) -> None:
     """Stops a number that nobody thought of from ending the server with a panic."""
-    pump = _native.Pump(10, 10, 1.0)
+    cursor = log().open()
+    window = cursor.window()
+    settings = dict.fromkeys(("spliced", "merging", "hide_tracebacks", "one_by_one"), False)
     calls: list[Callable[[], object]] = [
-        lambda: _native.Pump(odd, 10, 1.0),
-        lambda: _native.Pump(10, 10, odd).feed([], b"", 0.0, False, True, False, True, None),
+        lambda: _native.Log(b"", odd, 10, 1.0),
+        lambda: _native.Log(b"", 10, odd, 1.0),
+        lambda: _native.Log(b"", 10, 10, odd).append([b"x"], 0.0),
+        lambda: log().append([b"x"], odd),
+        lambda: cursor.apply({**settings, "limits": (odd, odd, odd), "bound": 1}),
+        lambda: cursor.apply({**settings, "limits": None, "bound": odd}),
+        lambda: cursor.write(odd, 0.0),
+        lambda: cursor.write(-1, odd),
+        lambda: cursor.acknowledge(odd),
+        lambda: cursor.release(odd, odd),
+        lambda: cursor.post(b"shell", [b"x"], odd, "now"),
+        lambda: cursor.post(b"shell", [b"x"], 0.0, odd),
+        lambda: cursor.go_away(odd, False),
         lambda: _native.Watch(b"", odd, 1.0),
         lambda: _native.Watch(b"", 1, odd).take(),
-        lambda: pump.set_limits(True, odd, odd, odd, True),
-        lambda: pump.feed([b"x"], b"iopub", odd, False, True, False, True, None),
-        lambda: pump.flush(b"iopub", odd, True, False),
-        lambda: pump.queue_get(odd),
-        lambda: pump.queue_remove(odd),
-        lambda: pump.queue_insert(odd, odd, 1),
-        lambda: pump.queue_insert(0, 1.0, odd),
-        lambda: pump.queue_set(odd, 1.0, 1),
-        lambda: setattr(pump, "window_messages", odd),
-        lambda: setattr(pump, "window_bytes", odd),
-        pump.reset_window,
-        pump.stats,
+        lambda: window.queue_get(odd),
+        lambda: window.queue_remove(odd),
+        lambda: window.queue_insert(odd, odd, 1),
+        lambda: window.queue_insert(0, 1.0, odd),
+        lambda: window.queue_set(odd, 1.0, 1),
+        lambda: setattr(window, "window_messages", odd),
+        lambda: setattr(window, "window_bytes", odd),
+        window.reset_window,
+        cursor.stats,
     ]
     for call in calls:
         with suppress(TypeError, ValueError, OverflowError, IndexError):
             call()
+
+
+class TestClosedCursor:
+    """A cursor that was closed: nothing is written, and its state is not there."""
+
+    @pytest.fixture
+    def cursor(self) -> _native.Cursor:
+        """A cursor that was closed."""
+        cursor = log().open()
+        cursor.close()
+        return cursor
+
+    def test_reading_is_a_value_error(self, cursor: _native.Cursor) -> None:
+        """What needs the cursor says that it is closed."""
+        window = cursor.window()
+        for call in (lambda: cursor.write(-1, 0.0), window.queue_len):
+            with pytest.raises(ValueError, match="the cursor is closed"):
+                call()
+
+    def test_the_rest_changes_nothing(self, cursor: _native.Cursor) -> None:
+        """What comes late for a client that is gone is of no use, and no error."""
+        cursor.acknowledge(5)
+        cursor.go_away(0, False)
+        cursor.close()
+        assert not cursor.release(1, 0)
+        assert cursor.held() is None
+        assert (cursor.backlog(), cursor.waiting(), cursor.is_open()) == ([], (0, 0), False)

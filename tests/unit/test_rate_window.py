@@ -1,4 +1,4 @@
-"""The rate limiter's queue, which lives in the pump, behaves as the list that stock has."""
+"""The rate limiter's queue, which lives in the log, behaves as the list that stock has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelwire._native import Pump
+from kernelwire.kernel_log import empty_log
 from kernelwire.limits import RateWindow
 
 ENTRY = st.tuples(st.floats(allow_nan=False), st.integers(-(2**40), 2**40))
@@ -40,7 +40,7 @@ def test_window_when_used_as_a_list_then_behaves_as_one(
     operations: list[tuple[Any, ...]],
 ) -> None:
     """Stops the inherited limiter from working on something else than it was written for."""
-    window, expected = RateWindow(Pump(1, 1, 1.0)), []
+    window, expected = RateWindow(empty_log().open().window()), []
     for name, *arguments in operations:
         got = outcome(window, name, tuple(arguments))
         assert got == outcome(expected, name, tuple(arguments))
@@ -49,7 +49,7 @@ def test_window_when_used_as_a_list_then_behaves_as_one(
 
 def test_window_when_replaced_then_holds_the_new_entries() -> None:
     """Stops `connection._iopub_window_byte_queue = []` from leaving the old entries counted."""
-    window = RateWindow(Pump(1, 1, 1.0))
+    window = RateWindow(empty_log().open().window())
     window.extend([(1.0, 2), (2.0, 3)])
     window.replace([(5.0, 6)])
     assert window == [(5.0, 6)]

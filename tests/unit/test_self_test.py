@@ -13,8 +13,7 @@ from tornado.iostream import IOStream
 from kernelwire import _compat
 from kernelwire._compat import Feature, Shortcoming, jupyter
 from kernelwire._self_test import obstacle_to, report, warn_of_shortcomings
-from kernelwire._writers import BlockWriter, MessageWriter, writer_for
-from kernelwire.congestion import pending_bytes
+from kernelwire._writers import BlockWriter, MessageWriter, pending_bytes, writer_for
 from kernelwire.extension import CONNECTION_TRAIT, MANAGER_TRAIT
 from support.workbench import Lines, websocket_handler
 
@@ -86,7 +85,7 @@ class TestTurnedOff:
             ours, theirs = socket.socketpair()
             stream = IOStream(ours)
             try:
-                return type(writer_for(websocket_handler(stream)))
+                return type(writer_for(websocket_handler(stream), lambda: None))
             finally:
                 stream.close()
                 theirs.close()

@@ -2,7 +2,7 @@
 //!
 //! A message arrives from ZeroMQ as frames, is split at `<IDS|MSG>` ([`parts`]), looked into just
 //! far enough to apply stock's rules ([`peek`], [`limit`]), and leaves as a websocket frame
-//! ([`wire`]). [`pump`] puts these together for a whole batch.
+//! ([`wire`]). [`log`] puts these together, for all clients of a kernel.
 //!
 //! Nothing here trusts its input: every count, offset and length is checked before use.
 #![forbid(unsafe_code)]
@@ -15,7 +15,6 @@ pub mod log;
 pub mod parts;
 pub mod peek;
 pub mod policy;
-pub mod pump;
 pub mod quote;
 mod scan;
 pub mod sign;

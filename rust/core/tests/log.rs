@@ -3,7 +3,7 @@
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Answer, Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules,
+    After, Answer, Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules,
     Settings, Wait,
 };
 use kernelwire_core::parts::PartsError;
@@ -304,7 +304,7 @@ mod sessions {
         log.go_away(id, u64::MAX, false);
         let reply = |log: &mut Log<Vec<u8>>, content: &str| {
             let mut reply = frames("execute_reply", "{}", content);
-            assert_eq!(log.post(id, 0.0, b"shell", &mut reply), Ok(true));
+            assert_eq!(log.post(id, (0.0, After::Arrival), b"shell", &mut reply), Ok(true));
         };
         text(&mut log, "#1;");
         reply(&mut log, "#2;");

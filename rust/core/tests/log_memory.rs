@@ -161,3 +161,20 @@ fn eight_clients_take_the_memory_of_one() {
         assert_eq!(memory(1, protocol), memory(8, protocol));
     }
 }
+
+/// Large parts are freed with the segment that they belong to, so it has few of them.
+#[test]
+fn large_messages_are_bounded_and_fill_the_bound() {
+    let mut log = Log::new(None);
+    let id = log.open(settings(16 * MB, Protocol::V1));
+    let content = format!(r#"{{"data":"{}"}}"#, "x".repeat(1 << 20));
+    for number in 0..100 {
+        let mut frames = message(number, "display_data", &content);
+        assert!(log.append(0.0, &mut frames, |_, _| {}).is_ok());
+        assert!(log.memory() <= 17 * MB, "{}", log.memory());
+    }
+    let waiting = log.waiting(id).unwrap_or_default();
+    assert!(waiting.bytes.sum() > 12 * MB, "{waiting:?}");
+    let (forwarded, reported) = drain(&mut log, id);
+    assert_eq!(forwarded + reported, 100);
+}

@@ -11,9 +11,9 @@ use crate::sys::zmq::ZmqError;
 
 create_exception!(
     kernelwire._native,
-    PumpError,
+    NativeError,
     PyRuntimeError,
-    "The native pump failed in a way that is a bug of kernelwire's."
+    "Native code failed in a way that is a bug of kernelwire's."
 );
 
 /// A frame that breaks its format is a `ValueError` that names the field, the value and the limit.
@@ -30,7 +30,7 @@ pub(crate) fn zmq_error(error: ZmqError) -> PyErr {
     PyOSError::new_err((error.number, error.text))
 }
 
-/// Runs `work` so that a panic in it becomes a [`PumpError`].
+/// Runs `work` so that a panic in it becomes a [`NativeError`].
 ///
 /// `PyO3` would raise `PanicException`, which is a `BaseException`: no `except Exception` on the
 /// way to the event loop would stop it, and it would end the server.
@@ -41,6 +41,6 @@ pub(crate) fn contained<T>(work: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
             .map(|text| (*text).to_owned())
             .or_else(|| payload.downcast_ref::<String>().cloned())
             .unwrap_or_else(|| "unknown panic".to_owned());
-        Err(PumpError::new_err(text))
+        Err(NativeError::new_err(text))
     })
 }

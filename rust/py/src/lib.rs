@@ -8,7 +8,7 @@ mod codec;
 mod dump;
 mod errors;
 mod load;
-mod pump;
+mod log;
 mod request;
 mod source;
 mod state;
@@ -32,15 +32,15 @@ mod _native {
     #[pymodule_export]
     use super::dump::dump_message;
     #[pymodule_export]
-    use super::errors::PumpError;
+    use super::errors::NativeError;
     #[pymodule_export]
     use super::load::load_message;
     #[pymodule_export]
-    use super::pump::Pump;
+    use super::log::{Cursor, Log, Window};
     #[pymodule_export]
     use super::request::Signer;
     #[pymodule_export]
-    use super::source::{load_libzmq, receive, receive_many, send};
+    use super::source::{load_libzmq, receive, send};
     #[pymodule_export]
     use super::state::{StateTracker, is_ignored};
     #[pymodule_export]

@@ -5,7 +5,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use kernelwire_core::activity::{Event, Record, States, Tale, Told};
-use kernelwire_core::pump::Source;
 use kernelwire_core::sign::Key;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -14,8 +13,9 @@ use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
+use crate::source::Source;
 use crate::state::{Marks, StateTracker, marks};
-use crate::sys::zmq::Socket;
+use crate::sys::zmq::{Message, Socket, ZmqError};
 
 /// What a watcher is told: a message's type, its parent's, the state a status tells and the marks of
 /// its origin; or the frames of a message that is left to Python.
@@ -94,10 +94,7 @@ pub(crate) struct Watched<'a, S> {
 }
 
 impl<S: Source> Source for Watched<'_, S> {
-    type Frame = S::Frame;
-    type Error = S::Error;
-
-    fn receive(&mut self, frames: &mut Vec<S::Frame>) -> Result<bool, S::Error> {
+    fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, ZmqError> {
         let before = frames.len();
         let ready = self.source.receive(frames)?;
         if ready {

@@ -8,15 +8,16 @@ use crate::sign::Key;
 
 /// A message that waits for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Waits<'a> {
-    /// As it was received, or signed here where it was merged, with its channel.
-    Message(&'a [u8], Vec<Vec<u8>>),
-    /// The websocket frames that the caller has made of it.
-    Made(&'a [u8]),
+pub struct Waits<'a> {
+    /// The channel it came on.
+    pub channel: &'a [u8],
+    /// Its frames as they were received, or signed here where it was merged.
+    pub frames: Vec<Vec<u8>>,
 }
 
 impl<P: AsRef<[u8]>> Log<P> {
-    /// What waits for a client that is away, in the order in which it would get it.
+    /// What waits for a client that is away, in the order in which it would get it, but for what the
+    /// caller has made itself.
     #[must_use]
     pub fn backlog(&self, id: CursorId) -> Vec<Waits<'_>> {
         let Some(cursor) = self.cursors.get(&id) else { return Vec::new() };
@@ -27,9 +28,8 @@ impl<P: AsRef<[u8]>> Log<P> {
                 Item::Entries { first, last } => {
                     self.entries(cursor, (*first, last.saturating_add(1)), &mut letter, &mut found);
                 }
-                Item::Made { frames, .. } => found.push(Waits::Made(frames)),
                 Item::Merged(released) => found.push(message(released, self.key.as_ref())),
-                Item::Letter(_) | Item::Written(_) => {}
+                Item::Made { .. } | Item::Letter(_) | Item::Written(_) => {}
             }
         }
         self.entries(cursor, (cursor.position, self.end), &mut letter, &mut found);
@@ -53,7 +53,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             let read = entry.seq < cursor.position;
             if read || !cursor.skips(entry.seq, entry.class.policy.drop) {
                 let frames = segment.received(entry).into_iter().map(<[u8]>::to_vec).collect();
-                found.push(Waits::Message(super::IOPUB, frames));
+                found.push(Waits { channel: super::IOPUB, frames });
             }
             place = place.map(|place| self.store.next(place));
         }
@@ -72,7 +72,7 @@ fn letters<'a, P: AsRef<[u8]>>(
         if let Some((segment, entry)) = store.at(place) {
             let channel = frame::channel(entry.frame.of(&segment.frames));
             let frames = segment.received(entry).into_iter().map(<[u8]>::to_vec).collect();
-            found.push(Waits::Message(channel, frames));
+            found.push(Waits { channel, frames });
         }
         *letter = number.saturating_add(1);
     }
@@ -83,5 +83,5 @@ fn message(released: &crate::coalesce::Released, key: Option<&Key>) -> Waits<'st
     if let (Some(signature), Some(key)) = (frames.get_mut(1), key) {
         *signature = merging::sign(released, key);
     }
-    Waits::Message(super::IOPUB, frames)
+    Waits { channel: super::IOPUB, frames }
 }

@@ -143,6 +143,15 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         ahead(DropPriority::Never) + ahead(DropPriority::Low) + ahead(DropPriority::High)
     }
 
+    /// Messages of the log that it skips when it comes to them.
+    pub(super) fn messages_skipped(&self) -> u64 {
+        let ahead = |drop| {
+            let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
+            mark.saturating_sub(at)
+        };
+        ahead(DropPriority::Low) + ahead(DropPriority::High)
+    }
+
     /// Whether an entry that it has not read is skipped.
     pub(super) fn skips(&self, seq: u64, drop: DropPriority) -> bool {
         seq < self.marks.of(drop).seq

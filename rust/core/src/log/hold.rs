@@ -83,6 +83,12 @@ impl<P: AsRef<[u8]>> Log<P> {
         })
     }
 
+    /// What was skipped for a cursor, and not reported yet.
+    #[must_use]
+    pub fn skipped(&self, id: CursorId) -> Count {
+        self.cursors.get(&id).map_or(Count::default(), |cursor| cursor.unreported.skipped)
+    }
+
     /// Answers a hold: the cursor goes on behind the message.
     ///
     /// `false` if the hold is not the one that the cursor waits for any more.

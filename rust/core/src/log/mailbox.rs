@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::entry::Class;
+use super::history::History;
 use super::segment::Draft;
 use super::store::{Place, Store};
 use super::totals::Totals;
@@ -19,11 +20,19 @@ pub(super) struct Mailbox<P> {
     end: u64,
     /// The letter that is read next.
     next: u64,
+    /// The signatures of replies: a client of the default protocol gets each of them once.
+    history: History,
 }
 
 impl<P: AsRef<[u8]>> Mailbox<P> {
     pub(super) fn new() -> Self {
-        Self { store: Store::new(), after: VecDeque::new(), end: 0, next: 0 }
+        Self {
+            store: Store::new(),
+            after: VecDeque::new(),
+            end: 0,
+            next: 0,
+            history: History::default(),
+        }
     }
 
     /// Puts in a letter, to be read when the cursor has come to `after`.
@@ -96,45 +105,48 @@ impl<P: AsRef<[u8]>> Mailbox<P> {
     }
 }
 
+/// When a message in a mailbox is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    /// Next.
+    Now,
+    /// Next if the client is there, and in its place among the entries if not.
+    Arrival,
+    /// Behind everything that was appended, and that is held to be merged.
+    End,
+}
+
 impl<P: AsRef<[u8]>> Log<P> {
-    /// Puts a reply into a cursor's mailbox; empties `frames`, unless it is refused.
+    /// Puts a message for one client alone into its mailbox; empties `frames`, unless it is refused.
     ///
-    /// It is handed out next if the client is there, and in its place among the entries if not.
+    /// Messages in a mailbox keep their order. `false` if there is no such cursor.
     pub fn post(
         &mut self,
         id: CursorId,
-        now: f64,
-        channel: &[u8],
-        frames: &mut Vec<P>,
-    ) -> Result<bool, Refusal> {
-        let away = self.cursors.get(&id).is_some_and(|cursor| cursor.away.is_some());
-        let after = if away { self.end } else { 0 };
-        self.post_behind(id, (now, after), channel, frames)
-    }
-
-    /// Puts a message for one client alone into its mailbox, to be handed out behind everything that
-    /// was appended; empties `frames`, unless it is refused.
-    pub fn post_notice(
-        &mut self,
-        id: CursorId,
-        now: f64,
-        channel: &[u8],
-        frames: &mut Vec<P>,
-    ) -> Result<bool, Refusal> {
-        self.flush(id);
-        self.post_behind(id, (now, self.end), channel, frames)
-    }
-
-    fn post_behind(
-        &mut self,
-        id: CursorId,
-        (now, after): (f64, u64),
+        (now, after): (f64, After),
         channel: &[u8],
         frames: &mut Vec<P>,
     ) -> Result<bool, Refusal> {
         let Some(cursor) = self.cursors.get_mut(&id) else { return Ok(false) };
         let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
+        // What the server puts in itself may be repeated: a question that was not answered is.
+        if after == After::Arrival && self.key.is_some() && cursor.is_spliced() {
+            let number = cursor.mailbox.end;
+            if cursor.mailbox.history.note(parts.signature(), number).is_some() {
+                cursor.account.duplicate.messages += 1;
+                frames.clear();
+                return Ok(false);
+            }
+        }
         let delimiter = frames.len().saturating_sub(parts.all().len()).saturating_sub(2);
+        let after = match after {
+            After::End => self.end,
+            After::Arrival if cursor.away.is_some() => self.end,
+            After::Arrival | After::Now => 0,
+        };
+        if after > 0 {
+            cursor.merging.flush();
+        }
         let posted = cursor.mailbox.post(channel, (now, after), frames, delimiter);
         posted.map_err(Refusal::Unframed)?;
         if cursor.waiting(self.totals).never > cursor.bound {

@@ -213,7 +213,7 @@ impl<P: AsRef<[u8]>> Log<P> {
     fn joinable_text(&self, old: &Segment<P>, entry: &Entry<P>, needs: &Needs) -> usize {
         let (class, seq) = (entry.class, entry.seq);
         let is_text = class.policy.merge == Merge::Text && class.readable && entry.large.is_none();
-        if !is_text || seq >= needs.counted || needs.is_pinned(seq) {
+        if self.keeps_text_apart || !is_text || seq >= needs.counted || needs.is_pinned(seq) {
             return 0;
         }
         let received = old.received(entry);

@@ -26,6 +26,7 @@
 //! in a sixteenth of a bound.
 
 mod account;
+mod again;
 mod backlog;
 mod cursor;
 mod entry;
@@ -53,6 +54,7 @@ pub use account::{Account, Count};
 pub use backlog::Waits;
 pub use entry::{Facts, LARGE_PART};
 pub use hold::{Answer, HeldMessage, Hold, Reason};
+pub use mailbox::After;
 pub use merging::HOLD_SECONDS;
 pub use piece::{Budget, Piece, Source, Wait};
 pub use report::{LogCounts, Refusal, Report, Waiting};
@@ -86,6 +88,7 @@ pub struct Log<P> {
     turns: u64,
     key: Option<Key>,
     own_session: String,
+    keeps_text_apart: bool,
     history: History,
     incarnation: u64,
     received_in_this_life: bool,
@@ -108,6 +111,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             turns: 0,
             key,
             own_session: String::new(),
+            keeps_text_apart: false,
             history: History::default(),
             incarnation: 0,
             received_in_this_life: false,
@@ -116,6 +120,11 @@ impl<P: AsRef<[u8]>> Log<P> {
             reports: Vec::new(),
             counts: LogCounts::default(),
         }
+    }
+
+    /// Has text never be joined: messages are signed in a way that is not known here.
+    pub fn keep_text_apart(&mut self) {
+        self.keeps_text_apart = true;
     }
 
     /// Sets the session of the server's own requests, whose statuses are not for clients.
@@ -263,7 +272,9 @@ impl<P: AsRef<[u8]>> Log<P> {
         let cursor = self.cursors.get(&id)?;
         Some(Waiting {
             messages: cursor.messages_waiting(self.totals),
+            skipped: cursor.messages_skipped(),
             held: cursor.merging.messages(),
+            again: cursor.again.len() as u64,
             replies: cursor.mailbox.len(),
             bytes: cursor.waiting(self.totals),
             in_flight: cursor.queue.bytes(),

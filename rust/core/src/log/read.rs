@@ -28,7 +28,7 @@ pub(super) struct Reader<'a, P> {
     /// Where the next entry is, once it was looked up.
     next: Option<Place>,
     /// The entry that was handed out last.
-    last: Option<(Source, Place)>,
+    pub(super) last: Option<(Source, Place)>,
 }
 
 /// What is done with an entry.
@@ -99,55 +99,8 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         merging.is_due(self.now) || (notice && merging.is_holding())
     }
 
-    /// Hands out what was in flight before, or what the caller made.
-    fn again(&mut self, item: Item, bytes: u64) -> Option<Wait> {
-        match item {
-            Item::Entries { first, last } => {
-                if let Some((number, place)) = self.cursor.mailbox.due(first) {
-                    self.cursor.again.push_front((item, bytes));
-                    return self.letter(number, place);
-                }
-                self.entry_again(first, last, bytes)
-            }
-            Item::Made { number, .. } => {
-                self.out.push(Piece::Made { number });
-                self.cursor.queue.push(item, bytes);
-                self.last = None;
-                None
-            }
-            Item::Merged(released) => self.merged(released),
-            Item::Letter(_) | Item::Written(_) => None, // kept by the mailbox, or as an entry
-        }
-    }
-
-    /// Hands out the first of a run of entries once more; the rest stays for the next step.
-    fn entry_again(&mut self, first: u64, last: u64, bytes: u64) -> Option<Wait> {
-        let place = self.store.find(first)?;
-        let (decision, size) = {
-            let decision = self.plainly(place);
-            (decision, self.store.entry(place).map_or(0, |entry| entry.frame_len(self.spliced())))
-        };
-        if let Decision::Hold(reason) = decision {
-            self.cursor.again.push_front((Item::Entries { first, last }, bytes));
-            return Some(Wait::Hold(self.cursor.hold(reason, Held::Again(first))));
-        }
-        self.rest_again((first, last), bytes.saturating_sub(size));
-        if matches!(decision, Decision::Send) {
-            self.hand_out(Source::Log, place);
-        }
-        None
-    }
-
-    /// Keeps what follows `first` in a run for later.
-    pub(super) fn rest_again(&mut self, (first, last): (u64, u64), bytes: u64) {
-        let run = rest_of(self.store, first, last);
-        if let Some(first) = run {
-            self.cursor.again.push_front((Item::Entries { first, last }, bytes));
-        }
-    }
-
     /// Hands out a reply.
-    fn letter(&mut self, number: u64, place: Place) -> Option<Wait> {
+    pub(super) fn letter(&mut self, number: u64, place: Place) -> Option<Wait> {
         let reason = if self.cursor.rules.one_by_one {
             Some(Reason::OneByOne)
         } else if self.spliced() && !splicing::make(&mut self.cursor.mailbox.store, place, self.key)
@@ -244,12 +197,12 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
     }
 
-    fn spliced(&self) -> bool {
+    pub(super) fn spliced(&self) -> bool {
         self.cursor.is_spliced()
     }
 
     /// Decides on an entry by everything but the limiter.
-    fn plainly(&mut self, place: Place) -> Decision {
+    pub(super) fn plainly(&mut self, place: Place) -> Decision {
         let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
         let (rules, class) = (self.cursor.rules, entry.class);
         if self.spliced() && entry.twin.is_some_and(|twin| twin >= self.cursor.start) {
@@ -297,7 +250,7 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
     }
 
     /// Adds the pieces of a frame, and notes that it is in flight.
-    fn hand_out(&mut self, source: Source, place: Place) {
+    pub(super) fn hand_out(&mut self, source: Source, place: Place) {
         let spliced = self.spliced();
         let store = match source {
             Source::Log => &*self.store,

@@ -66,8 +66,12 @@ pub struct LogCounts {
 pub struct Waiting {
     /// Messages of the log that it has not read, without those that it skips.
     pub messages: u64,
+    /// Messages that it skips when it comes to them.
+    pub skipped: u64,
     /// Messages that are held to be merged.
     pub held: u64,
+    /// Messages that were in flight when a connection ended, or were made by the caller.
+    pub again: u64,
     /// Replies that have not arrived.
     pub replies: usize,
     /// Bytes of memory, in flight included.

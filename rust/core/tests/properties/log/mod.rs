@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use client::{Client, LARGE};
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Account, Answer, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings, Wait,
+    Account, After, Answer, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings,
+    Wait,
 };
 use kernelwire_core::policy::{self, DropPriority};
 use kernelwire_core::sign::Key;
@@ -152,7 +153,7 @@ impl World {
         let Some(client) = self.clients.get(&id) else { return };
         let content = format!(r#"{{"text":"{};"}}"#, client.sent_replies);
         let mut frames = self.frames("execute_reply", 0, &content);
-        assert_eq!(self.log.post(id, self.now, b"shell", &mut frames), Ok(true));
+        assert_eq!(self.log.post(id, (self.now, After::Arrival), b"shell", &mut frames), Ok(true));
         if let Some(client) = self.clients.get_mut(&id) {
             client.sent_replies += 1;
         }

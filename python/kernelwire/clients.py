@@ -1,0 +1,411 @@
+"""A kernel's client: its channels, and its place in the kernel's log. It outlives its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
+
+from tornado.websocket import WebSocketClosedError
+
+from kernelwire._protocol import STDIN
+from kernelwire._writers import writer_for
+from kernelwire.kernel_log import receive_portably
+from kernelwire.pacing import IOPUB
+from kernelwire.stream import KernelwireStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from kernelwire._logs import Throttle
+    from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.kernel_log import KernelLog
+
+__all__ = ["Backlog", "Client", "Dropped"]
+
+Message = tuple[str, list[bytes]]
+"""A channel and the frames of a message, as the stock buffer keeps them."""
+
+_MORE, _ROOM, _HOLD, _CLOSE, _TIME = 1, 2, 4, 5, 6
+"""What a cursor waits for; see ``_native.Cursor.write``."""
+
+HOLD_SECONDS = 0.05
+"""Seconds for which output is held at most, to be merged with what follows."""
+
+
+class Dropped(NamedTuple):
+    """What did not fit: how many of the kernel's messages, and their bytes."""
+
+    messages: int
+    size: int
+
+
+class Client:
+    """Writes what a kernel publishes, and what it replies, to one client.
+
+    What is received while no connection is attached waits in the log, within ``bound`` bytes. Who
+    attaches gets that first, and then what follows, in one order. Nothing foreign runs between
+    sending a part of a frame and queueing the rest of it.
+    """
+
+    def __init__(
+        self,
+        log: KernelLog,
+        bound: int,
+        failures: Throttle,
+        on_question: Callable[[list[bytes]], None] | None = None,
+    ) -> None:
+        self.log = log
+        self.streams: dict[str, Any] = {}
+        self.cursor = log.native.open()
+        self.cursor.go_away(bound, False)
+        self.window = self.cursor.window()
+        self._bound = bound
+        self._failures = failures
+        self._on_question = on_question
+        self._connection: KernelwireWebsocketConnection | None = None
+        self._writer: Any = None
+        self._holding = False
+        self._scheduled = False
+        self.has_dropped = False
+        """Whether its last connection has ended without a goodbye: it will be back."""
+        self._answering = False
+        self._task: asyncio.Future[Any] | None = None
+        """The coroutine that deals with a message."""
+        self._pending: tuple[int, Any] = (0, None)
+        """The hold that it is to answer, and what was written before."""
+
+    # -- channels --------------------------------------------------------------------------------
+
+    def read_from(self, streams: dict[str, Any]) -> None:
+        """Receive from ``streams`` from now on, which have the names of their channels."""
+        self.streams = streams
+        for channel, stream in streams.items():
+            if stream is None or stream.closed():
+                continue
+            reader: Any = self.log if channel == "iopub" else Replies(self, channel)
+            if isinstance(stream, KernelwireStream):
+                stream.on_ready(reader, reader.one, IOPUB if channel == "iopub" else None)
+            else:
+                stream.on_recv_stream(reader.one)
+
+    def is_receiving(self) -> bool:
+        """Whether somebody receives on each of the channels."""
+        return all(stream.closed() or stream.receiving() for stream in self.streams.values())
+
+    def receive(self, channel: str, stream: KernelwireStream) -> bool:
+        """Receive what is ready on a channel other than ``iopub``; ``True`` if there may be more."""
+        log = self.log
+        if log.receives_natively and (channel != STDIN or self._on_question is None):
+            more, count, refused = self.cursor.receive(stream.socket, channel.encode(), log.now())
+        else:
+            more, count, refused = receive_portably(
+                stream.socket, lambda message: self._post(channel, message)
+            )
+        stream.reads += count > 0
+        self._warn(channel, refused)
+        return self.write() or more
+
+    def take(self, channel: str, message: list[bytes]) -> None:
+        """Take a single message on a channel, however it was received."""
+        self._warn(channel, self._post(channel, [bytes(part) for part in message]))
+        self.write()
+
+    def _post(self, channel: str, message: list[bytes]) -> str | None:
+        if channel == STDIN and self._on_question is not None:
+            self._on_question(message)
+        return self.cursor.post(channel.encode(), message, self.log.now(), "arrival")
+
+    def notify(self, channel: str, message: list[bytes], after: str = "end") -> None:
+        """Have the client get a message that the server has made; see ``_native.Cursor.post``."""
+        self._warn(channel, self.cursor.post(channel.encode(), message, self.log.now(), after))
+        self.write()
+
+    def extend(self, messages: Iterable[Message]) -> None:
+        """Put in messages that somebody else has kept."""
+        for channel, frames in messages:
+            if channel == "iopub":
+                refused = self.log.native.append(frames, self.log.now())
+            else:
+                refused = self.cursor.post(channel.encode(), frames, self.log.now(), "end")
+            self._warn(channel, refused)
+
+    def _warn(self, channel: str, refused: str | None) -> None:
+        if refused is not None:
+            self._failures.warning(
+                "malformed", "Dropped a malformed message on %s: %s", channel, refused
+            )
+
+    # -- connections -----------------------------------------------------------------------------
+
+    def attach(self, connection: KernelwireWebsocketConnection) -> None:
+        """Write to the websocket of ``connection`` from now on, what has waited first."""
+        lost = None
+        if self._connection is None:
+            lost = self._come_back(connection)
+        self._connection = connection
+        self._writer = writer_for(connection.websocket_handler, self._on_written)
+        self.log.add(self)
+        if lost is not None:
+            connection.tell_skipped(lost, b"{}", away=True)
+        if self.write():
+            self._schedule()
+
+    def _come_back(self, connection: KernelwireWebsocketConnection) -> Dropped | None:
+        """Go on with what has waited; returns what was given up because it was too much."""
+        settings = connection.settings_of_cursor()
+        lost = None
+        if not self.cursor.come_back(settings):
+            ours = self.cursor.number
+            reports = self.log.native.take_reports()
+            given_up = [(count, size) for _, whose, count, size, _ in reports if whose == ours]
+            lost = Dropped(sum(count for count, _ in given_up), sum(size for _, size in given_up))
+            self.cursor = self.log.native.open()
+            self.window = self.cursor.window()
+            self.cursor.apply(settings)
+        self.window.reset_window()
+        return lost
+
+    def apply_settings(self) -> None:
+        """Follow the connection's settings; what is held by the old ones goes first."""
+        if self._connection is not None:
+            self.cursor.apply(self._connection.settings_of_cursor())
+            if self.write():
+                self._schedule()
+
+    def detach(self, *, too_big: bool) -> list[tuple[int, bytes]]:
+        """Write no more; what has not reached the client waits for the next connection.
+
+        ``too_big`` if the client has closed because of a message too big for it. Returns the sizes
+        and the parent headers of the messages that the client has refused, and does not get again.
+        """
+        self.log.remove(self)
+        self._end_task()
+        if self._writer is not None:
+            self.cursor.acknowledge(self._writer.in_flight.take_last())
+        self._connection, self._writer = None, None
+        self.cursor.go_away(self._bound, too_big)
+        reports = self.log.native.take_reports()
+        return [(size, parent) for kind, *_, size, parent in reports if kind == "refused"]
+
+    def _end_task(self) -> None:
+        """Leave the coroutine alone that deals with a message, or end it if it has written nothing."""
+        task, self._task = self._task, None
+        if task is None:
+            return
+        hold, mark = self._pending
+        written = self._writer.written_since(mark)
+        if written:
+            self.cursor.release(hold, written)
+        else:
+            task.cancel()
+
+    def seal(self) -> None:
+        """Make sure that the websocket takes nothing more of what it has not taken."""
+        if self._writer is not None:
+            self._writer.in_flight.seal()
+
+    def close(self) -> None:
+        """Forget everything that waits."""
+        self.log.remove(self)
+        self.cursor.close()
+
+    def note_written(self, written: Any) -> None:
+        """Note that a message was written to the websocket past the log."""
+        if self._writer is not None:
+            self._writer.note(written)
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def write(self) -> bool:
+        """Write what is next to the client; ``True`` if there may be more."""
+        # A hook that is dealing with a message may have caused this call.
+        while self._writer is not None and self._task is None and not self._answering:
+            # Whatever may run foreign code comes before this, or behind `put`.
+            descriptor = self._writer.descriptor()
+            if descriptor is None:
+                return False
+            written = self.cursor.write(descriptor, self.log.now())
+            if written is True or written is False:
+                return False
+            wait, hold, data, error = written
+            if data is not None:
+                wait = self._queue(data, error, wait)
+            if not (self._answer(hold) if wait == _HOLD else wait == _MORE and data is not None):
+                return self._wait_for(wait)
+        return False
+
+    def _queue(self, data: list[Any], error: int, wait: int) -> int:
+        """Have the websocket write what was not sent; returns what the cursor waits for then."""
+        self._writer.put(data, error)
+        taken = self._writer.in_flight.take()
+        if not taken:
+            return wait
+        self.cursor.acknowledge(taken)
+        return _MORE if wait == _ROOM else wait
+
+    def _wait_for(self, wait: int) -> bool:
+        """Wait for what the cursor waits for; ``True`` if that is another call."""
+        if wait == _TIME and not self._holding:
+            self._holding = True
+            asyncio.get_running_loop().call_later(HOLD_SECONDS, self._end_hold)
+        elif wait == _CLOSE:
+            self._close_slow()
+        return wait == _MORE
+
+    def flush(self) -> None:
+        """Write what is held to be merged."""
+        self.cursor.flush()
+        while self.write():
+            pass
+
+    def _end_hold(self) -> None:
+        self._holding = False
+        self._write_on()
+
+    def _on_written(self) -> None:
+        """Note that the websocket has taken more, and go on."""
+        if self._writer is None:
+            return
+        taken = self._writer.in_flight.take()
+        if taken:
+            self.cursor.acknowledge(taken)
+            self._write_on()
+
+    def _write_on(self) -> None:
+        self._scheduled = False
+        if self.write():
+            self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._write_on)
+
+    def _close_slow(self) -> None:
+        """Close the websocket of a client for which too much waits that it needs."""
+        connection = self._connection
+        if connection is not None:
+            self._writer = None
+            self._failures.warning(
+                "slow", "Closed a client that does not read: too much waits for it"
+            )
+            connection.websocket_handler.close(1013, "too much waits for this client")
+
+    # -- what Python deals with ------------------------------------------------------------------
+
+    def _answer(self, hold: int) -> bool:
+        """Deal with a message that the cursor is held at; ``False`` if that takes longer."""
+        held, connection = self.cursor.held(), self._connection
+        if held is None or connection is None:
+            return False
+        channel, frames, parent, limited, messages, size, away = held
+        mark, closed = self._writer.mark(), False
+        self._answering = True
+        try:
+            if not frames:
+                connection.tell_skipped(Dropped(messages, size), parent, away=away)
+            else:
+                result = connection.handle_held(channel, frames, limited=limited)
+                if isinstance(result, Awaitable):
+                    self._await(result, hold, channel, mark)
+                    return False
+        except WebSocketClosedError:
+            closed = True
+        except Exception:
+            self._failures.failure("failed", "Dropped a message on %s", channel)
+        finally:
+            self._answering = False
+        return self._release(hold, mark, closed=closed)
+
+    def _await(self, result: Awaitable[Any], hold: int, channel: str, mark: Any) -> None:
+        """Go on when a coroutine has dealt with a message."""
+        task = self._task = asyncio.ensure_future(result)
+        self._pending = (hold, mark)
+
+        def done(task: asyncio.Future[Any]) -> None:
+            if task is not self._task:
+                return  # detached meanwhile
+            self._task = None
+            error = asyncio.CancelledError() if task.cancelled() else task.exception()
+            closed = isinstance(error, WebSocketClosedError)
+            if error is not None and not closed:
+                kind = type(error).__name__
+                self._failures.warning(
+                    "failed", "Dropped a message on %s: %s: %s", channel, kind, error
+                )
+            if self._release(hold, mark, closed=closed):
+                self._write_on()
+
+        task.add_done_callback(done)
+
+    def _release(self, hold: int, mark: Any, *, closed: bool) -> bool:
+        """Go on behind a message that was dealt with; ``False`` if the websocket has closed under it.
+
+        It is then held until the next connection, unless it was written.
+        """
+        writer = self._writer
+        if writer is None:
+            return False
+        written = writer.written_since(mark)
+        if closed and not written:
+            return False
+        self.cursor.release(hold, written)
+        self.cursor.acknowledge(writer.in_flight.take())
+        return True
+
+
+class Replies:
+    """Receives on a channel other than ``iopub``; see ``KernelwireStream.on_ready``."""
+
+    def __init__(self, client: Client, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+
+    def __call__(self, stream: KernelwireStream) -> bool:
+        """Receive what is ready; ``True`` if there may be more."""
+        return self._client.receive(self._channel, stream)
+
+    def one(self, _stream: Any, message: list[bytes]) -> None:
+        """Take a single message, however it was received."""
+        self._client.take(self._channel, message)
+
+
+class Backlog(Sequence[Message]):
+    """What waits for a client, oldest first; looks like stock's list of ``(channel, frames)``."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    def _messages(self) -> list[Message]:
+        return self.client.cursor.backlog()
+
+    def __len__(self) -> int:
+        """Return how many messages there are."""
+        return len(self._messages())
+
+    def __iter__(self) -> Iterator[Message]:
+        """Go through the messages, oldest first."""
+        return iter(self._messages())
+
+    @overload
+    def __getitem__(self, index: int) -> Message: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Message]: ...
+    def __getitem__(self, index: int | slice) -> Message | list[Message]:
+        """Return one message, or some."""
+        return self._messages()[index]
+
+    def append(self, message: Message) -> None:
+        """Put in a message."""
+        self.client.extend([message])
+
+    @property
+    def dropped(self) -> int:
+        """How many messages were skipped since the client came, because too much waited."""
+        return self.client.cursor.stats()["congested"]
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory that wait."""
+        return self.client.cursor.waiting()[1]

@@ -1,0 +1,236 @@
+//! One client's place in a log.
+
+use kernelwire_core::limit::Limits;
+use kernelwire_core::log::{After, Answer, CursorId, Protocol, Rules, Settings, Waits};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyBytes, PyDict};
+
+use super::write::Written;
+use super::{Log, Part, Window, parts, text};
+use crate::codec::copied;
+use crate::errors::contained;
+use crate::sys::zmq::Socket;
+
+/// A message that is held: its channel, its frames, its parent header, whether it is limited; for a
+/// notice, how many messages and bytes were skipped, and whether while the client was away.
+type HeldMessage<'py> =
+    (String, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>, bool, u64, u64, bool);
+
+/// A client's place in a log.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Cursor {
+    pub(super) log: Py<Log>,
+    pub(super) id: CursorId,
+}
+
+/// The settings of a client, as Python passes them.
+// Each is a setting of its own.
+#[allow(clippy::struct_excessive_bools)]
+#[derive(FromPyObject)]
+struct Wanted {
+    #[pyo3(item)]
+    spliced: bool,
+    #[pyo3(item)]
+    limits: Option<(f64, f64, f64)>,
+    #[pyo3(item)]
+    merging: bool,
+    #[pyo3(item)]
+    hide_tracebacks: bool,
+    #[pyo3(item)]
+    one_by_one: bool,
+    #[pyo3(item)]
+    bound: u64,
+}
+
+impl Wanted {
+    fn settings(&self) -> Settings {
+        let limits =
+            self.limits.map(|(messages, bytes, window)| Limits { messages, bytes, window });
+        Settings {
+            protocol: if self.spliced { Protocol::Default } else { Protocol::V1 },
+            rules: Rules {
+                limits,
+                merging: self.merging,
+                hide_tracebacks: self.hide_tracebacks,
+                one_by_one: self.one_by_one,
+            },
+            bound: bounded(self.bound),
+        }
+    }
+}
+
+/// A bound in bytes, of which 0 is none.
+fn bounded(bound: u64) -> u64 {
+    if bound == 0 { u64::MAX } else { bound }
+}
+
+/// A method of a cursor that was closed.
+#[cold]
+pub(super) fn closed() -> PyErr {
+    PyValueError::new_err("the cursor is closed")
+}
+
+impl Cursor {
+    pub(super) fn open(log: &Bound<'_, Log>) -> PyResult<Self> {
+        let (protocol, rules) = (Protocol::V1, Rules::default());
+        let id = log.get().lock()?.open(Settings { protocol, rules, bound: u64::MAX });
+        Ok(Self { log: log.clone().unbind(), id })
+    }
+}
+
+#[pymethods]
+impl Cursor {
+    /// Which of the log's cursors it is.
+    #[getter]
+    fn number(&self) -> u64 {
+        self.id.0
+    }
+
+    /// The state of its rate limiter.
+    fn window(&self, py: Python<'_>) -> Window {
+        Window { log: self.log.clone_ref(py), id: self.id }
+    }
+
+    /// Sets what the client wants, from the message on that it gets next.
+    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+    fn apply(&self, settings: Wanted) -> PyResult<()> {
+        self.log.get().lock()?.apply(self.id, settings.settings());
+        Ok(())
+    }
+
+    /// Sends what is next to the socket `descriptor`, -1 for none.
+    fn write<'py>(&self, py: Python<'py>, descriptor: i32, now: f64) -> PyResult<Written<'py>> {
+        contained(|| self.advance(py, &mut *self.log.get().lock()?, descriptor, now))
+    }
+
+    /// Notes that so many bytes more of what was left to be written are.
+    fn acknowledge(&self, size: u64) -> PyResult<()> {
+        self.log.get().lock()?.acknowledge(self.id, size);
+        Ok(())
+    }
+
+    /// The message that waits for an answer; `None` if none does.
+    fn held<'py>(&self, py: Python<'py>) -> PyResult<Option<HeldMessage<'py>>> {
+        let core = self.log.get().lock()?;
+        let Some(held) = core.held(self.id) else { return Ok(None) };
+        let channel = String::from_utf8_lossy(held.channel).into_owned();
+        let frames = copied(py, &held.frames);
+        let parent = PyBytes::new(py, held.parent);
+        let skipped = core.skipped(self.id);
+        let (limited, away) = (held.limited, held.away);
+        Ok(Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, away)))
+    }
+
+    /// Answers a hold: the caller has written the message, in so many bytes, or has not.
+    fn release(&self, number: u64, written: u64) -> PyResult<bool> {
+        Ok(self.log.get().lock()?.release(self.id, number, Answer::Written(written)))
+    }
+
+    /// Puts a message for this client alone in, to be read "now", by its "arrival", or at the "end" of
+    /// what was appended; why it is refused, if it is.
+    fn post(
+        &self,
+        channel: &[u8],
+        frames: Vec<PyBackedBytes>,
+        now: f64,
+        after: &str,
+    ) -> PyResult<Option<String>> {
+        let after = match after {
+            "now" => After::Now,
+            "arrival" => After::Arrival,
+            "end" => After::End,
+            _ => return Err(PyValueError::new_err("after must be 'now', 'arrival' or 'end'")),
+        };
+        contained(|| {
+            let (mut core, mut parts) = (self.log.get().lock()?, parts(frames));
+            Ok(core.post(self.id, (now, after), channel, &mut parts).err().map(text))
+        })
+    }
+
+    /// Puts in what is ready on a pyzmq socket.
+    fn receive(
+        &self,
+        socket: &Bound<'_, PyAny>,
+        channel: &[u8],
+        now: f64,
+    ) -> PyResult<(bool, usize, Option<String>)> {
+        contained(|| {
+            let mut source = Socket::open(socket)?;
+            let core = &mut *self.log.get().lock()?;
+            let take = |parts: &mut Vec<Part>| {
+                core.post(self.id, (now, After::Arrival), channel, parts).map(drop)
+            };
+            self.log.get().slice().receive(&mut source, take)
+        })
+    }
+
+    /// Has what is held to be merged go with the next write.
+    fn flush(&self) -> PyResult<()> {
+        self.log.get().lock()?.flush(self.id);
+        Ok(())
+    }
+
+    /// Notes that the client is gone and may come back; `bound` is in bytes, 0 is none.
+    fn go_away(&self, bound: u64, too_big: bool) -> PyResult<()> {
+        self.log.get().lock()?.go_away(self.id, bounded(bound), too_big);
+        Ok(())
+    }
+
+    /// Notes that the client is back; `False` if the cursor is gone.
+    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
+    fn come_back(&self, settings: Wanted) -> PyResult<bool> {
+        Ok(self.log.get().lock()?.come_back(self.id, settings.settings()))
+    }
+
+    /// Ends the cursor; what waits for it is lost.
+    fn close(&self) -> PyResult<()> {
+        self.log.get().lock()?.close(self.id);
+        Ok(())
+    }
+
+    /// Whether the cursor has not ended.
+    fn is_open(&self) -> PyResult<bool> {
+        Ok(self.log.get().lock()?.waiting(self.id).is_some())
+    }
+
+    /// How many messages wait, replies included, and the bytes that they take.
+    fn waiting(&self) -> PyResult<(u64, u64)> {
+        let waiting = self.log.get().lock()?.waiting(self.id).unwrap_or_default();
+        let messages = waiting.messages.saturating_add(waiting.replies as u64);
+        Ok((messages.saturating_add(waiting.again), waiting.bytes.sum()))
+    }
+
+    /// How many messages of the log took which way.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (account, waiting) = {
+            let core = self.log.get().lock()?;
+            (core.account(self.id).unwrap_or_default(), core.waiting(self.id).unwrap_or_default())
+        };
+        let dict = PyDict::new(py);
+        dict.set_item("forwarded", account.forwarded.messages)?;
+        dict.set_item("coalesced", account.merged.messages)?;
+        dict.set_item("held", waiting.held)?;
+        dict.set_item("rate_limited", account.withheld.messages)?;
+        dict.set_item("congested", account.skipped.messages.saturating_add(waiting.skipped))?;
+        dict.set_item("congested_bytes", account.skipped.bytes)?;
+        dict.set_item("handed_over", account.handed_over.messages)?;
+        dict.set_item("duplicate", account.duplicate.messages)?;
+        dict.set_item("queued", waiting.messages)?;
+        dict.set_item("bytes", account.forwarded.bytes)?;
+        Ok(dict)
+    }
+
+    /// What waits for a client that is away, in its order: each message's channel and frames.
+    fn backlog<'py>(&self, py: Python<'py>) -> PyResult<Vec<Waiting<'py>>> {
+        let core = self.log.get().lock()?;
+        let waits = core.backlog(self.id);
+        let each = |waits: &Waits<'_>| {
+            (String::from_utf8_lossy(waits.channel).into_owned(), copied(py, &waits.frames))
+        };
+        Ok(waits.iter().map(each).collect())
+    }
+}
+
+type Waiting<'py> = (String, Vec<Bound<'py, PyBytes>>);

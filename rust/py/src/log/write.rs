@@ -1,0 +1,145 @@
+//! How what a cursor reads is sent, and what is left to Python of it.
+
+use std::time::Instant;
+
+use kernelwire_core::log::{Budget, CursorId, Hold, Log as Core, Piece as Place, Wait};
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::cursor::closed;
+use super::{Cursor, Part};
+use crate::sys::part::LargePart;
+use crate::sys::tcp::{self, Sent};
+
+/// Messages that one read looks at, at most.
+const READ_MESSAGES: usize = 1024;
+
+/// A piece of what is to be written.
+#[derive(IntoPyObject)]
+pub(super) enum Piece<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Received(Bound<'py, LargePart>),
+}
+
+/// What a write gives back to Python. In the usual cases there is nothing for it to do.
+#[derive(IntoPyObject)]
+pub(super) enum Written<'py> {
+    /// `False` where nothing was to be written, `True` where all of it has been sent.
+    Done(bool),
+    /// What the cursor waits for, the number of the hold if that is an answer, what is left to be
+    /// written, and the number of the error that has kept it from being sent.
+    Left((u8, u64, Option<Vec<Piece<'py>>>, i32)),
+}
+
+/// An entry, or a reply.
+const ENTRY: u8 = 0;
+/// Another call: enough was done for now.
+const MORE: u8 = 1;
+/// Room at the client.
+const ROOM: u8 = 2;
+/// The client, which is away.
+const CLIENT: u8 = 3;
+/// An answer to a hold.
+const HOLD: u8 = 4;
+/// Nothing: the client is to be closed.
+const CLOSE: u8 = 5;
+/// The time at which what is held to be merged goes.
+const TIME: u8 = 6;
+
+const fn code(wait: Wait) -> (u8, u64) {
+    match wait {
+        Wait::Entry => (ENTRY, 0),
+        Wait::Room => (ROOM, 0),
+        Wait::Client => (CLIENT, 0),
+        Wait::Hold(Hold { number, .. }) => (HOLD, number),
+        Wait::Close => (CLOSE, 0),
+        Wait::Until(_) => (TIME, 0),
+        _ => (MORE, 0),
+    }
+}
+
+impl Cursor {
+    /// Reads and sends, until there is something to wait for or enough was done.
+    pub(super) fn advance<'py>(
+        &self,
+        py: Python<'py>,
+        core: &mut Core<Part>,
+        descriptor: i32,
+        now: f64,
+    ) -> PyResult<Written<'py>> {
+        let slice = self.log.get().slice();
+        let deadline = Instant::now().checked_add(slice.time);
+        let budget = Budget { messages: READ_MESSAGES, bytes: slice.bytes };
+        let (mut places, mut done) = (Vec::new(), 0_u64);
+        loop {
+            places.clear();
+            let wait = core.read(self.id, now, budget, &mut places).ok_or_else(closed)?;
+            let (sent, error) = send(core, self.id, &places, descriptor);
+            let rest = rest(py, core, self.id, &places, sent)?;
+            core.acknowledge(self.id, sent);
+            done = done.saturating_add(sent);
+            if !rest.is_empty() || error != 0 {
+                let (wait, hold) = code(wait);
+                return Ok(Written::Left((wait, hold, Some(rest), error)));
+            }
+            let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            match wait {
+                Wait::Entry => return Ok(Written::Done(done > 0)),
+                Wait::Room | Wait::Budget if sent > 0 && done < slice.bytes && !late() => {}
+                Wait::Room if sent > 0 => return Ok(Written::Left((MORE, 0, None, 0))),
+                wait => {
+                    let (wait, hold) = code(wait);
+                    return Ok(Written::Left((wait, hold, None, 0)));
+                }
+            }
+        }
+    }
+}
+
+/// Sends pieces to a socket without waiting: how many bytes it has taken, and the error's number.
+fn send(core: &Core<Part>, id: CursorId, places: &[Place], descriptor: i32) -> (u64, i32) {
+    let mut taken = 0_u64;
+    if descriptor < 0 {
+        return (0, 0);
+    }
+    for place in places {
+        let bytes = core.bytes(id, *place).unwrap_or_default();
+        match tcp::send(descriptor, bytes) {
+            Sent::Taken(sent) => {
+                taken = taken.saturating_add(sent as u64);
+                if sent < bytes.len() {
+                    break;
+                }
+            }
+            Sent::Broken(error) => return (taken, error),
+        }
+    }
+    (taken, 0)
+}
+
+/// The pieces without their first `sent` bytes.
+fn rest<'py>(
+    py: Python<'py>,
+    core: &Core<Part>,
+    id: CursorId,
+    places: &[Place],
+    sent: u64,
+) -> PyResult<Vec<Piece<'py>>> {
+    let mut skip = usize::try_from(sent).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for place in places {
+        let bytes = core.bytes(id, *place).unwrap_or_default();
+        if skip >= bytes.len() {
+            skip -= bytes.len();
+            continue;
+        }
+        if let Some(Part::Large(part)) = core.large(id, *place) {
+            found.push(Piece::Received(Bound::new(py, LargePart::new(part.clone(), skip))?));
+        } else {
+            let bytes = bytes.get(skip..).unwrap_or_default();
+            found.push(Piece::Bytes(PyBytes::new(py, bytes)));
+        }
+        skip = 0;
+    }
+    Ok(found)
+}
