@@ -344,6 +344,14 @@ def _load_jupyter_server_extension(app):
 """
 """An extension that writes the settings of the web application when it is loaded."""
 
+ASSIGNING = f"""{IDLE}
+from elsewhere import Connection
+
+def _link_jupyter_server_extension(app):
+    app.{TRAIT} = Connection
+"""
+"""An extension that sets a class of another package when it is linked."""
+
 FAILING = f"""{IDLE}
 def _link_jupyter_server_extension(app):
     raise SystemExit("not here")
@@ -407,6 +415,22 @@ class TestOtherExtensions:
             "; elsewhere.Connection is used: "
             "it was set after kernelwire was linked, by whom is not known"
         )
+
+    def test_log_does_not_take_an_extension_for_the_user(self, environment: Environment) -> None:
+        """A class that one linked before has put in place is not in the configuration."""
+        (environment.modules / "elsewhere.py").write_text(CLASSES)
+        environment.extend("aa_ext", ASSIGNING)
+        (report,) = environment.serve().reports
+        assert report.endswith(
+            "; elsewhere.Connection is kept: "
+            "it was set before kernelwire was linked, by whom is not known"
+        )
+
+    def test_log_tells_a_choice_from_others_extensions(self, environment: Environment) -> None:
+        """A class in a file is the user's choice, whatever is linked before."""
+        environment.extend("aa_ext", IDLE)
+        environment.configure({"ServerApp": {TRAIT: STOCK}})
+        assert f"{STOCK} is kept: {CHOSEN}" in environment.serve().log
 
     def test_status_tells_a_choice_from_an_extension(self, environment: Environment) -> None:
         """The class of an extension's package, chosen on the command line, is the user's choice."""
