@@ -401,6 +401,23 @@ class TestOtherExtensions:
         assert report.startswith("on for the kernel manager only, receiving ")
         assert report.endswith("; set_ext.Connection is used: it was set by the extension set_ext")
 
+    @pytest.mark.parametrize(
+        ("factory", "name"),
+        [
+            ("functools.partial(Connection)", "functools.partial"),
+            ("lambda **given: Connection(**given)", "set_ext._load_jupyter_server_extension"),
+        ],
+    )
+    def test_log_names_what_makes_connections(
+        self, environment: Environment, factory: str, name: str
+    ) -> None:
+        """The server calls what is in the settings, so it need not be a class."""
+        source = f"import functools\n{CLASSES}{ON_LOAD}".replace("= Connection", f"= {factory}")
+        environment.extend("set_ext", source)
+        (report,) = environment.serve().reports
+        assert report.startswith("on for the kernel manager only, receiving ")
+        assert f"; {name}" in report
+
     def test_status_says_that_it_loads_nothing(self, environment: Environment) -> None:
         """What an extension does when it is loaded cannot be told without a server."""
         environment.extend("set_ext", CLASSES + ON_LOAD)
