@@ -354,8 +354,9 @@ def _link_jupyter_server_extension(app):
 
 FAILING = f"""{IDLE}
 def _link_jupyter_server_extension(app):
-    raise SystemExit("not here")
+    raise RuntimeError("not here")
 """
+ENDING = FAILING.replace("RuntimeError", "SystemExit")
 CURIOUS = f"""{IDLE}
 import inspect
 
@@ -464,6 +465,13 @@ class TestOtherExtensions:
         assert run.reported(TRAIT)[0] == OURS
         assert "note: the extension aa_ext could not be linked" in run.output
 
+    def test_status_tells_of_one_that_ends_the_server(self, environment: Environment) -> None:
+        """No class is in use where no server starts."""
+        environment.extend("aa_ext", ENDING)
+        run = environment.status()
+        assert run.code == 1
+        assert "note: a server does not start: the extension aa_ext ends it" in run.output
+
     def test_status_writes_nothing(self, environment: Environment) -> None:
         """Reading a default, such as the cookie's secret, must neither write a file nor count."""
         environment.extend("aa_ext", CURIOUS)
@@ -474,6 +482,17 @@ class TestOtherExtensions:
 
 
 # broken
+
+
+def test_status_when_a_trait_is_wrong_then_it_says_that_no_server_starts(
+    environment: Environment,
+) -> None:
+    """Stops a report that names the default as the reason, where every server ends."""
+    environment.configure({"KernelwireWebsocketConnection": {"max_pending_bytes": -1}})
+    run = environment.status()
+    assert run.code == 1
+    assert run.reported(TRAIT) == (STOCK, "the extension kernelwire could not be linked")
+    assert "note: a server does not start: the extension kernelwire ends it" in run.output
 
 
 @pytest.fixture
