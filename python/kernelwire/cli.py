@@ -14,7 +14,13 @@ from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
 from kernelwire.extension import CHOICES, Choice, choose
-from kernelwire.in_use import CONNECTION_TRAIT, is_kernelwires, qualified_name, set_by
+from kernelwire.in_use import (
+    CONNECTION_TRAIT,
+    is_kernelwires,
+    ours_in_place,
+    qualified_name,
+    set_by,
+)
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -55,7 +61,7 @@ class StatusApp(JupyterApp):
             name = qualified_name(cls) if cls else choice.present
             reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
             lines += [trait, f"    {name}", f"    because {reason}"]
-        lines += [*unseen(linked), *receiving(trouble), *self_test(trouble)]
+        lines += [*unseen(linked), *receiving(trouble), *self_test(app, trouble)]
         lines += (f"{name:<18}{installed(name)}" for name in PACKAGES)
         lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
         print("\n".join(lines))  # noqa: T201 (this is what it is for)
@@ -179,13 +185,13 @@ def receiving(trouble: str) -> list[str]:
     return ["receiving", f"    {how}", f"    because {found.reason}"]
 
 
-def self_test(trouble: str) -> list[str]:
+def self_test(app: ServerApp, trouble: str) -> list[str]:
     """Say what the installed packages lack, and what that turns off."""
     if trouble:
         return []
     from kernelwire._self_test import report  # noqa: PLC0415 (imports what it tests)
 
-    return report()
+    return report(ours_in_place(app))
 
 
 def installed(package: str) -> str:

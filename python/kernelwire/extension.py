@@ -19,6 +19,7 @@ from kernelwire.in_use import (
     CONNECTION_TRAIT,
     MANAGER_TRAIT,
     extension_of,
+    ours_in_place,
     qualified_name,
     report,
     set_by,
@@ -159,7 +160,7 @@ def _warn_of_shortcomings(app: ServerApp) -> None:
     """Log what the self-test has turned off."""
     from kernelwire._self_test import warn_of_shortcomings  # noqa: PLC0415 (imports what it tests)
 
-    warn_of_shortcomings(app.log)
+    warn_of_shortcomings(app.log, ours_in_place(app))
 
 
 def _has_gateway(app: ServerApp) -> bool:

@@ -76,6 +76,12 @@ def classes_in_use(app: ServerApp) -> dict[str, type]:
     }
 
 
+def ours_in_place(app: ServerApp) -> dict[str, str]:
+    """Return the names of kernelwire's classes that a server has so far, by trait."""
+    chosen = {trait: getattr(app, trait) for trait in _PARTS if app.trait_has_value(trait)}
+    return {trait: qualified_name(cls) for trait, cls in chosen.items() if is_kernelwires(cls)}
+
+
 def is_kernelwires(cls: type) -> bool:
     """Return whether a class is one of kernelwire's, or a subclass of one."""
     bases = getattr(cls, "__mro__", ())
