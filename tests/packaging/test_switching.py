@@ -24,6 +24,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the core depends on
+
 ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
 TRAIT = "kernel_websocket_connection_class"
@@ -35,7 +37,7 @@ GATEWAY = "jupyter_server.gateway.connections.GatewayWebSocketConnection"
 GATEWAY_URL = "http://127.0.0.1:9"
 """Nobody is there, and nobody is asked: no kernel is started."""
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 90
 PROBE = """
 def _jupyter_server_extension_points():
     return [{"module": "probe"}]
