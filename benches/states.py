@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -148,6 +149,7 @@ def measure(contender: Contender, case: Case, share: int) -> dict[str, float]:
         connection=contender.connection,
         manager=contender.manager,
         environment=contender.environment,
+        server_cpu=procstat.SERVER_CPU if procstat.can_pin() else None,
     )
     with running(Server(settings)) as server:
         return observe(server, case, share)
@@ -171,6 +173,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for contender in (chosen if number % 2 == 0 else chosen[::-1])
     ]
     end_on_signals()
+    if procstat.can_pin():
+        # Who asks must not compete with who answers.
+        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
     cases: dict[str, dict[str, Any]] = {name: {} for name in CASES}
     for name, contender, _ in tracked(plan, lambda step: step[0], quiet=options.quiet):
         rounds = cases[name].setdefault(contender.name, [])

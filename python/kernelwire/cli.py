@@ -14,7 +14,13 @@ from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
 from kernelwire.extension import CHOICES, Choice, choose
-from kernelwire.in_use import CONNECTION_TRAIT, is_kernelwires, qualified_name, set_by
+from kernelwire.in_use import (
+    CONNECTION_TRAIT,
+    is_kernelwires,
+    ours_in_place,
+    qualified_name,
+    set_by,
+)
 
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
@@ -30,7 +36,7 @@ class StatusApp(JupyterApp):
     description = Unicode(
         "Say which classes a Jupyter server started now would use and why, how kernel messages are"
         " received, and which versions are installed. Options of `jupyter server` are understood."
-        " The exit status is 0 where kernelwire is on, and 1 where it is off."
+        " The exit status is 0 where kernelwire is on, and 1 where it is off or no server starts."
     )
     flags: Any = Dict({})
     aliases: Any = Dict({})
@@ -55,12 +61,13 @@ class StatusApp(JupyterApp):
             name = qualified_name(cls) if cls else choice.present
             reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
             lines += [trait, f"    {name}", f"    because {reason}"]
-        lines += [*unseen(linked), *receiving(trouble), *self_test(trouble)]
+        lines += [*unseen(linked), *receiving(trouble), *self_test(app, trouble)]
         lines += (f"{name:<18}{installed(name)}" for name in PACKAGES)
         lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
         print("\n".join(lines))  # noqa: T201 (this is what it is for)
         connection = present(app, CONNECTION_TRAIT)
-        sys.exit(0 if connection is not None and is_kernelwires(connection) else 1)
+        on = connection is not None and is_kernelwires(connection)
+        sys.exit(0 if on and not linked.ending else 1)
 
 
 def configured_server(argv: list[str]) -> ServerApp:
@@ -90,6 +97,8 @@ class Linked(NamedTuple):
     """Those that were linked."""
     failed: list[str]
     """Those that could not be linked, which a server goes on without."""
+    ending: list[str]
+    """Those that end a server, as kernelwire does where a trait of its classes is wrong."""
 
 
 def link_extensions(app: ServerApp) -> Linked:
@@ -99,13 +108,17 @@ def link_extensions(app: ServerApp) -> Linked:
     what an extension runs in the background.
     """
     manager = app.extension_manager
-    linked = Linked({}, [], [])
+    linked = Linked({}, [], [], [])
     for name in sorted(name for name, enabled in app.jpserver_extensions.items() if enabled):
         before = {trait: present(app, trait) for trait in CHOICES}
-        with suppress(Exception, SystemExit):  # the server logs it and goes on, or does not start
-            if manager.add_extension(name, enabled=True):
-                manager.link_extension(name)
-        (linked.names if manager.linked_extensions.get(name) else linked.failed).append(name)
+        unlinked = linked.failed
+        try:
+            with suppress(Exception):  # the server logs it and goes on
+                if manager.add_extension(name, enabled=True):
+                    manager.link_extension(name)
+        except SystemExit:
+            unlinked = linked.ending
+        (linked.names if manager.linked_extensions.get(name) else unlinked).append(name)
         linked.setters.update(
             {trait: name for trait in CHOICES if present(app, trait) is not before[trait]}
         )
@@ -120,6 +133,7 @@ def present(app: ServerApp, trait: str) -> type | None:
 def unseen(linked: Linked) -> list[str]:
     """Return notes about what only a started server shows."""
     lines = [f"the extension {name} could not be linked" for name in linked.failed]
+    lines += [f"a server does not start: the extension {name} ends it" for name in linked.ending]
     if set(linked.names) - {"kernelwire"}:
         lines.append(
             "an extension that replaces a class only when it is loaded does not show here; the log"
@@ -151,10 +165,12 @@ def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: 
         return "installed, and no other class was chosen"
     if setter:
         return set_by(setter)
-    if "kernelwire" not in [*linked.names, *linked.failed]:
+    if "kernelwire" not in [*linked.names, *linked.failed, *linked.ending]:
         return "the server extension kernelwire is not enabled"
     if configured.replace and trouble:
         return trouble
+    if configured.replace:
+        return "the extension kernelwire could not be linked"
     return configured.reason
 
 
@@ -169,13 +185,13 @@ def receiving(trouble: str) -> list[str]:
     return ["receiving", f"    {how}", f"    because {found.reason}"]
 
 
-def self_test(trouble: str) -> list[str]:
+def self_test(app: ServerApp, trouble: str) -> list[str]:
     """Say what the installed packages lack, and what that turns off."""
     if trouble:
         return []
     from kernelwire._self_test import report  # noqa: PLC0415 (imports what it tests)
 
-    return report()
+    return report(ours_in_place(app))
 
 
 def installed(package: str) -> str:

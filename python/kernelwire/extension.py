@@ -19,6 +19,7 @@ from kernelwire.in_use import (
     CONNECTION_TRAIT,
     MANAGER_TRAIT,
     extension_of,
+    ours_in_place,
     qualified_name,
     report,
     set_by,
@@ -112,9 +113,7 @@ def choose(app: ServerApp, trait: str) -> Choice:
     """
     if app.trait_has_value(trait):
         chosen: type = getattr(app, trait)
-        extension = None if _on_command_line(app, trait) else extension_of(app, chosen)
-        reason = set_by(extension) if extension else "it was chosen by configuration"
-        return Choice(qualified_name(chosen), replace=False, reason=reason)
+        return Choice(qualified_name(chosen), replace=False, reason=_chosen_by(app, trait, chosen))
     gateway = _has_gateway(app)
     default = _DEFAULTS[trait][gateway]
     if gateway:
@@ -122,6 +121,29 @@ def choose(app: ServerApp, trait: str) -> Choice:
     if obstacle := _obstacle(trait):
         return Choice(default, replace=False, reason=obstacle)
     return Choice(default, replace=True, reason="it is the server's default")
+
+
+def _chosen_by(app: ServerApp, trait: str, chosen: type) -> str:
+    """Say who has chosen a class, as far as that can be told.
+
+    One that is not in the configuration, and of no linked extension's package, may come from any
+    extension that was linked before, or from the program that starts the server.
+    """
+    by_configuration = "it was chosen by configuration"
+    if _on_command_line(app, trait):
+        return by_configuration
+    if extension := extension_of(app, chosen):
+        return set_by(extension)
+    if any(app.extension_manager.linked_extensions.values()) and not _in_config(app, trait, chosen):
+        return "it was set before kernelwire was linked, by whom is not known"
+    return by_configuration
+
+
+def _in_config(app: ServerApp, trait: str, chosen: type) -> bool:
+    """Whether a class is what the configuration has for a trait of the server."""
+    sections = (app.config[cls.__name__] for cls in type(app).mro() if cls.__name__ in app.config)
+    values = (section[trait] for section in sections if trait in section)
+    return any((import_item(each) if isinstance(each, str) else each) is chosen for each in values)
 
 
 def _obstacle(trait: str) -> str:
@@ -138,7 +160,7 @@ def _warn_of_shortcomings(app: ServerApp) -> None:
     """Log what the self-test has turned off."""
     from kernelwire._self_test import warn_of_shortcomings  # noqa: PLC0415 (imports what it tests)
 
-    warn_of_shortcomings(app.log)
+    warn_of_shortcomings(app.log, ours_in_place(app))
 
 
 def _has_gateway(app: ServerApp) -> bool:

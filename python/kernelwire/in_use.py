@@ -56,16 +56,18 @@ def set_by(extension: str) -> str:
     return f"it was set by the extension {extension}"
 
 
-def qualified_name(cls: type) -> str:
-    """Return the name of a class with its module."""
-    return f"{cls.__module__}.{cls.__qualname__}"
+def qualified_name(cls: Any) -> str:
+    """Return the name of a class with its module; of what is called like one, that of its kind."""
+    named = cls if hasattr(cls, "__qualname__") else type(cls)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def classes_in_use(app: ServerApp) -> dict[str, type]:
     """Return the classes that the handlers of a loaded server work with, by trait.
 
     They come from the settings of the web application, which an extension may have changed when it
-    was loaded; the traits are not looked at again after that.
+    was loaded; the traits are not looked at again after that. An extension may also have put
+    something there that is called as a class is, such as a function.
     """
     settings: dict[str, Any] = app.web_app.settings
     return {
@@ -74,9 +76,16 @@ def classes_in_use(app: ServerApp) -> dict[str, type]:
     }
 
 
+def ours_in_place(app: ServerApp) -> dict[str, str]:
+    """Return the names of kernelwire's classes that a server has so far, by trait."""
+    chosen = {trait: getattr(app, trait) for trait in _PARTS if app.trait_has_value(trait)}
+    return {trait: qualified_name(cls) for trait, cls in chosen.items() if is_kernelwires(cls)}
+
+
 def is_kernelwires(cls: type) -> bool:
     """Return whether a class is one of kernelwire's, or a subclass of one."""
-    return any(base.__module__.partition(".")[0] == "kernelwire" for base in cls.__mro__)
+    bases = getattr(cls, "__mro__", ())
+    return any(base.__module__.partition(".")[0] == "kernelwire" for base in bases)
 
 
 def extension_of(app: ServerApp, cls: type) -> str | None:

@@ -18,6 +18,7 @@ from kernelwire import _native
 from kernelwire._compat.pyzmq import file_descriptor
 from kernelwire._drain import drain
 from kernelwire._logs import Throttle
+from kernelwire.turns import read_queue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -155,6 +156,7 @@ class KernelwireStream(ZMQStream):
         # a pipe; a wake-up from within the loop needs neither.
         self._loop = self.io_loop.asyncio_loop  # type: ignore[attr-defined]
         self._call_soon = self._loop.call_soon
+        self._reads = read_queue(self._loop)
         self._native = drain().native
 
     @classmethod
@@ -380,9 +382,10 @@ class KernelwireStream(ZMQStream):
         """Let the reader read after others had their turn: once, however often this is called."""
         if not self._read_pending:
             self._read_pending = True
-            self._call_soon(self._scheduled_read)
+            self._reads.add(self)
 
-    def _scheduled_read(self) -> None:
+    def read_in_turn(self) -> None:
+        """Read as scheduled; the queue of reads calls this."""
         self._read_pending = False
         self.read()
 

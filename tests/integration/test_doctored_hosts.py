@@ -18,7 +18,7 @@ import pytest
 from kernelwire import _compat
 from kernelwire._compat import Feature, HostName
 from support.fake_kernel import emit, script
-from support.server import Implementation, Server
+from support.server import KERNELWIRE, Implementation, Server
 from support.ws_client import Client
 
 DOCTORED = Path(__file__).parents[1] / "support" / "doctored"
@@ -52,9 +52,9 @@ def parameters() -> list[Any]:
     return chosen
 
 
-def start(home: Path, environment: dict[str, str]) -> Server:
-    """Start a server that finds kernelwire installed."""
-    linked = Implementation("linked", {}, environment)
+def start(home: Path, environment: dict[str, str], classes: dict[str, str] | None = None) -> Server:
+    """Start a server that finds kernelwire installed, and may have been told what to use."""
+    linked = Implementation("linked", classes or {}, environment)
     return Server(home, linked, LINKED, start_timeout=START_SECONDS)
 
 
@@ -97,6 +97,21 @@ def test_server_without_a_name_serves_and_says_what_is_off(name: HostName, tmp_p
         assert kept == KEPT.get(name.turns_off, set())
     assert (ON in log) == (name.turns_off is not Feature.STREAMS)
     assert "Traceback" not in log
+
+
+def test_server_that_was_told_our_classes_keeps_them_and_says_so(tmp_path: Path) -> None:
+    """A class that was chosen by name stays: no line says that upstream's is used instead."""
+    name = next(name for name in NAMES if name.turns_off is Feature.STREAMS)
+    server = start(tmp_path, doctored(name), KERNELWIRE)
+    try:
+        log = server.log()
+    finally:
+        server.stop()
+    (warning,) = re.findall(r"^\[W .*\] kernelwire: (.*)$", log, re.MULTILINE)
+    ours = "KernelwireWebsocketConnection and kernelwire.kernels.KernelwireMappingKernelManager"
+    assert f"{ours} may fail, and was chosen all the same, because pyzmq " in warning
+    assert Feature.STREAMS.value not in warning
+    assert f"{name}" in warning
 
 
 def test_status_names_what_is_missing_and_off(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from zipfile import ZipFile
 
 import pytest
 
+pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the core depends on
+
 ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
 NEEDED = ("rust", "python", "data", "Cargo.*", "pyproject.toml", "README.md", "LICENSE")

@@ -24,6 +24,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the core depends on
+
 ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
 TRAIT = "kernel_websocket_connection_class"
@@ -35,7 +37,7 @@ GATEWAY = "jupyter_server.gateway.connections.GatewayWebSocketConnection"
 GATEWAY_URL = "http://127.0.0.1:9"
 """Nobody is there, and nobody is asked: no kernel is started."""
 
-TIMEOUT_SECONDS = 30
+TIMEOUT_SECONDS = 90
 PROBE = """
 def _jupyter_server_extension_points():
     return [{"module": "probe"}]
@@ -344,10 +346,19 @@ def _load_jupyter_server_extension(app):
 """
 """An extension that writes the settings of the web application when it is loaded."""
 
+ASSIGNING = f"""{IDLE}
+from elsewhere import Connection
+
+def _link_jupyter_server_extension(app):
+    app.{TRAIT} = Connection
+"""
+"""An extension that sets a class of another package when it is linked."""
+
 FAILING = f"""{IDLE}
 def _link_jupyter_server_extension(app):
-    raise SystemExit("not here")
+    raise RuntimeError("not here")
 """
+ENDING = FAILING.replace("RuntimeError", "SystemExit")
 CURIOUS = f"""{IDLE}
 import inspect
 
@@ -393,6 +404,23 @@ class TestOtherExtensions:
         assert report.startswith("on for the kernel manager only, receiving ")
         assert report.endswith("; set_ext.Connection is used: it was set by the extension set_ext")
 
+    @pytest.mark.parametrize(
+        ("factory", "name"),
+        [
+            ("functools.partial(Connection)", "functools.partial"),
+            ("lambda **given: Connection(**given)", "set_ext._load_jupyter_server_extension"),
+        ],
+    )
+    def test_log_names_what_makes_connections(
+        self, environment: Environment, factory: str, name: str
+    ) -> None:
+        """The server calls what is in the settings, so it need not be a class."""
+        source = f"import functools\n{CLASSES}{ON_LOAD}".replace("= Connection", f"= {factory}")
+        environment.extend("set_ext", source)
+        (report,) = environment.serve().reports
+        assert report.startswith("on for the kernel manager only, receiving ")
+        assert f"; {name}" in report
+
     def test_status_says_that_it_loads_nothing(self, environment: Environment) -> None:
         """What an extension does when it is loaded cannot be told without a server."""
         environment.extend("set_ext", CLASSES + ON_LOAD)
@@ -407,6 +435,22 @@ class TestOtherExtensions:
             "; elsewhere.Connection is used: "
             "it was set after kernelwire was linked, by whom is not known"
         )
+
+    def test_log_does_not_take_an_extension_for_the_user(self, environment: Environment) -> None:
+        """A class that one linked before has put in place is not in the configuration."""
+        (environment.modules / "elsewhere.py").write_text(CLASSES)
+        environment.extend("aa_ext", ASSIGNING)
+        (report,) = environment.serve().reports
+        assert report.endswith(
+            "; elsewhere.Connection is kept: "
+            "it was set before kernelwire was linked, by whom is not known"
+        )
+
+    def test_log_tells_a_choice_from_others_extensions(self, environment: Environment) -> None:
+        """A class in a file is the user's choice, whatever is linked before."""
+        environment.extend("aa_ext", IDLE)
+        environment.configure({"ServerApp": {TRAIT: STOCK}})
+        assert f"{STOCK} is kept: {CHOSEN}" in environment.serve().log
 
     def test_status_tells_a_choice_from_an_extension(self, environment: Environment) -> None:
         """The class of an extension's package, chosen on the command line, is the user's choice."""
@@ -423,6 +467,13 @@ class TestOtherExtensions:
         assert run.reported(TRAIT)[0] == OURS
         assert "note: the extension aa_ext could not be linked" in run.output
 
+    def test_status_tells_of_one_that_ends_the_server(self, environment: Environment) -> None:
+        """No class is in use where no server starts."""
+        environment.extend("aa_ext", ENDING)
+        run = environment.status()
+        assert run.code == 1
+        assert "note: a server does not start: the extension aa_ext ends it" in run.output
+
     def test_status_writes_nothing(self, environment: Environment) -> None:
         """Reading a default, such as the cookie's secret, must neither write a file nor count."""
         environment.extend("aa_ext", CURIOUS)
@@ -433,6 +484,17 @@ class TestOtherExtensions:
 
 
 # broken
+
+
+def test_status_when_a_trait_is_wrong_then_it_says_that_no_server_starts(
+    environment: Environment,
+) -> None:
+    """Stops a report that names the default as the reason, where every server ends."""
+    environment.configure({"KernelwireWebsocketConnection": {"max_pending_bytes": -1}})
+    run = environment.status()
+    assert run.code == 1
+    assert run.reported(TRAIT) == (STOCK, "the extension kernelwire could not be linked")
+    assert "note: a server does not start: the extension kernelwire ends it" in run.output
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from email.message import Message
 
+pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the core depends on
+
 ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
 

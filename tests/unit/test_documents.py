@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection
+
+if TYPE_CHECKING:
+    from traitlets.config import Configurable
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
@@ -55,3 +61,21 @@ class TestNamedTests:
     def test_one_that_does_not_exist_is_found(self, name: str) -> None:
         """Without a file, with one, in a folder, and as a function of the file before."""
         assert missing(f"`test_limits.py`, `{name}`") == [name]
+
+
+class TestAddedTraits:
+    """Each trait that kernelwire adds is in both tables."""
+
+    @pytest.mark.parametrize(
+        "ours", [KernelwireWebsocketConnection, KernelwireMappingKernelManager]
+    )
+    def test_readme_and_compatibility_name_it(self, ours: type[Configurable]) -> None:
+        """A trait that is named nowhere is not found."""
+        upstream = next(base for base in ours.__mro__ if base.__module__.startswith("jupyter_"))
+        added = ours.class_traits(config=True).keys() - upstream.class_traits(config=True).keys()
+        readme = (ROOT / "README.md").read_text()
+        rows = (ROOT / "COMPATIBILITY.md").read_text().splitlines()
+        assert added
+        for name in added:
+            assert f"| `{ours.__name__}.{name}` |" in readme
+            assert sum(f"`{name}`" in row and "| added" in row for row in rows) == 1, name
