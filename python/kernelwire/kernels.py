@@ -86,11 +86,11 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
         self._policies[kernel_id] = policy
         reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
+        self.follow_restarts(kernel_id)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
-        self.follow_restarts(kernel_id)
         if reader.can_overhear:
             # Other digests are checked in Python, more slowly than a kernel can publish: there only
             # libzmq bounds what waits.
