@@ -151,6 +151,12 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
             if policy.tracker is not None:
                 policy.tracker.forget_types()
 
+    def note_deletion(self, kernel_id: str, request_id: str, subshell_id: str) -> None:
+        """Note that a kernel was sent a request that deletes a subshell."""
+        policy = self._policies.get(kernel_id)
+        if policy is not None and policy.tracker is not None:
+            policy.tracker.will_delete(request_id, subshell_id)
+
     # -- the offline buffer ----------------------------------------------------------------------
 
     def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:

@@ -62,6 +62,11 @@ impl StateTracker {
         states.tracker.status(kind, state, Origin { request, subshell, session });
     }
 
+    /// Notes that a request was sent which deletes a subshell.
+    fn will_delete(&self, request: &str, subshell: &str) {
+        self.lock().tracker.will_delete(state::mark(request), state::mark(subshell));
+    }
+
     /// Notes a welcome, with the marks that came with its event.
     fn welcome(&self, marks: Marks) {
         let (request, subshell, session) = marks;
