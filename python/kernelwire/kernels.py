@@ -157,6 +157,11 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin):
         if policy is not None and policy.tracker is not None:
             policy.tracker.will_delete(request_id, subshell_id)
 
+    def may_run(self, kernel_id: str, request_id: str) -> bool:
+        """Return whether a kernel runs that request, as far as is known."""
+        policy = self._policies.get(kernel_id)
+        return policy is None or policy.tracker is None or policy.tracker.runs(request_id)
+
     # -- the offline buffer ----------------------------------------------------------------------
 
     def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:

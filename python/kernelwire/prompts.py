@@ -82,7 +82,8 @@ class SessionPrompt:
     def ask_again(self, backlog: OfflineBuffer) -> None:
         """Put the question behind what the client has missed, if the kernel still waits.
 
-        It does not if it is not busy, and a later question is in the backlog already.
+        It does not if it is not busy, or with something else than what has asked: another cell that
+        asks would take the answer for its own. A later question is in the backlog already.
         """
         if self._prompts is None:
             return
@@ -90,10 +91,18 @@ class SessionPrompt:
         frames = self._prompts.pending(connection.kernel_id, connection.session_key)
         if frames is None or backlog.question is not None:
             return
-        if current_state(connection) == "busy":
-            backlog.append((STDIN, frames))
-        else:
+        if current_state(connection) != "busy":
             self.answered()
+        elif self._may_wait(frames):
+            backlog.append((STDIN, frames))
+
+    def _may_wait(self, frames: list[bytes]) -> bool:
+        """Whether what has asked may still run."""
+        connection = self._connection
+        asker = _asker(frames, connection.session.unpack)
+        return asker is None or bool(
+            connection.multi_kernel_manager.may_run(connection.kernel_id, asker)
+        )
 
 
 class PromptReader(ChannelReader):
@@ -120,3 +129,13 @@ def _is_question(frames: list[bytes], unpack: Any) -> bool:
         return bool(unpack(frames[frames.index(DELIMITER) + 2])["msg_type"] == "input_request")
     except Exception:
         return False  # whatever it is, others find out
+
+
+def _asker(frames: list[bytes], unpack: Any) -> str | None:
+    """Return the id of the request that asks; ``None`` where it is not told."""
+    try:
+        asker = unpack(frames[frames.index(DELIMITER) + 3])["msg_id"]
+        asker.encode()
+    except Exception:
+        return None
+    return str(asker)

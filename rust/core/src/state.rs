@@ -121,6 +121,8 @@ pub struct Changes {
 pub struct Tracker {
     /// Whether the main shell runs something.
     main: bool,
+    /// What it runs, where that is known.
+    main_request: Option<u64>,
     others: Vec<Open>,
     /// The last requests to delete a subshell, and which one.
     deletions: VecDeque<(u64, u64)>,
@@ -155,6 +157,13 @@ impl Tracker {
         } else {
             "idle"
         }
+    }
+
+    /// Whether a request is running, or may be.
+    #[must_use]
+    pub fn runs(&self, request: u64) -> bool {
+        (self.main && self.main_request.is_none_or(|id| id == request))
+            || self.others.iter().any(|open| open.request == request)
     }
 
     /// Takes what has changed.
@@ -257,14 +266,14 @@ impl Tracker {
     fn open(&mut self, kind: Kind, origin: Origin) {
         let Origin { request, subshell, .. } = origin;
         let Some(id) = request else {
-            self.main = true;
+            (self.main, self.main_request) = (true, None);
             return;
         };
         if kind == Kind::Shell {
             self.close_shell(subshell);
             if subshell.is_none() {
                 self.others.retain(|open| !open.doubtful);
-                self.main = true;
+                (self.main, self.main_request) = (true, request);
                 return;
             }
         }
@@ -390,6 +399,24 @@ mod tests {
             (shell(B), "idle"),
         ];
         assert_eq!(states(&steps), ["busy", "busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn what_runs_is_known_by_its_request() {
+        let mut tracker = Tracker::new("busy");
+        let runs = |tracker: &Tracker| [tracker.runs(1), tracker.runs(2)];
+        assert_eq!(runs(&tracker), [true, true]);
+        for ((kind, origin), expected) in [
+            (shell(A), [true, false]),
+            (shell(B), [false, true]),
+            (subshell(A), [true, true]),
+            (shell(None), [true, true]),
+        ] {
+            tracker.status(kind, "busy", origin);
+            assert_eq!(runs(&tracker), expected);
+        }
+        tracker.restart();
+        assert_eq!(runs(&tracker), [false, false]);
     }
 
     #[test]
