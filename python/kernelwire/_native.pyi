@@ -122,6 +122,12 @@ class StateTracker:
     def status(self, request_type: str | None, state: str, marks: _Marks, tracked: bool) -> None:
         """Note a status; ``tracked`` says whether requests of that type count, from now on."""
 
+    def runs(self, request: str) -> bool:
+        """Return whether a request, by its id, is running, or may be."""
+
+    def will_delete(self, request: str, subshell: str) -> None:
+        """Note that a request, by its id, was sent which deletes a subshell."""
+
     def welcome(self, marks: _Marks) -> None:
         """Note a welcome to a subscription."""
 

@@ -82,6 +82,8 @@ class Incoming:
         if stream is not None:
             self._send(stream, frames, message)
             self._note_sent(channel)
+            if msg_type == "delete_subshell_request":
+                self._note_deletion(frames)
 
     # -- taking apart ----------------------------------------------------------------------------
 
@@ -167,6 +169,17 @@ class Incoming:
     def _note_sent(self, channel: Any) -> None:
         if channel == STDIN:
             self._connection._prompt.answered()
+
+    def _note_deletion(self, frames: list[Any]) -> None:
+        """Tell the watcher which subshell will be deleted: the kernel publishes only that one is."""
+        note = getattr(self._manager, "note_deletion", None)
+        if note is None:
+            return
+        try:
+            header, content = (self._session.unpack(frames[index]) for index in (2, 5))
+            note(self._connection.kernel_id, header["msg_id"], content["subshell_id"])
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return  # the kernel says what is wrong with it
 
     @staticmethod
     def _send(stream: Any, frames: list[Any], message: str | bytes) -> None:

@@ -69,11 +69,11 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
         self._policies[kernel_id] = policy
         reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
+        self.follow_restarts(kernel_id)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
             stream.on_recv_stream(reader.one)
             return
-        self.follow_restarts(kernel_id)
         if reader.can_overhear:
             # Other digests are checked in Python, more slowly than a kernel can publish: there only
             # libzmq bounds what waits.
@@ -133,6 +133,17 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         for policy in self._policies.values():
             if policy.tracker is not None:
                 policy.tracker.forget_types()
+
+    def note_deletion(self, kernel_id: str, request_id: str, subshell_id: str) -> None:
+        """Note that a kernel was sent a request that deletes a subshell."""
+        policy = self._policies.get(kernel_id)
+        if policy is not None and policy.tracker is not None:
+            policy.tracker.will_delete(request_id, subshell_id)
+
+    def may_run(self, kernel_id: str, request_id: str) -> bool:
+        """Return whether a kernel runs that request, as far as is known."""
+        policy = self._policies.get(kernel_id)
+        return policy is None or policy.tracker is None or policy.tracker.runs(request_id)
 
     # -- the end ---------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class LosslessMixin(_Base):
         """Start a kernel; see upstream."""
         if self.lossless_kernels and self._can_be_lossless(kwargs):
             self.log.debug("Kernels of %s load kernelwire.ipykernel", kwargs.get("kernel_name"))
-            kwargs["extra_arguments"] = [*kwargs.get("extra_arguments", ()), ARGUMENT]
+            kwargs["extra_arguments"] = [*(kwargs.get("extra_arguments") or ()), ARGUMENT]
         return await ensure_async(super().start_kernel(*args, **kwargs))
 
     def _can_be_lossless(self, kwargs: dict[str, Any]) -> bool:
@@ -65,7 +65,7 @@ class LosslessMixin(_Base):
                 provisioner = factory.default_provisioner_name
         except Exception:
             return False  # whatever is wrong with it is upstream's to report
-        arguments = [*spec.argv, *kwargs.get("extra_arguments", ())]
+        arguments = [*spec.argv, *(kwargs.get("extra_arguments") or ())]
         return provisioner == "local-provisioner" and can_be_lossless(arguments)
 
 

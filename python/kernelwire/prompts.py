@@ -87,7 +87,8 @@ class SessionPrompt:
     def ask_again(self, client: Client) -> None:
         """Put the question behind what the client has missed, if the kernel still waits.
 
-        It does not if it is not busy; and the question may be among what was missed.
+        It does not if it is not busy, or with something else than what has asked: another cell that
+        asks would take the answer for its own. A later question may be among what was missed.
         """
         if self._prompts is None:
             return
@@ -95,10 +96,18 @@ class SessionPrompt:
         frames = self._prompts.pending(connection.kernel_id, connection.session_key)
         if frames is None or any(channel == STDIN for channel, _ in Backlog(client)):
             return
-        if current_state(connection) == "busy":
-            client.notify(STDIN, frames)
-        else:
+        if current_state(connection) != "busy":
             self.answered()
+        elif self._may_wait(frames):
+            client.notify(STDIN, frames)
+
+    def _may_wait(self, frames: list[bytes]) -> bool:
+        """Whether what has asked may still run."""
+        connection = self._connection
+        asker = _asker(frames, connection.session.unpack)
+        return asker is None or bool(
+            connection.multi_kernel_manager.may_run(connection.kernel_id, asker)
+        )
 
 
 def _is_question(frames: list[bytes], unpack: Any) -> bool:
@@ -107,3 +116,13 @@ def _is_question(frames: list[bytes], unpack: Any) -> bool:
         return bool(unpack(frames[frames.index(DELIMITER) + 2])["msg_type"] == "input_request")
     except Exception:
         return False  # whatever it is, others find out
+
+
+def _asker(frames: list[bytes], unpack: Any) -> str | None:
+    """Return the id of the request that asks; ``None`` where it is not told."""
+    try:
+        asker = unpack(frames[frames.index(DELIMITER) + 3])["msg_id"]
+        asker.encode()
+    except Exception:
+        return None
+    return str(asker)

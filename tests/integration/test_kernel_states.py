@@ -15,7 +15,7 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from support.server import Server, StartKernel, StartServer
-    from support.ws_client import Connect
+    from support.ws_client import Client, Connect
 
 pytestmark = pytest.mark.slow
 
@@ -52,6 +52,12 @@ def is_there(server: Server, kernel_id: str) -> bool:
     return kernel_id in {kernel["id"] for kernel in server.kernels()}
 
 
+def create_subshell(client: Client) -> str:
+    """Have a kernel create a subshell, and return its id."""
+    (reply,) = client.ask("control", "create_subshell_request", {}).of_type("create_subshell_reply")
+    return str(reply.content["subshell_id"])
+
+
 class TestRunning:
     """A kernel is busy while a cell runs."""
 
@@ -75,6 +81,29 @@ class TestRunning:
             client.ask("control", request_type, {})
             assert state(server, kernel_id) == "busy"
         assert server.kernel(kernel_id)["last_activity"] == before
+        gate.touch()
+        client.until_idle(msg_id)
+        server.wait_for_state(kernel_id, "idle")
+
+    @pytest.mark.kernelwire_only("I2")
+    @pytest.mark.parametrize("protocol", ["v1", "legacy"])
+    def test_another_subshell_that_is_deleted_leaves_it_busy(
+        self,
+        server: Server,
+        connect: Connect,
+        start_kernel: StartKernel,
+        gate: Path,
+        protocol: str,
+    ) -> None:
+        """A cell that runs in a subshell counts until it ends, whatever else is deleted or run."""
+        kernel_id = start_kernel()
+        client = connect(kernel_id, protocol=protocol)
+        running, unused = (create_subshell(client) for _ in range(2))
+        msg_id = client.start(cells.wait_for(gate), subshell_id=running)
+        server.wait_for_state(kernel_id, "busy")
+        client.ask("control", "delete_subshell_request", {"subshell_id": unused})
+        client.execute("1 + 1")
+        assert state(server, kernel_id) == "busy"
         gate.touch()
         client.until_idle(msg_id)
         server.wait_for_state(kernel_id, "idle")

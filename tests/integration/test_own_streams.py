@@ -111,6 +111,23 @@ def test_streams_of_another_kind_are_served(desk: RunOnDesk, whose: str) -> None
     desk(body)
 
 
+@pytest.mark.kernelwire_only("I4")
+def test_kernel_with_streams_of_another_kind_becomes_idle(desk: RunOnDesk) -> None:
+    """A kernel to which nobody connects is asked there as well."""
+
+    async def body(the_desk: Desk) -> None:
+        manager, kernel = the_desk.multi_kernel_manager, the_desk.kernel
+        await wait_until_async(lambda: kernel.execution_state == "idle", what="idle")
+        manager.stop_watching_activity(the_desk.kernel_id)
+        object.__setattr__(kernel, "connect_iopub", of_another_kind(kernel.connect_iopub))
+        kernel.execution_state = "starting"
+        manager.start_watching_activity(the_desk.kernel_id)
+        assert isinstance(kernel._activity_stream, OtherStream)
+        await wait_until_async(lambda: kernel.execution_state == "idle", what="idle")
+
+    desk(body)
+
+
 @pytest.mark.kernelwire_only("B")
 def test_streams_of_another_kind_are_reported(
     desk: RunOnDesk, monkeypatch: pytest.MonkeyPatch

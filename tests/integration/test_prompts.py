@@ -144,3 +144,22 @@ class TestPrompt:
         other.close()
         server.wait_for_connections(kernel_id, 0)
         assert not is_asked(come_back(client, kernel_id))
+
+    def test_one_whose_cell_has_ended_is_not_given_while_another_asks(
+        self, server: Server, connect: Connect, start_kernel: StartKernel
+    ) -> None:
+        """The kernel was interrupted by message; the answer would go to the other cell."""
+        kernel_id = start_kernel()
+        client = connect(kernel_id)
+        client.start(ASK, allow_stdin=True)
+        client.messages(until=is_question)
+        client.close()
+        other = connect(kernel_id, settle=False)
+        other.ask("control", "interrupt_request", {})
+        server.wait_for_state(kernel_id, "idle")
+        msg_id = other.start(ASK, allow_stdin=True)
+        question = other.messages(until=is_question)[-1]
+        again = connect(kernel_id, session_id=client.session_id, settle=False)
+        assert not is_asked(again)
+        answer(other, question)
+        assert other.collect(msg_id).text() == "hello world\n"

@@ -114,6 +114,7 @@ class Client:
         *,
         parent: Message | None = None,
         buffers: Sequence[bytes] = (),
+        subshell_id: str | None = None,
     ) -> str:
         """Send one message and return its id."""
         parent_header = parent.header if parent else None
@@ -125,6 +126,8 @@ class Client:
             parent_header=parent_header,
             buffers=buffers,
         )
+        if subshell_id is not None:
+            message.header["subshell_id"] = subshell_id
         self.sent_ids.add(message.msg_id)
         self.socket.send(encode(message, self.protocol))
         return message.msg_id
@@ -185,7 +188,7 @@ class Client:
         """Send a request and collect what it brings."""
         return self.collect(self.send(channel, msg_type, content), timeout)
 
-    def start(self, code: str, *, allow_stdin: bool = False) -> str:
+    def start(self, code: str, *, allow_stdin: bool = False, subshell_id: str | None = None) -> str:
         """Send an execute request and return its id."""
         content = {
             "code": code,
@@ -195,7 +198,7 @@ class Client:
             "allow_stdin": allow_stdin,
             "stop_on_error": True,
         }
-        return self.send("shell", "execute_request", content)
+        return self.send("shell", "execute_request", content, subshell_id=subshell_id)
 
     def execute(self, code: str, *, timeout: float = DEFAULT_TIMEOUT) -> Execution:
         """Run code and collect until both the reply and idle are here."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import subprocess
 import sys
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 import zmq
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
-from kernelwire import ipykernel
-from kernelwire.lossless import can_be_lossless
+from kernelwire import KernelwireMappingKernelManager, ipykernel
+from kernelwire.lossless import ARGUMENT, can_be_lossless
 
 LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
@@ -38,6 +42,19 @@ def test_own_interpreter_with_ipykernel_loads_it(executable: str) -> None:
 def test_other_kernels_are_started_as_ever(command: list[str]) -> None:
     """Nothing is added to a command that may not understand it, or that has such an argument."""
     assert not can_be_lossless(command)
+
+
+@pytest.mark.parametrize("arguments", [None, [], ["--quiet"]])
+def test_arguments_of_the_caller_are_kept(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str] | None
+) -> None:
+    """``None`` is no arguments, as it is upstream."""
+    upstream = AsyncMock()
+    monkeypatch.setattr(AsyncMappingKernelManager, "start_kernel", upstream)
+    manager: Any = KernelwireMappingKernelManager(kernel_spec_manager=KernelSpecManager())
+    asyncio.run(manager.start_kernel(kernel_name="python3", extra_arguments=arguments))
+    assert upstream.await_args is not None
+    assert upstream.await_args.kwargs["extra_arguments"] == [*(arguments or ()), ARGUMENT]
 
 
 def test_import_is_light() -> None:

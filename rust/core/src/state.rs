@@ -15,11 +15,13 @@
 //! | another state | that is the state, until the next `busy` or `idle` |
 //!
 //! So a lost `idle` counts until the next request to the same shell, or until the next restart. A
-//! subshell that was deleted while it was running may never report `idle`; what subshells have open
-//! then is closed by the next request to the main shell.
+//! subshell that was deleted while it was running may never report `idle`; what it has open then is
+//! closed by the next request to the main shell. Which one was deleted is known where the request has
+//! passed the server, see [`Tracker::will_delete`]; otherwise it may have been any of them.
 //!
 //! Ids are kept as 64-bit hashes: constant in size, whatever a kernel sends.
 
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Open requests besides the main shell's that are kept; the oldest are forgotten first.
@@ -119,7 +121,11 @@ pub struct Changes {
 pub struct Tracker {
     /// Whether the main shell runs something.
     main: bool,
+    /// What it runs, where that is known.
+    main_request: Option<u64>,
     others: Vec<Open>,
+    /// The last requests to delete a subshell, and which one.
+    deletions: VecDeque<(u64, u64)>,
     /// A state that is none of busy, idle and starting.
     plain: Option<String>,
     starting: bool,
@@ -153,6 +159,13 @@ impl Tracker {
         }
     }
 
+    /// Whether a request is running, or may be.
+    #[must_use]
+    pub fn runs(&self, request: u64) -> bool {
+        (self.main && self.main_request.is_none_or(|id| id == request))
+            || self.others.iter().any(|open| open.request == request)
+    }
+
     /// Takes what has changed.
     pub fn take_changes(&mut self) -> Changes {
         std::mem::take(&mut self.changes)
@@ -164,7 +177,7 @@ impl Tracker {
             return;
         }
         match kind {
-            Kind::DeletesSubshell => self.doubt_subshells(),
+            Kind::DeletesSubshell => self.doubt_subshells(origin.request),
             Kind::Untracked if state != "starting" => {
                 self.starting = false;
                 self.changes.is_up = true;
@@ -180,6 +193,14 @@ impl Tracker {
             }
         }
         self.session = origin.session.or(self.session);
+    }
+
+    /// Notes that a request was sent which deletes a subshell.
+    pub fn will_delete(&mut self, request: u64, subshell: u64) {
+        if self.deletions.len() >= MAX_OPEN {
+            self.deletions.pop_front();
+        }
+        self.deletions.push_back((request, subshell));
     }
 
     /// Notes the welcome that a kernel sends to a new subscription.
@@ -245,14 +266,14 @@ impl Tracker {
     fn open(&mut self, kind: Kind, origin: Origin) {
         let Origin { request, subshell, .. } = origin;
         let Some(id) = request else {
-            self.main = true;
+            (self.main, self.main_request) = (true, None);
             return;
         };
         if kind == Kind::Shell {
             self.close_shell(subshell);
             if subshell.is_none() {
                 self.others.retain(|open| !open.doubtful);
-                self.main = true;
+                (self.main, self.main_request) = (true, request);
                 return;
             }
         }
@@ -281,9 +302,13 @@ impl Tracker {
         }
     }
 
-    fn doubt_subshells(&mut self) {
+    /// Doubts that the subshell which a request deletes will report `idle`; all, if it is not known.
+    fn doubt_subshells(&mut self, request: Option<u64>) {
+        let known = self.deletions.iter().find(|(id, _)| Some(*id) == request);
+        let deleted = known.map(|(_, subshell)| *subshell);
         for open in &mut self.others {
-            open.doubtful = open.subshell.is_some();
+            open.doubtful |=
+                open.subshell.is_some() && (deleted.is_none() || open.subshell == deleted);
         }
     }
 }
@@ -374,6 +399,44 @@ mod tests {
             (shell(B), "idle"),
         ];
         assert_eq!(states(&steps), ["busy", "busy", "busy", "idle"]);
+    }
+
+    #[test]
+    fn what_runs_is_known_by_its_request() {
+        let mut tracker = Tracker::new("busy");
+        let runs = |tracker: &Tracker| [tracker.runs(1), tracker.runs(2)];
+        assert_eq!(runs(&tracker), [true, true]);
+        for ((kind, origin), expected) in [
+            (shell(A), [true, false]),
+            (shell(B), [false, true]),
+            (subshell(A), [true, true]),
+            (shell(None), [true, true]),
+        ] {
+            tracker.status(kind, "busy", origin);
+            assert_eq!(runs(&tracker), expected);
+        }
+        tracker.restart();
+        assert_eq!(runs(&tracker), [false, false]);
+    }
+
+    #[test]
+    fn deleting_a_subshell_that_is_known_ends_nothing_in_another() {
+        for (deleted, after) in [(10, "idle"), (11, "busy")] {
+            let mut tracker = Tracker::new("idle");
+            tracker.will_delete(5, deleted);
+            let deletes = Origin { request: Some(5), ..Origin::default() };
+            let steps = [
+                (subshell(A), "busy"),
+                ((Kind::DeletesSubshell, deletes), "busy"),
+                ((Kind::DeletesSubshell, deletes), "idle"),
+                (shell(B), "busy"),
+                (shell(B), "idle"),
+            ];
+            for ((kind, origin), state) in steps {
+                tracker.status(kind, state, origin);
+            }
+            assert_eq!(tracker.state(), after);
+        }
     }
 
     #[test]

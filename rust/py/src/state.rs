@@ -62,6 +62,16 @@ impl StateTracker {
         states.tracker.status(kind, state, Origin { request, subshell, session });
     }
 
+    /// Whether a request is running, or may be.
+    fn runs(&self, request: &str) -> bool {
+        self.lock().tracker.runs(state::mark(request))
+    }
+
+    /// Notes that a request was sent which deletes a subshell.
+    fn will_delete(&self, request: &str, subshell: &str) {
+        self.lock().tracker.will_delete(state::mark(request), state::mark(subshell));
+    }
+
     /// Notes a welcome, with the marks that came with its event.
     fn welcome(&self, marks: Marks) {
         let (request, subshell, session) = marks;
