@@ -128,6 +128,9 @@ class StateTracker:
     def will_delete(self, request: str, subshell: str) -> None:
         """Note that a request, by its id, was sent which deletes a subshell."""
 
+    def will_run_on_control(self, request: str) -> None:
+        """Note that a request, by its id, was sent on the control channel."""
+
     def welcome(self, marks: _Marks) -> None:
         """Note a welcome to a subscription."""
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Incoming"]
 
+CONTROL = "control"
+"""The channel of requests that do not wait for what a shell runs."""
+
 _Signed = tuple[str, "str | None", "list[Any]"]
 """Channel, message type where the header tells it plainly, and the frames to send."""
 
@@ -82,8 +85,8 @@ class Incoming:
         if stream is not None:
             self._send(stream, frames, message)
             self._note_sent(channel)
-            if msg_type == "delete_subshell_request":
-                self._note_deletion(frames)
+            if channel == CONTROL:
+                self._tell_watcher(frames[2], frames[5])
 
     # -- taking apart ----------------------------------------------------------------------------
 
@@ -145,6 +148,9 @@ class Incoming:
         if stream is not None:
             self._session.send(stream, parsed)
             self._note_sent(channel)
+            if channel == CONTROL:
+                pack = self._session.pack
+                self._tell_watcher(pack(parsed["header"]), pack(parsed.get("content")))
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -170,14 +176,20 @@ class Incoming:
         if channel == STDIN:
             self._connection._prompt.answered()
 
-    def _note_deletion(self, frames: list[Any]) -> None:
-        """Tell the watcher which subshell will be deleted: the kernel publishes only that one is."""
-        note = getattr(self._manager, "note_deletion", None)
-        if note is None:
+    def _tell_watcher(self, header: Any, content: Any) -> None:
+        """Tell the watcher of a request on the control channel: statuses do not say where it runs.
+
+        Nor do they say which subshell a request deletes.
+        """
+        if not hasattr(self._manager, "note_control"):
             return
+        kernel_id = self._connection.kernel_id
         try:
-            header, content = (self._session.unpack(frames[index]) for index in (2, 5))
-            note(self._connection.kernel_id, header["msg_id"], content["subshell_id"])
+            read = self._session.unpack(bytes(header))
+            self._manager.note_control(kernel_id, read["msg_id"])
+            if read["msg_type"] == "delete_subshell_request":
+                deleted = self._session.unpack(bytes(content))["subshell_id"]
+                self._manager.note_deletion(kernel_id, read["msg_id"], deleted)
         except (AttributeError, KeyError, TypeError, ValueError):
             return  # the kernel says what is wrong with it
 

@@ -140,6 +140,12 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         if policy is not None and policy.tracker is not None:
             policy.tracker.will_delete(request_id, subshell_id)
 
+    def note_control(self, kernel_id: str, request_id: str) -> None:
+        """Note that a kernel was sent a request on its control channel."""
+        policy = self._policies.get(kernel_id)
+        if policy is not None and policy.tracker is not None:
+            policy.tracker.will_run_on_control(request_id)
+
     def may_run(self, kernel_id: str, request_id: str) -> bool:
         """Return whether a kernel runs that request, as far as is known."""
         policy = self._policies.get(kernel_id)

@@ -87,6 +87,27 @@ class TestRunning:
 
     @pytest.mark.kernelwire_only("I2")
     @pytest.mark.parametrize("protocol", ["v1", "legacy"])
+    def test_shell_requests_on_control_leave_it_busy(
+        self,
+        server: Server,
+        connect: Connect,
+        start_kernel: StartKernel,
+        gate: Path,
+        protocol: str,
+    ) -> None:
+        """A completion on the control channel ends nothing that the main shell runs."""
+        kernel_id = start_kernel()
+        client = connect(kernel_id, protocol=protocol)
+        msg_id = client.start(cells.wait_for(gate))
+        server.wait_for_state(kernel_id, "busy")
+        client.ask("control", "complete_request", {"code": "prin", "cursor_pos": 4})
+        assert state(server, kernel_id) == "busy"
+        gate.touch()
+        client.until_idle(msg_id)
+        server.wait_for_state(kernel_id, "idle")
+
+    @pytest.mark.kernelwire_only("I2")
+    @pytest.mark.parametrize("protocol", ["v1", "legacy"])
     def test_another_subshell_that_is_deleted_leaves_it_busy(
         self,
         server: Server,

@@ -126,6 +126,8 @@ pub struct Tracker {
     others: Vec<Open>,
     /// The last requests to delete a subshell, and which one.
     deletions: VecDeque<(u64, u64)>,
+    /// The last requests of a shell's types that were sent on the control channel.
+    on_control: VecDeque<u64>,
     /// A state that is none of busy, idle and starting.
     plain: Option<String>,
     starting: bool,
@@ -176,6 +178,8 @@ impl Tracker {
         if self.is_former(origin) || kind == Kind::Ignored {
             return;
         }
+        let on_control = origin.request.is_some_and(|id| self.on_control.contains(&id));
+        let kind = if kind == Kind::Shell && on_control { Kind::Other } else { kind };
         match kind {
             Kind::DeletesSubshell => self.doubt_subshells(origin.request),
             Kind::Untracked if state != "starting" => {
@@ -197,10 +201,12 @@ impl Tracker {
 
     /// Notes that a request was sent which deletes a subshell.
     pub fn will_delete(&mut self, request: u64, subshell: u64) {
-        if self.deletions.len() >= MAX_OPEN {
-            self.deletions.pop_front();
-        }
-        self.deletions.push_back((request, subshell));
+        push_bounded(&mut self.deletions, (request, subshell));
+    }
+
+    /// Notes that a request was sent on the control channel: it runs beside what shells run.
+    pub fn will_run_on_control(&mut self, request: u64) {
+        push_bounded(&mut self.on_control, request);
     }
 
     /// Notes the welcome that a kernel sends to a new subscription.
@@ -311,6 +317,14 @@ impl Tracker {
                 open.subshell.is_some() && (deleted.is_none() || open.subshell == deleted);
         }
     }
+}
+
+/// Appends to what is kept of the last [`MAX_OPEN`].
+fn push_bounded<T>(kept: &mut VecDeque<T>, item: T) {
+    if kept.len() >= MAX_OPEN {
+        kept.pop_front();
+    }
+    kept.push_back(item);
 }
 
 #[cfg(test)]
@@ -437,6 +451,22 @@ mod tests {
             }
             assert_eq!(tracker.state(), after);
         }
+    }
+
+    #[test]
+    fn what_runs_on_control_ends_nothing_in_the_shell() {
+        let mut tracker = Tracker::new("idle");
+        tracker.will_run_on_control(2);
+        let steps =
+            [(shell(A), "busy"), (shell(B), "busy"), (shell(B), "idle"), (shell(A), "idle")];
+        let seen: Vec<_> = steps
+            .into_iter()
+            .map(|((kind, origin), state)| {
+                tracker.status(kind, state, origin);
+                tracker.state().to_owned()
+            })
+            .collect();
+        assert_eq!(seen, ["busy", "busy", "busy", "idle"]);
     }
 
     #[test]

@@ -72,6 +72,11 @@ impl StateTracker {
         self.lock().tracker.will_delete(state::mark(request), state::mark(subshell));
     }
 
+    /// Notes that a request was sent on the control channel.
+    fn will_run_on_control(&self, request: &str) {
+        self.lock().tracker.will_run_on_control(state::mark(request));
+    }
+
     /// Notes a welcome, with the marks that came with its event.
     fn welcome(&self, marks: Marks) {
         let (request, subshell, session) = marks;
