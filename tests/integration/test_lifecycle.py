@@ -262,8 +262,7 @@ def test_subscriptions_when_clients_come_and_go_then_the_kernel_sends_everything
         wait_until(lambda: server.subscriptions(kernel_id) == 1, what="one subscription")
         assert server.kernel(kernel_id)["execution_state"] == "idle"
         leave(server, client, kernel_id)
-        # What is closed here, libzmq's thread closes a moment later.
-        wait_until(lambda: server.subscriptions(kernel_id) == 1, what="one subscription")
+        assert server.subscriptions(kernel_id) == 1
         client = connect(kernel_id, protocol=protocol, session_id=client.session_id, settle=False)
     stranger = connect(kernel_id, protocol=protocol)
     client.close()
