@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import shutil
 import signal
@@ -167,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flooder=rivals.native_flooder(),
     )
     if options.pin:
-        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
+        procstat.leave_server_cpu()
     result = {
         "schema": environment.SCHEMA,
         "kind": "stages",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +28,7 @@ from kernelwire.bench.client import pump
 from kernelwire.bench.flood_kernel import STATES, Order
 from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.progress import tracked
+from kernelwire.bench.run import order_of
 from kernelwire.bench.server import Server, Settings
 from kernelwire.bench.stats import latencies, summarise
 from kernelwire.bench.trips import RestProbe
@@ -68,8 +68,11 @@ CASES = {
 class KernelsProbe(RestProbe):
     """Asks for the list of kernels, as a dashboard does."""
 
-    def __init__(self, server: Server) -> None:
-        super().__init__(server.port, server.token, "/api/kernels", "execution_state")
+    path = "/api/kernels"
+
+    def is_right(self, answer: Any) -> bool:
+        """Whether it tells the state of each kernel."""
+        return bool(answer) and all("execution_state" in kernel for kernel in answer)
 
 
 def check_states(client: KernelSocket, order: Order) -> None:
@@ -124,7 +127,7 @@ def observe(server: Server, case: Case, share: int) -> dict[str, float]:
     for kernel in kernels:
         wait_until_idle(server, kernel)
     order = Order(emit="status", count=case.count // share, rate=case.rate)
-    probe = KernelsProbe(server)
+    probe = KernelsProbe(server.port, server.token)
     before = procstat.cpu_time(server.pid)
     started = time.monotonic()
     if case.client:
@@ -170,12 +173,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (name, contender, number)
         for name in CASES
         for number in range(options.rounds)
-        for contender in (chosen if number % 2 == 0 else chosen[::-1])
+        for contender in order_of(chosen, number)
     ]
     end_on_signals()
     if procstat.can_pin():
-        # Who asks must not compete with who answers.
-        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
+        procstat.leave_server_cpu()
     cases: dict[str, dict[str, Any]] = {name: {} for name in CASES}
     for name, contender, _ in tracked(plan, lambda step: step[0], quiet=options.quiet):
         rounds = cases[name].setdefault(contender.name, [])

@@ -12,6 +12,8 @@ from kernelwire._protocol import DELIMITER, MIN_PARTS, STDIN, V1
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kernelwire.connection import KernelwireWebsocketConnection
 
 __all__ = ["Incoming"]
@@ -86,7 +88,7 @@ class Incoming:
             self._send(stream, frames, message)
             self._note_sent(channel)
             if channel == CONTROL:
-                self._tell_watcher(frames[2], frames[5])
+                self._tell_watcher(frames[2], frames[5], self._unpacked)
 
     # -- taking apart ----------------------------------------------------------------------------
 
@@ -149,8 +151,7 @@ class Incoming:
             self._session.send(stream, parsed)
             self._note_sent(channel)
             if channel == CONTROL:
-                pack = self._session.pack
-                self._tell_watcher(pack(parsed["header"]), pack(parsed.get("content")))
+                self._tell_watcher(parsed["header"], parsed.get("content"), dict)
 
     # -- sending ---------------------------------------------------------------------------------
 
@@ -176,20 +177,23 @@ class Incoming:
         if channel == STDIN:
             self._connection._prompt.answered()
 
-    def _tell_watcher(self, header: Any, content: Any) -> None:
+    def _unpacked(self, part: Any) -> Any:
+        return self._session.unpack(bytes(part))
+
+    def _tell_watcher(self, header: Any, content: Any, read: Callable[[Any], Any]) -> None:
         """Tell the watcher of a request on the control channel: statuses do not say where it runs.
 
-        Nor do they say which subshell a request deletes.
+        Nor do they say which subshell a request deletes. ``read`` makes a dictionary of a part.
         """
         if not hasattr(self._manager, "note_control"):
             return
         kernel_id = self._connection.kernel_id
         try:
-            read = self._session.unpack(bytes(header))
-            self._manager.note_control(kernel_id, read["msg_id"])
-            if read["msg_type"] == "delete_subshell_request":
-                deleted = self._session.unpack(bytes(content))["subshell_id"]
-                self._manager.note_deletion(kernel_id, read["msg_id"], deleted)
+            request = read(header)
+            self._manager.note_control(kernel_id, request["msg_id"])
+            if request["msg_type"] == "delete_subshell_request":
+                deleted = read(content)["subshell_id"]
+                self._manager.note_deletion(kernel_id, request["msg_id"], deleted)
         except (AttributeError, KeyError, TypeError, ValueError):
             return  # the kernel says what is wrong with it
 

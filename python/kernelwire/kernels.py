@@ -32,6 +32,7 @@ from kernelwire.states import make_policy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from kernelwire import _native
     from kernelwire.stream import KernelwireStream
 
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
@@ -136,20 +137,23 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
 
     def note_deletion(self, kernel_id: str, request_id: str, subshell_id: str) -> None:
         """Note that a kernel was sent a request that deletes a subshell."""
-        policy = self._policies.get(kernel_id)
-        if policy is not None and policy.tracker is not None:
-            policy.tracker.will_delete(request_id, subshell_id)
+        if (tracker := self._tracker(kernel_id)) is not None:
+            tracker.will_delete(request_id, subshell_id)
 
     def note_control(self, kernel_id: str, request_id: str) -> None:
         """Note that a kernel was sent a request on its control channel."""
-        policy = self._policies.get(kernel_id)
-        if policy is not None and policy.tracker is not None:
-            policy.tracker.will_run_on_control(request_id)
+        if (tracker := self._tracker(kernel_id)) is not None:
+            tracker.will_run_on_control(request_id)
 
     def may_run(self, kernel_id: str, request_id: str) -> bool:
         """Return whether a kernel runs that request, as far as is known."""
+        tracker = self._tracker(kernel_id)
+        return tracker is None or tracker.runs(request_id)
+
+    def _tracker(self, kernel_id: str) -> _native.StateTracker | None:
+        """Return what follows a kernel's state; ``None`` where nothing does natively."""
         policy = self._policies.get(kernel_id)
-        return policy is None or policy.tracker is None or policy.tracker.runs(request_id)
+        return None if policy is None else policy.tracker
 
     # -- the end ---------------------------------------------------------------------------------
 

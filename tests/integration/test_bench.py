@@ -58,7 +58,6 @@ def processes_below(tmp_path: Path) -> list[str]:
 
 def test_bench_when_run_then_it_compares_and_leaves_nothing(tmp_path: Path) -> None:
     """Stops one that does not work in an installation, draws no chart, or leaves servers behind."""
-    pytest.importorskip("matplotlib")
     result, chart = tmp_path / "result.json", tmp_path / "chart.svg"
     files = (f"--json={result}", f"--plot={chart}")
     with bench(tmp_path, "--rounds=1", "--cases=flood,rtt", *files) as process:

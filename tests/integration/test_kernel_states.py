@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from support import cells
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from support.server import Server, StartKernel, StartServer
     from support.ws_client import Client, Connect
 
@@ -58,6 +61,19 @@ def create_subshell(client: Client) -> str:
     return str(reply.content["subshell_id"])
 
 
+@contextmanager
+def running_cell(
+    server: Server, kernel_id: str, client: Client, gate: Path, subshell_id: str | None = None
+) -> Iterator[None]:
+    """Have a kernel be busy with a cell; it is idle when the cell has ended."""
+    msg_id = client.start(cells.wait_for(gate), subshell_id=subshell_id)
+    server.wait_for_state(kernel_id, "busy")
+    yield
+    gate.touch()
+    client.until_idle(msg_id)
+    server.wait_for_state(kernel_id, "idle")
+
+
 class TestRunning:
     """A kernel is busy while a cell runs."""
 
@@ -74,16 +90,12 @@ class TestRunning:
         """Neither a resource monitor nor a subshell makes a running kernel idle."""
         kernel_id = start_kernel()
         client = connect(kernel_id)
-        msg_id = client.start(cells.wait_for(gate))
-        server.wait_for_state(kernel_id, "busy")
-        before = server.kernel(kernel_id)["last_activity"]
-        for _ in range(3):
-            client.ask("control", request_type, {})
-            assert state(server, kernel_id) == "busy"
-        assert server.kernel(kernel_id)["last_activity"] == before
-        gate.touch()
-        client.until_idle(msg_id)
-        server.wait_for_state(kernel_id, "idle")
+        with running_cell(server, kernel_id, client, gate):
+            before = server.kernel(kernel_id)["last_activity"]
+            for _ in range(3):
+                client.ask("control", request_type, {})
+                assert state(server, kernel_id) == "busy"
+            assert server.kernel(kernel_id)["last_activity"] == before
 
     @pytest.mark.kernelwire_only("I2")
     @pytest.mark.parametrize("protocol", ["v1", "legacy"])
@@ -98,13 +110,9 @@ class TestRunning:
         """A completion on the control channel ends nothing that the main shell runs."""
         kernel_id = start_kernel()
         client = connect(kernel_id, protocol=protocol)
-        msg_id = client.start(cells.wait_for(gate))
-        server.wait_for_state(kernel_id, "busy")
-        client.ask("control", "complete_request", {"code": "prin", "cursor_pos": 4})
-        assert state(server, kernel_id) == "busy"
-        gate.touch()
-        client.until_idle(msg_id)
-        server.wait_for_state(kernel_id, "idle")
+        with running_cell(server, kernel_id, client, gate):
+            client.ask("control", "complete_request", {"code": "prin", "cursor_pos": 4})
+            assert state(server, kernel_id) == "busy"
 
     @pytest.mark.kernelwire_only("I2")
     @pytest.mark.parametrize("protocol", ["v1", "legacy"])
@@ -120,14 +128,10 @@ class TestRunning:
         kernel_id = start_kernel()
         client = connect(kernel_id, protocol=protocol)
         running, unused = (create_subshell(client) for _ in range(2))
-        msg_id = client.start(cells.wait_for(gate), subshell_id=running)
-        server.wait_for_state(kernel_id, "busy")
-        client.ask("control", "delete_subshell_request", {"subshell_id": unused})
-        client.execute("1 + 1")
-        assert state(server, kernel_id) == "busy"
-        gate.touch()
-        client.until_idle(msg_id)
-        server.wait_for_state(kernel_id, "idle")
+        with running_cell(server, kernel_id, client, gate, running):
+            client.ask("control", "delete_subshell_request", {"subshell_id": unused})
+            client.execute("1 + 1")
+            assert state(server, kernel_id) == "busy"
 
     @pytest.mark.kernelwire_only("I2")
     def test_culling_spares_it_until_it_is_idle(

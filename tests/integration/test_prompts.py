@@ -27,6 +27,12 @@ def is_question(message: Message) -> bool:
     return message.msg_type == "input_request"
 
 
+def asked(client: Client) -> tuple[str, Message]:
+    """Have the kernel ask; returns the request's id, and the question."""
+    msg_id = client.start(ASK, allow_stdin=True)
+    return msg_id, client.messages(until=is_question)[-1]
+
+
 def answer(client: Client, question: Message) -> None:
     """Answer a question."""
     client.send("stdin", "input_reply", {"value": "world", "status": "ok"}, parent=question)
@@ -74,8 +80,7 @@ class TestPrompt:
         """It was shown already; the session is asked once more, and the answer counts."""
         kernel_id = start_kernel()
         client = connect(kernel_id, protocol=protocol)
-        msg_id = client.start(ASK, allow_stdin=True)
-        first = client.messages(until=is_question)[-1]
+        msg_id, first = asked(client)
         for _ in range(2):
             client = come_back(client, kernel_id)
             *_, again = client.messages(until=is_question)
@@ -133,8 +138,7 @@ class TestPrompt:
         """The cell was ended meanwhile, and another one runs."""
         kernel_id = start_kernel()
         client = connect(kernel_id)
-        client.start(ASK, allow_stdin=True)
-        client.messages(until=is_question)
+        asked(client)
         client.close()
         server.wait_for_connections(kernel_id, 0)
         getattr(server, ending)(kernel_id)
@@ -151,14 +155,12 @@ class TestPrompt:
         """The kernel was interrupted by message; the answer would go to the other cell."""
         kernel_id = start_kernel()
         client = connect(kernel_id)
-        client.start(ASK, allow_stdin=True)
-        client.messages(until=is_question)
+        asked(client)
         client.close()
         other = connect(kernel_id, settle=False)
         other.ask("control", "interrupt_request", {})
         server.wait_for_state(kernel_id, "idle")
-        msg_id = other.start(ASK, allow_stdin=True)
-        question = other.messages(until=is_question)[-1]
+        msg_id, question = asked(other)
         again = connect(kernel_id, session_id=client.session_id, settle=False)
         assert not is_asked(again)
         answer(other, question)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from support.building import maturin
 
 pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the core depends on
 
@@ -20,29 +20,11 @@ NOT_NEEDED = ("rust/fuzz/",)
 """The fuzz targets are outside the workspace and its lock."""
 
 
-def maturin(*options: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run maturin without network; what earlier builds left in ``target`` makes it quick."""
-    program = Path(sys.executable).parent / "maturin"
-    environment = os.environ | {
-        "CARGO_NET_OFFLINE": "true",
-        "CARGO_TARGET_DIR": str(ROOT / "target"),
-    }
-    return subprocess.run(
-        [str(program), *options],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked source distribution."""
     out = tmp_path_factory.mktemp("sdist")
-    done = maturin("sdist", "--out", str(out), directory=ROOT)
-    assert done.returncode == 0, done.stderr
+    maturin("sdist", "--out", str(out))
     (path,) = out.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         archive.extractall(out, filter="data")
@@ -85,8 +67,7 @@ def test_wheel_when_built_from_the_sdist_then_it_has_all_files(
     unpacked: Path, tmp_path: Path
 ) -> None:
     """Stops a source distribution that cannot be built, or builds a wheel that is never on."""
-    done = maturin("build", "--out", str(tmp_path), directory=unpacked)
-    assert done.returncode == 0, done.stderr
+    maturin("build", "--out", str(tmp_path), directory=unpacked)
     (path,) = tmp_path.glob("*.whl")
     with ZipFile(path) as archive:
         names = archive.namelist()

@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.building import maturin
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -163,10 +165,7 @@ class Environment:
 def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment in which the wheel is installed; nothing is fetched for it."""
     wheels, prefix = tmp_path_factory.mktemp("wheel"), tmp_path_factory.mktemp("environment")
-    maturin = Path(sys.executable).parent / "maturin"
-    offline = os.environ | {"CARGO_NET_OFFLINE": "true"}
-    build = [str(maturin), "build", "--out", str(wheels)]
-    subprocess.run(build, cwd=ROOT, env=offline, check=True, capture_output=True)
+    maturin("build", "--out", str(wheels))
     (wheel,) = wheels.iterdir()
 
     venv.create(prefix, symlinks=True)

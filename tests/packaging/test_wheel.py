@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 from email.parser import Parser
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
+
+from support.building import maturin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,26 +23,11 @@ ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
 
 
-def build(*options: str) -> None:
-    """Run maturin without network; what earlier builds left in ``target`` makes it quick."""
-    maturin = Path(sys.executable).parent / "maturin"
-    environment = os.environ | {"CARGO_NET_OFFLINE": "true"}
-    done = subprocess.run(
-        [str(maturin), *options],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZipFile]:
     """The wheel that the sources as they are now make."""
     out = tmp_path_factory.mktemp("wheel")
-    build("build", "--out", str(out))
+    maturin("build", "--out", str(out))
     (path,) = out.iterdir()
     with ZipFile(path) as archive:
         yield archive

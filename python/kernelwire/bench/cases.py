@@ -25,7 +25,7 @@ from kernelwire.bench.asking import (
 from kernelwire.bench.billing import Bill, billed, idle_cpu_ms_per_s
 from kernelwire.bench.client import KernelSocket, pump
 from kernelwire.bench.flood_kernel import TRACE, Order
-from kernelwire.bench.trips import COMM, KERNEL_INFO, KEY, RestProbe, TripProbe, round_trip_ns
+from kernelwire.bench.trips import COMM, KERNEL_INFO, KEY, StatusProbe, TripProbe, round_trip_ns
 from kernelwire.bench.verify import (
     Flood,
     WrongAnswerError,
@@ -251,14 +251,14 @@ def trips_in_flood(server: Host, sizes: Sizes, question: Question) -> Round:
 
 def status(server: Host, sizes: Sizes) -> Round:
     """``GET /api/status`` while a kernel floods: whether others still get their turn."""
-    probe = RestProbe(server.port, server.token)
+    probe = StatusProbe(server.port, server.token)
     try:
         return in_flood(server, sizes, probe)
     finally:
         probe.close()
 
 
-def in_flood(server: Host, sizes: Sizes, probe: TripProbe | RestProbe) -> Round:
+def in_flood(server: Host, sizes: Sizes, probe: TripProbe | StatusProbe) -> Round:
     """Ask while a flood lasts. The flood has a rate, so that it lasts as long for everybody."""
     order = Order(count=sizes.background, rate=BACKGROUND_RATE)
     with listening(server) as client:
@@ -275,7 +275,7 @@ def in_flood(server: Host, sizes: Sizes, probe: TripProbe | RestProbe) -> Round:
 
 
 def probe_until(
-    client: KernelSocket, probe: TripProbe | RestProbe, count: int, samples: int
+    client: KernelSocket, probe: TripProbe | StatusProbe, count: int, samples: int
 ) -> list[int]:
     """Ask while the flood lasts; an answer counts only if more of the flood came after it."""
     answers_during = 0

@@ -104,6 +104,11 @@ def other_cpus(cpu: int) -> set[int]:
     return set(ALLOWED - {cpu})
 
 
+def leave_server_cpu() -> None:
+    """Keep this process off the server's core: who asks must not compete with who answers."""
+    os.sched_setaffinity(0, other_cpus(SERVER_CPU))
+
+
 def pin(pid: int, cpu: int) -> None:
     """Keep every thread of `pid` on one core; threads started later inherit it."""
     for task in Path(f"/proc/{pid}/task").iterdir():

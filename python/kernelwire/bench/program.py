@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ def carry_out(options: Options, *, quiet: bool) -> dict[str, Any]:
     """Run every case; a signal ends the servers, and then this program."""
     end_on_signals()
     if options.pin:
-        os.sched_setaffinity(0, procstat.other_cpus(procstat.SERVER_CPU))
+        procstat.leave_server_cpu()
     try:
         return run(options, partial(tracked, quiet=quiet))
     except KeyboardInterrupt:

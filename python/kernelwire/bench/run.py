@@ -66,18 +66,22 @@ class Options:
 Step = tuple[int, str, "Contender"]
 
 
-def schedule(options: Options) -> list[Step]:
-    """All measurements in order.
+def order_of(contenders: Sequence[Contender], number: int) -> Sequence[Contender]:
+    """Return the order of contenders in a round.
 
-    Contenders alternate within a round and swap places between rounds, so that a machine that gets
-    slower or faster in the meantime does so for all of them.
+    They swap places between rounds, so that a machine that gets slower or faster in the meantime
+    does so for all of them.
     """
+    return contenders if number % 2 == 0 else contenders[::-1]
+
+
+def schedule(options: Options) -> list[Step]:
+    """All measurements in order: contenders alternate within a round."""
     steps = []
     for case in options.cases:
         present = [each for each in options.contenders if each.takes_part(case)]
         for number in range(options.rounds):
-            order = present if number % 2 == 0 else list(reversed(present))
-            steps += [(number, case, contender) for contender in order]
+            steps += [(number, case, contender) for contender in order_of(present, number)]
     return steps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from dataclasses import dataclass
@@ -99,19 +100,21 @@ class TripProbe(Probe):
 class RestProbe(Probe):
     """Asks a REST address over one kept-alive connection."""
 
-    def __init__(
-        self, port: int, token: str, path: str = "/api/status", field: str = "connections"
-    ) -> None:
+    path: str
+
+    def __init__(self, port: int, token: str) -> None:
         super().__init__()
-        self._path = path
-        self._field = f'"{field}"'.encode()
-        """What each answer has."""
         self._request = (
-            f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: token {token}\r\n\r\n"
+            f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+            f"Authorization: token {token}\r\n\r\n"
         ).encode()
         self._answer = b""
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=60)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def is_right(self, answer: Any) -> bool:
+        """Whether an answer is what was asked for."""
+        raise NotImplementedError
 
     def ask(self) -> None:
         """Send the request."""
@@ -127,15 +130,25 @@ class RestProbe(Probe):
         if not separator or len(body) < content_length(head):
             return
         if b" 200 " not in head.split(b"\r\n")[0]:
-            raise ClientError(f"GET {self._path}: {head[:100]!r}")
-        if self._field not in body:
-            raise WrongAnswerError(f"GET {self._path}: {body[:300]!r}")
+            raise ClientError(f"GET {self.path}: {head[:100]!r}")
+        if not self.is_right(json.loads(body)):
+            raise WrongAnswerError(f"GET {self.path}: {body[:300]!r}")
         self._answer = b""
         self.answered(time.monotonic_ns())
 
     def close(self) -> None:
         """Drop the connection."""
         self.sock.close()
+
+
+class StatusProbe(RestProbe):
+    """Asks for the server's status."""
+
+    path = "/api/status"
+
+    def is_right(self, answer: Any) -> bool:
+        """Whether it tells the number of connections."""
+        return "connections" in answer
 
 
 def content_length(head: bytes) -> int:

@@ -126,7 +126,7 @@ pub struct Tracker {
     others: Vec<Open>,
     /// The last requests to delete a subshell, and which one.
     deletions: VecDeque<(u64, u64)>,
-    /// The last requests of a shell's types that were sent on the control channel.
+    /// The last requests that were sent on the control channel.
     on_control: VecDeque<u64>,
     /// A state that is none of busy, idle and starting.
     plain: Option<String>,
@@ -178,8 +178,9 @@ impl Tracker {
         if self.is_former(origin) || kind == Kind::Ignored {
             return;
         }
-        let on_control = origin.request.is_some_and(|id| self.on_control.contains(&id));
-        let kind = if kind == Kind::Shell && on_control { Kind::Other } else { kind };
+        let on_control = |id| self.on_control.contains(&id);
+        let beside = kind == Kind::Shell && origin.request.is_some_and(on_control);
+        let kind = if beside { Kind::Other } else { kind };
         match kind {
             Kind::DeletesSubshell => self.doubt_subshells(origin.request),
             Kind::Untracked if state != "starting" => {
@@ -353,7 +354,11 @@ mod tests {
 
     /// The states after each of these statuses.
     fn states(steps: &[((Kind, Origin), &str)]) -> Vec<String> {
-        let mut tracker = Tracker::new("idle");
+        states_of(Tracker::new("idle"), steps)
+    }
+
+    /// The same of a tracker that has been told something before.
+    fn states_of(mut tracker: Tracker, steps: &[((Kind, Origin), &str)]) -> Vec<String> {
         let mut after = |((kind, origin), state): &((Kind, Origin), &str)| {
             tracker.status(*kind, state, *origin);
             tracker.state().to_owned()
@@ -446,10 +451,7 @@ mod tests {
                 (shell(B), "busy"),
                 (shell(B), "idle"),
             ];
-            for ((kind, origin), state) in steps {
-                tracker.status(kind, state, origin);
-            }
-            assert_eq!(tracker.state(), after);
+            assert_eq!(states_of(tracker, &steps).last().map(String::as_str), Some(after));
         }
     }
 
@@ -459,14 +461,7 @@ mod tests {
         tracker.will_run_on_control(2);
         let steps =
             [(shell(A), "busy"), (shell(B), "busy"), (shell(B), "idle"), (shell(A), "idle")];
-        let seen: Vec<_> = steps
-            .into_iter()
-            .map(|((kind, origin), state)| {
-                tracker.status(kind, state, origin);
-                tracker.state().to_owned()
-            })
-            .collect();
-        assert_eq!(seen, ["busy", "busy", "busy", "idle"]);
+        assert_eq!(states_of(tracker, &steps), ["busy", "busy", "busy", "idle"]);
     }
 
     #[test]
