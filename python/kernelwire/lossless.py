@@ -22,8 +22,10 @@ else:
 
 __all__ = ["LosslessMixin", "can_be_lossless"]
 
-ARGUMENT = "--InteractiveShellApp.extra_extensions=kernelwire.ipykernel"
-"""Adds to the extensions that the user has configured; see IPython's ``InteractiveShellApp``."""
+CONFIG_FILE = Path(__file__).with_name("ipykernel_config.py")
+
+ARGUMENT = f"--IPKernelApp.extra_config_file={CONFIG_FILE}"
+"""Has the kernel read that file besides those that it reads anyway."""
 
 MODULES = ("ipykernel", "ipykernel_launcher")
 
@@ -32,7 +34,7 @@ OWN_NAMES = ("python", f"python{sys.version_info[0]}", "python{}.{}".format(*sys
 
 
 class LosslessMixin(_Base):
-    """Adds ``kernelwire.ipykernel`` to the arguments of kernels that can load it."""
+    """Adds a configuration file to the arguments of kernels that can read it."""
 
     lossless_kernels = Bool(
         True,
@@ -40,19 +42,21 @@ class LosslessMixin(_Base):
         help="""Whether ipykernel's queue of output grows instead of dropping output.
 
         It applies to kernels of ipykernel that are started with the server's own interpreter. For
-        others, add "kernelwire.ipykernel" to c.IPKernelApp.extensions in the kernel's configuration.
+        others, call keep_output() of kernelwire.ipykernel in the kernel's configuration file.
         """,
     )
 
     async def start_kernel(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Start a kernel; see upstream."""
         if self.lossless_kernels and self._can_be_lossless(kwargs):
-            self.log.debug("Kernels of %s load kernelwire.ipykernel", kwargs.get("kernel_name"))
+            self.log.debug(
+                "Kernels of %s read kernelwire's configuration", kwargs.get("kernel_name")
+            )
             kwargs["extra_arguments"] = [*(kwargs.get("extra_arguments") or ()), ARGUMENT]
         return await ensure_async(super().start_kernel(*args, **kwargs))
 
     def _can_be_lossless(self, kwargs: dict[str, Any]) -> bool:
-        """Whether the kernel that is to be started can load the extension."""
+        """Whether the kernel that is to be started can read the configuration."""
         if kwargs.get("kernel_id") in self._kernels:
             return False
         try:
@@ -75,7 +79,9 @@ def can_be_lossless(arguments: Sequence[str]) -> bool:
         return False
     launched = any(flag == "-m" and module in MODULES for flag, module in pairwise(arguments))
     return launched and not any(
-        argument == "--ext" or argument.startswith("--ext=") or "extra_extensions" in argument
+        argument == "--config"
+        or argument.startswith("--config=")
+        or "extra_config_file" in argument
         for argument in arguments
     )
 

@@ -15,13 +15,13 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
 from kernelwire import KernelwireMappingKernelManager, ipykernel
-from kernelwire.lossless import ARGUMENT, can_be_lossless
+from kernelwire.lossless import ARGUMENT, CONFIG_FILE, can_be_lossless
 
 LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 
 
 @pytest.mark.parametrize("executable", ["python", "python3", sys.executable])
-def test_own_interpreter_with_ipykernel_loads_it(executable: str) -> None:
+def test_own_interpreter_with_ipykernel_reads_it(executable: str) -> None:
     """The server's interpreter is the one that has kernelwire for certain."""
     assert can_be_lossless([executable, *LAUNCH])
     assert can_be_lossless([executable, "-Xfrozen_modules=off", "-m", "ipykernel", "-f", "x"])
@@ -35,8 +35,9 @@ def test_own_interpreter_with_ipykernel_loads_it(executable: str) -> None:
         ["R", "--slave"],
         [sys.executable, "-m", "xeus", "-f", "x"],
         [sys.executable, "kernel.py", "{connection_file}"],
-        [sys.executable, *LAUNCH, "--ext=mine"],
-        [sys.executable, *LAUNCH, "--IPKernelApp.extra_extensions=mine"],
+        [sys.executable, *LAUNCH, "--config=mine"],
+        [sys.executable, *LAUNCH, "--config", "mine"],
+        [sys.executable, *LAUNCH, "--IPKernelApp.extra_config_file=mine"],
     ],
 )
 def test_other_kernels_are_started_as_ever(command: list[str]) -> None:
@@ -66,44 +67,44 @@ def test_import_is_light() -> None:
     assert output.stdout == "False\n"
 
 
-class Thread:
-    """What owns a socket."""
+class Application:
+    """What binds a kernel's sockets, each with what was set before."""
 
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-        self.scheduled: list[Any] = []
-
-    def schedule(self, call: Any) -> None:
-        """Note what is to be called."""
-        self.scheduled.append(call)
+    def _bind_socket(self, socket: Any, _port: int) -> int:
+        return socket.sndhwm
 
 
-def shell_with(thread: Any) -> Any:
-    """Make the part of a shell that leads to its kernel's thread."""
-    kernel = type("Kernel", (), {"iopub_thread": thread})()
-    manager = type("ExtensionManager", (), {"loaded": set()})()
-    return type("Shell", (), {"kernel": kernel, "extension_manager": manager})()
+@pytest.mark.parametrize(
+    ("kind", "limit"), [(zmq.PUB, 0), (zmq.XPUB, 0), (zmq.ROUTER, 1000), (zmq.REP, 1000)]
+)
+def test_limit_is_lifted_before_the_socket_is_bound(kind: int, limit: int) -> None:
+    """Later is too late: libzmq crashes if a connection is just ending."""
+    application = type("Mine", (Application,), {})
+    ipykernel.keep_output(application)
+    with zmq.Context() as context, context.socket(kind) as socket:
+        assert application()._bind_socket(socket, 0) == limit
 
 
-def test_limit_is_lifted_on_the_thread_that_owns_the_socket() -> None:
-    """Sockets are not thread-safe."""
-    with zmq.Context() as context, context.socket(zmq.PUB) as socket:
-        thread = Thread(socket)
-        ipykernel.load_ipython_extension(shell_with(thread))
-        assert socket.sndhwm == 1000
-        (call,) = thread.scheduled
-        call()
-        assert socket.sndhwm == 0
+def test_file_is_read_more_than_once() -> None:
+    """IPython reads a file for each directory in which it looks."""
+    application = type("Mine", (Application,), {})
+    ipykernel.keep_output(application)
+    once = application._bind_socket
+    ipykernel.keep_output(application)
+    assert application._bind_socket is once
 
 
-def test_connections_to_come_have_no_limit_either() -> None:
-    """A subscriber that connects later and does not read for a while gets everything."""
+def test_connections_have_no_limit() -> None:
+    """A subscriber that does not read for a while gets everything."""
+
+    class Binds(Application):
+        def _bind_socket(self, socket: Any, _port: int) -> int:
+            return socket.bind_to_random_port("tcp://127.0.0.1")
+
+    ipykernel.keep_output(Binds)
     with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
         publisher.linger = 0
-        port = publisher.bind_to_random_port("tcp://127.0.0.1")
-        thread = Thread(publisher)
-        ipykernel.load_ipython_extension(shell_with(thread))
-        thread.scheduled[0]()
+        port = Binds()._bind_socket(publisher, 0)
         with zmq.Context() as other, other.socket(zmq.SUB) as subscriber:
             subscriber.linger, subscriber.rcvhwm, subscriber.rcvtimeo = 0, 1, 5000
             subscriber.subscribe(b"")
@@ -116,14 +117,20 @@ def test_connections_to_come_have_no_limit_either() -> None:
 
 
 def test_failure_never_breaks_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
-    """A shell of another kind, or a closed socket, costs a warning at most."""
-    ipykernel.load_ipython_extension(shell_with(None))
-    assert caplog.records == []
-    with zmq.Context() as context:
-        socket = context.socket(zmq.PUB)
-        socket.close()
-        thread = Thread(socket)
-        ipykernel.load_ipython_extension(shell_with(thread))
-        thread.scheduled[0]()
-    ipykernel.load_ipython_extension(shell_with(object()))
-    assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
+    """An ipykernel that binds in another way costs a warning."""
+    ipykernel.keep_output(object)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_ipykernel_binds_as_expected() -> None:
+    """The name that is replaced is the one by which ipykernel binds its iopub socket."""
+    code = (
+        "import runpy, sys\n"
+        "from ipykernel.kernelapp import IPKernelApp\n"
+        "runpy.run_path(sys.argv[1])\n"
+        "print(hasattr(IPKernelApp._bind_socket, 'keeps_output'))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code, str(CONFIG_FILE)], check=True, capture_output=True, text=True
+    )
+    assert output.stdout == "True\n"
