@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 from tornado.websocket import WebSocketClosedError
 
 from kernelwire._protocol import STDIN
 from kernelwire._writers import writer_for
-from kernelwire.kernel_log import receive_portably
+from kernelwire.kernel_log import MAX_SECONDS, receive_portably
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
@@ -109,7 +110,7 @@ class Client:
     def take(self, channel: str, message: list[bytes]) -> None:
         """Take a single message on a channel, however it was received."""
         self._warn(channel, self._post(channel, [bytes(part) for part in message]))
-        self.write()
+        self.go_on()
 
     def _post(self, channel: str, message: list[bytes]) -> str | None:
         if channel == STDIN and self._on_question is not None:
@@ -119,7 +120,7 @@ class Client:
     def notify(self, channel: str, message: list[bytes], after: str = "end") -> None:
         """Have the client get a message that the server has made; see ``_native.Cursor.post``."""
         self._warn(channel, self.cursor.post(channel.encode(), message, self.log.now(), after))
-        self.write()
+        self.go_on()
 
     def extend(self, messages: Iterable[Message]) -> None:
         """Put in messages that somebody else has kept."""
@@ -148,8 +149,7 @@ class Client:
         self.log.add(self)
         if lost is not None:
             connection.tell_skipped(lost, b"{}", away=True)
-        if self.write():
-            self._schedule()
+        self.go_on()
 
     def _come_back(self, connection: KernelwireWebsocketConnection) -> Dropped | None:
         """Go on with what has waited; returns what was given up because it was too much."""
@@ -170,8 +170,7 @@ class Client:
         """Follow the connection's settings; what is held by the old ones goes first."""
         if self._connection is not None:
             self.cursor.apply(self._connection.settings_of_cursor())
-            if self.write():
-                self._schedule()
+            self.go_on()
 
     def detach(self, *, too_big: bool) -> list[tuple[int, bytes]]:
         """Write no more; what has not reached the client waits for the next connection.
@@ -218,7 +217,8 @@ class Client:
     # -- writing ---------------------------------------------------------------------------------
 
     def write(self) -> bool:
-        """Write what is next to the client; ``True`` if there may be more."""
+        """Write what is next to the client; ``True`` if there may be more, and others have their turn."""
+        until = None
         # A hook that is dealing with a message may have caused this call.
         while self._writer is not None and self._task is None and not self._answering:
             # Whatever may run foreign code comes before this, or behind `put`.
@@ -231,9 +231,21 @@ class Client:
             wait, hold, data, error = written
             if data is not None:
                 wait = self._queue(data, error, wait)
-            if not (self._answer(hold) if wait == _HOLD else wait == _MORE and data is not None):
+            if wait == _HOLD:
+                # The cursor bounds what it does by itself, but not how often it is called.
+                until = until or monotonic() + MAX_SECONDS
+                if not self._answer(hold):
+                    return False
+                if monotonic() >= until:
+                    return True
+            elif wait != _MORE or data is None:
                 return self._wait_for(wait)
         return False
+
+    def go_on(self) -> None:
+        """Write what is next to the client, as soon as others have had their turn if it takes long."""
+        if self.write():
+            self._schedule()
 
     def _queue(self, data: list[Any], error: int, wait: int) -> int:
         """Have the websocket write what was not sent; returns what the cursor waits for then."""
@@ -261,7 +273,7 @@ class Client:
 
     def _end_hold(self) -> None:
         self._holding = False
-        self._write_on()
+        self.go_on()
 
     def _on_written(self) -> None:
         """Note that the websocket has taken more, and go on."""
@@ -270,12 +282,11 @@ class Client:
         taken = self._writer.in_flight.take()
         if taken:
             self.cursor.acknowledge(taken)
-            self._write_on()
+            self.go_on()
 
     def _write_on(self) -> None:
         self._scheduled = False
-        if self.write():
-            self._schedule()
+        self.go_on()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -335,7 +346,7 @@ class Client:
                     "failed", "Dropped a message on %s: %s: %s", channel, kind, error
                 )
             if self._release(hold, mark, closed=closed):
-                self._write_on()
+                self.go_on()
 
         task.add_done_callback(done)
 

@@ -38,7 +38,10 @@ class Reader(Protocol):
     """Something that reads the log and writes what it reads to a client."""
 
     def write(self) -> bool:
-        """Write what is next; ``True`` if there may be more."""
+        """Write what is next; ``True`` if there may be more, and others have their turn."""
+
+    def go_on(self) -> None:
+        """Write what is next, as soon as others have had their turn if it takes long."""
 
     def flush(self) -> None:
         """Write what is held to be merged."""
@@ -114,7 +117,7 @@ class KernelLog:
             self._refuse(refused)
         self._notify()
         for reader in list(self._readers):
-            reader.write()
+            reader.go_on()
 
     def finish(self, _stream: Any) -> None:
         """Have readers write what they hold to be merged, now."""

@@ -430,20 +430,23 @@ def test_replay_when_the_connection_breaks_in_its_middle_then_none_comes_twice(
 
 @pytest.mark.kernelwire_only("H17")
 def test_notice_when_the_tab_is_closed_after_reading_it_then_it_is_not_told_again(
-    tightly_bounded: Server, connect: Connect, gate: Path
+    start_server: StartServer, connect: Connect, gate: Path
 ) -> None:
     """Stops the same loss from being announced twice, as if twice as much were missing."""
-    kernel_id = tightly_bounded.start_kernel("fake")
-    client = connect(kernel_id, on=tightly_bounded)
+    server = start_server({"MappingKernelManager": {"max_offline_buffer_bytes": 32_000_000}})
+    kernel_id = server.start_kernel("fake")
+    client = connect(kernel_id, on=server)
     total = 400
-    # What is never dropped fills the sockets, so that the replay is still under way.
-    replies = emit(3000, size=10_000, channel="iopub", type="status")
+    # What is never dropped is more than the bound, but not twice that, and more than the sockets
+    # take, so that the replay is still under way.
+    replies = emit(4000, size=10_000, channel="iopub", type="status")
     steps = (emit(total, size=10_000), replies)
-    msg_id = run_alone(tightly_bounded, client, kernel_id, gate, do(gate, *steps))
+    msg_id = run_alone(server, client, kernel_id, gate, do(gate, *steps))
     session_id = client.session_id
-    again = connect(kernel_id, on=tightly_bounded, session_id=session_id, settle=False)
+    again = connect(kernel_id, on=server, session_id=session_id, settle=False)
     first = again.messages(until=lambda m: announced([m]) > 0)
-    leave(tightly_bounded, again, kernel_id)
-    last = connect(kernel_id, on=tightly_bounded, session_id=session_id, settle=False)
+    leave(server, again, kernel_id)
+    last = connect(kernel_id, on=server, session_id=session_id, settle=False)
     assert announced(first) == total
     assert announced(last.until_idle(msg_id).messages) == 0
+    server.stop()

@@ -471,7 +471,33 @@ mod bounds {
         assert_eq!(wait, Some(Wait::Entry), "each is genuine, and none was skipped");
         assert_eq!(numbers(&frames), (0..300).collect::<Vec<_>>());
         assert!(frames.matches("msg_id").count() < 600, "they are fewer now");
-        assert_eq!(log.account(id).map(|account| account.forwarded.messages), Some(300));
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!(account.forwarded.messages + account.merged.messages, 300);
+    }
+
+    #[test]
+    fn text_that_has_waited_for_a_client_is_joined_when_it_is_read() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        let said = |log: &mut Log<Vec<u8>>, name: &str, number: u32| {
+            let content = format!(r##"{{"name":"{name}","text":"#{number};"}}"##);
+            let mut message = frames("stream", "{}", &content);
+            assert_eq!(log.append(0.0, &mut message, |_, _| {}), Ok(()));
+        };
+        log.go_away(id, u64::MAX, false);
+        (0..10).for_each(|number| said(&mut log, "stdout", number));
+        said(&mut log, "stderr", 10);
+        let mut reply = frames("execute_reply", "{}", r##"{"text":"#11;"}"##);
+        let posted = log.post(id, (0.0, After::Arrival), b"shell", &mut reply);
+        assert_eq!(posted, Ok(true));
+        (12..14).for_each(|number| said(&mut log, "stderr", number));
+        assert!(log.come_back(id, V1));
+        (14..16).for_each(|number| said(&mut log, "stderr", number));
+        let (frames, _) = read(&mut log, id);
+        assert_eq!(numbers(&frames), (0..16).collect::<Vec<_>>());
+        assert_eq!(frames.matches("\"stream\"").count(), 5, "{frames}");
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.forwarded.messages, account.merged.messages), (5, 10));
     }
 
     #[test]

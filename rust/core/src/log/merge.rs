@@ -16,7 +16,7 @@ use crate::policy::{DropPriority, Merge};
 use crate::sign::Key;
 
 /// Bytes up to which text is joined, so that what must be skipped is skipped in pieces.
-const MAX_TEXT: usize = 64 << 10;
+pub(super) const MAX_TEXT: usize = 64 << 10;
 
 /// The share of a segment that must be dead for it to be written anew.
 const DEAD_SHARE: u64 = 8;

@@ -33,6 +33,7 @@ mod entry;
 mod frame;
 mod history;
 mod hold;
+mod joining;
 mod mailbox;
 mod merge;
 mod merging;

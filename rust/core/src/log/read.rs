@@ -26,7 +26,7 @@ pub(super) struct Reader<'a, P> {
     pub(super) now: f64,
     pub(super) out: &'a mut Vec<Piece>,
     /// Where the next entry is, once it was looked up.
-    next: Option<Place>,
+    pub(super) next: Option<Place>,
     /// The entry that was handed out last.
     pub(super) last: Option<(Source, Place)>,
 }
@@ -157,6 +157,12 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             }
             self.note_parent(place);
             return Some(self.hold_for_notice());
+        }
+        if seq < self.cursor.unlimited_before
+            && !self.cursor.merging.is_holding()
+            && self.join(place)
+        {
+            return None;
         }
         match self.decide(place) {
             Decision::Send => {
