@@ -122,15 +122,13 @@ def test_input_when_cell_asks_then_answer_reaches_it(client: Client) -> None:
     assert client.collect(msg_id).text() == "hello wörld\n"
 
 
-def test_completion_when_asked_then_matches_come_back_on_shell(client: Client) -> None:
+def test_inspection_when_asked_then_what_is_known_comes_back_on_shell(client: Client) -> None:
     """Stops replies other than execute's from getting lost."""
-    client.execute("completion_candidate = 1")
-    execution = client.ask(
-        "shell", "complete_request", {"code": "completion_cand", "cursor_pos": 15}
-    )
-    (reply,) = execution.of_type("complete_reply")
+    client.execute("inspected = 'by name'")
+    execution = client.ask("shell", "inspect_request", {"code": "inspected", "cursor_pos": 9})
+    (reply,) = execution.of_type("inspect_reply")
     assert reply.channel == "shell"
-    assert reply.content["matches"] == ["completion_candidate"]
+    assert "by name" in reply.content["data"]["text/plain"]
 
 
 def test_control_when_kernel_is_busy_then_it_answers_meanwhile(client: Client, gate: Path) -> None:
