@@ -28,9 +28,9 @@ _log = logging.getLogger(__name__)
 
 
 def keep_output(application: Any = None) -> None:
-    """Have ipykernel bind its iopub socket with a queue that has no limit; once is enough.
+    """Have ipykernel make its iopub socket with a queue that has no limit; once is enough.
 
-    ``application`` is the class that binds the sockets, ``IPKernelApp`` by default.
+    ``application`` is the class that makes the sockets, ``IPKernelApp`` by default.
 
     That must be done before the socket is bound, so by a configuration file, not by an extension of
     IPython. A connection has the limit that the socket had when it was bound, and setting the option
@@ -40,18 +40,22 @@ def keep_output(application: Any = None) -> None:
     try:
         if application is None:
             application = import_module("ipykernel.kernelapp").IPKernelApp
-        if not hasattr(application._bind_socket, "keeps_output"):
-            application._bind_socket = _lifting_limit(application._bind_socket)
+        if not hasattr(application.init_iopub, "keeps_output"):
+            application.init_iopub = _lifting_limit(application.init_iopub)
     except Exception:
         _log.warning("Output that waits in this kernel has a limit", exc_info=True)
 
 
-def _lifting_limit(bind: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(bind)
-    def bind_socket(self: Any, socket: Any, *args: Any, **kwargs: Any) -> Any:
-        if socket.getsockopt(zmq.TYPE) in (zmq.PUB, zmq.XPUB):
-            socket.setsockopt(zmq.SNDHWM, 0)
-        return bind(self, socket, *args, **kwargs)
+def _lifting_limit(make: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(make)
+    def init_iopub(self: Any, context: zmq.Context[Any], *args: Any, **kwargs: Any) -> Any:
+        before = dict(context.sockopts)
+        context.sockopts[zmq.SNDHWM] = 0
+        try:
+            return make(self, context, *args, **kwargs)
+        finally:
+            context.sockopts.clear()
+            context.sockopts.update(before)
 
-    bind_socket.keeps_output = True  # type: ignore[attr-defined]  # for who asks whether this was done
-    return bind_socket
+    init_iopub.keeps_output = True  # type: ignore[attr-defined]  # for who asks whether this was done
+    return init_iopub

@@ -68,44 +68,44 @@ def test_import_is_light() -> None:
 
 
 class Application:
-    """What binds a kernel's sockets, each with what was set before."""
+    """What makes and binds a kernel's iopub socket."""
 
-    def _bind_socket(self, socket: Any, _port: int) -> int:
-        return socket.sndhwm
+    def init_iopub(self, context: Any) -> Any:
+        """Return the socket, its limit when it was bound, and its port."""
+        socket = context.socket(zmq.XPUB)
+        limit = socket.sndhwm
+        return socket, limit, socket.bind_to_random_port("tcp://127.0.0.1")
 
 
-@pytest.mark.parametrize(
-    ("kind", "limit"), [(zmq.PUB, 0), (zmq.XPUB, 0), (zmq.ROUTER, 1000), (zmq.REP, 1000)]
-)
-def test_limit_is_lifted_before_the_socket_is_bound(kind: int, limit: int) -> None:
+@pytest.fixture
+def application() -> Any:
+    """A class of its own, for which a kernel's configuration was read."""
+    application = type("Mine", (Application,), {})
+    ipykernel.keep_output(application)
+    return application
+
+
+def test_limit_is_lifted_before_the_socket_is_bound(application: Any) -> None:
     """Later is too late: libzmq crashes if a connection is just ending."""
-    application = type("Mine", (Application,), {})
-    ipykernel.keep_output(application)
-    with zmq.Context() as context, context.socket(kind) as socket:
-        assert application()._bind_socket(socket, 0) == limit
+    with zmq.Context() as context:
+        socket, limit, _ = application().init_iopub(context)
+        with socket, context.socket(zmq.ROUTER) as other:
+            assert (limit, other.sndhwm) == (0, 1000)
 
 
-def test_file_is_read_more_than_once() -> None:
+def test_file_is_read_more_than_once(application: Any) -> None:
     """IPython reads a file for each directory in which it looks."""
-    application = type("Mine", (Application,), {})
+    once = application.init_iopub
     ipykernel.keep_output(application)
-    once = application._bind_socket
-    ipykernel.keep_output(application)
-    assert application._bind_socket is once
+    assert application.init_iopub is once
 
 
-def test_connections_have_no_limit() -> None:
+def test_connections_have_no_limit(application: Any) -> None:
     """A subscriber that does not read for a while gets everything."""
-
-    class Binds(Application):
-        def _bind_socket(self, socket: Any, _port: int) -> int:
-            return socket.bind_to_random_port("tcp://127.0.0.1")
-
-    ipykernel.keep_output(Binds)
-    with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+    with zmq.Context() as context:
+        publisher, _, port = application().init_iopub(context)
         publisher.linger = 0
-        port = Binds()._bind_socket(publisher, 0)
-        with zmq.Context() as other, other.socket(zmq.SUB) as subscriber:
+        with publisher, zmq.Context() as other, other.socket(zmq.SUB) as subscriber:
             subscriber.linger, subscriber.rcvhwm, subscriber.rcvtimeo = 0, 1, 5000
             subscriber.subscribe(b"")
             subscriber.connect(f"tcp://127.0.0.1:{port}")
@@ -117,18 +117,18 @@ def test_connections_have_no_limit() -> None:
 
 
 def test_failure_never_breaks_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
-    """An ipykernel that binds in another way costs a warning."""
+    """An ipykernel that makes its socket in another way costs a warning."""
     ipykernel.keep_output(object)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_ipykernel_binds_as_expected() -> None:
-    """The name that is replaced is the one by which ipykernel binds its iopub socket."""
+def test_ipykernel_makes_its_socket_as_expected() -> None:
+    """The name that is replaced is the one by which ipykernel makes its iopub socket."""
     code = (
         "import runpy, sys\n"
         "from ipykernel.kernelapp import IPKernelApp\n"
         "runpy.run_path(sys.argv[1])\n"
-        "print(hasattr(IPKernelApp._bind_socket, 'keeps_output'))"
+        "print(hasattr(IPKernelApp.init_iopub, 'keeps_output'))"
     )
     output = subprocess.run(
         [sys.executable, "-c", code, str(CONFIG_FILE)], check=True, capture_output=True, text=True
