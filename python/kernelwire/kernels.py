@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import contextmanager
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -28,10 +27,9 @@ from kernelwire.lossless import LosslessMixin
 from kernelwire.restarts import RestartsMixin
 from kernelwire.sessions import SessionsMixin
 from kernelwire.states import make_policy
+from kernelwire.turns import SharedTime
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from kernelwire import _native
     from kernelwire.stream import KernelwireStream
 
@@ -47,6 +45,7 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
     def __init__(self, **kwargs: Any) -> None:
         """Make a manager; see ``MappingKernelManager`` for the arguments."""
         super().__init__(**kwargs)
+        self._describing = SharedTime(SETTLE_SECONDS)
         check_connections(self.parent)
         hide_secrets()
 
@@ -90,36 +89,22 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         if isinstance(watcher, ActivityStream):
             watcher.offer(stream)
 
-    def settle_activity(self, kernel_id: str) -> None:
+    def settle_activity(self, kernel_id: str, until: float | None = None) -> None:
         """Follow now what a kernel has said, so that its state and its dates are what they are.
 
         Wake-ups of the watcher are moderated: between two of them, up to
-        ``pacing.ACTIVITY.longest`` seconds, messages may wait.
+        ``pacing.ACTIVITY.longest`` seconds, messages may wait. It ends at ``until`` on the monotonic
+        clock, or after ``listening.SETTLE_SECONDS``.
         """
         stream = activity_stream(self._kernels.get(kernel_id))
-        until = self._settle_until
-        if isinstance(stream, ActivityStream) and (until is None or monotonic() < until):
+        if isinstance(stream, ActivityStream):
             stream.settle(until)
 
-    _settle_until: float | None = None
-
-    @contextmanager
-    def _settling_together(self) -> Iterator[None]:
-        """Bound the time that settling takes, for all kernels together, while they are listed."""
-        self._settle_until = monotonic() + SETTLE_SECONDS
-        try:
-            yield
-        finally:
-            self._settle_until = None
-
-    def list_kernels(self) -> Any:
-        """Describe all kernels as they are now."""
-        with self._settling_together():
-            return super().list_kernels()
-
     def kernel_model(self, kernel_id: str) -> Any:
-        """Describe a kernel as it is now."""
-        self.settle_activity(kernel_id)
+        """Describe a kernel as it is now; a list of kernels, or of sessions, takes no longer than one."""
+        until = self._describing.until()
+        if monotonic() < until:
+            self.settle_activity(kernel_id, until)
         return super().kernel_model(kernel_id)
 
     async def cull_kernel_if_idle(self, kernel_id: str) -> None:

@@ -83,8 +83,8 @@ class RestartsMixin(_Base):
         readiness = self._readiness.get(kernel_id)
         return None if readiness is None else readiness.ready
 
-    def settle_activity(self, kernel_id: str) -> None:
-        """Follow now what a kernel has published."""
+    def settle_activity(self, kernel_id: str, until: float | None = None) -> None:
+        """Follow now what a kernel has published, until then on the monotonic clock at most."""
         raise NotImplementedError
 
     # -- what happens to kernels -----------------------------------------------------------------

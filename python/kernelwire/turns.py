@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kernelwire.stream import KernelwireStream
 
-__all__ = ["TURN_SECONDS", "ReadQueue", "read_queue"]
+__all__ = ["TURN_SECONDS", "ReadQueue", "SharedTime", "read_queue"]
 
 TURN_SECONDS = 0.0005
 """Seconds of one turn after which no further stream is read."""
@@ -58,3 +59,26 @@ def read_queue(loop: Any) -> ReadQueue:
     if queue is None:
         queue = vars(loop)["kernelwire_reads"] = ReadQueue(loop)
     return queue
+
+
+class SharedTime:
+    """A time that all who ask for it in one turn of the event loop share."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._until: float | None = None
+
+    def until(self) -> float:
+        """Return when this turn's time ends, on the monotonic clock; where no loop runs, a time of its own."""
+        until = self._until
+        if until is None:
+            until = monotonic() + self._seconds
+            try:
+                asyncio.get_running_loop().call_soon(self._forget)
+            except RuntimeError:
+                return until
+            self._until = until
+        return until
+
+    def _forget(self) -> None:
+        self._until = None

@@ -7,11 +7,16 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from kernelwire.turns import TURN_SECONDS, ReadQueue
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
+
+from kernelwire import KernelwireMappingKernelManager
+from kernelwire.turns import TURN_SECONDS, ReadQueue, SharedTime
 from support.streams import bench
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
+    import pytest
+
     from kernelwire.stream import KernelwireStream
 
 STREAMS = 4
@@ -82,5 +87,50 @@ class TestReadQueue:
             queue.add(failing)
             queue.add(sound)
             await wait_until_async(lambda: read == [sound], what="the read behind")
+
+        run_to_end(body)
+
+
+class TestSharedTime:
+    """What many ask for in one turn takes no longer than what one asks for."""
+
+    def test_one_turn_has_one_end(self) -> None:
+        """The next turn has a time of its own."""
+
+        async def body() -> None:
+            time = SharedTime(60.0)
+            first = time.until()
+            assert time.until() == first
+            await asyncio.sleep(0)
+            assert time.until() > first
+
+        run_to_end(body)
+
+    def test_without_a_loop_each_has_its_own(self) -> None:
+        """A program that lists kernels need not have a loop."""
+        time = SharedTime(60.0)
+        assert time.until() < time.until()
+
+    def test_kernels_that_are_described_together_settle_together(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A list of sessions describes one kernel after the other."""
+        ends: list[float | None] = []
+        monkeypatch.setattr(
+            KernelwireMappingKernelManager,
+            "settle_activity",
+            lambda _manager, _kernel_id, until=None: ends.append(until),
+        )
+        monkeypatch.setattr(MappingKernelManager, "kernel_model", lambda *_: {})
+
+        async def body() -> None:
+            manager = KernelwireMappingKernelManager()
+            for kernel_id in "abc":
+                manager.kernel_model(kernel_id)
+            assert len(ends) == 3
+            assert len(set(ends)) == 1
+            manager._describing = SharedTime(0)
+            manager.kernel_model("d")
+            assert len(ends) == 3, "the time is up"
 
         run_to_end(body)
