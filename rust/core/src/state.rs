@@ -134,6 +134,8 @@ pub struct Tracker {
     session: Option<u64>,
     /// The session of the process before.
     former: Option<u64>,
+    /// The session of the last welcome.
+    welcomed: Option<u64>,
     changes: Changes,
 }
 
@@ -175,8 +177,11 @@ impl Tracker {
 
     /// Notes a status.
     pub fn status(&mut self, kind: Kind, state: &str, origin: Origin) {
-        if self.is_former(origin) || kind == Kind::Ignored {
+        if kind == Kind::Ignored || (self.is_former(origin) && state != "starting") {
             return;
+        }
+        if self.is_former(origin) {
+            self.former = None; // what starts is another process, which has kept the session
         }
         let on_control = |id| self.on_control.contains(&id);
         let beside = kind == Kind::Shell && origin.request.is_some_and(on_control);
@@ -212,10 +217,13 @@ impl Tracker {
 
     /// Notes the welcome that a kernel sends to a new subscription.
     pub fn welcome(&mut self, origin: Origin) {
-        if !self.is_former(origin) {
-            self.meet(origin.session);
-            self.session = origin.session.or(self.session);
+        // Welcomes may have a session of their own, that all subscribers get to see.
+        if self.is_former(origin) || (origin.session.is_some() && origin.session == self.welcomed) {
+            return;
         }
+        self.meet(origin.session);
+        self.session = origin.session.or(self.session);
+        self.welcomed = origin.session.or(self.welcomed);
     }
 
     /// Forgets what was running: the kernel is being restarted.
@@ -505,6 +513,31 @@ mod tests {
         tracker.ready(Some(1));
         tracker.status(kind, "busy", origin);
         assert_eq!(tracker.state(), "busy");
+    }
+
+    #[test]
+    fn a_process_that_keeps_the_session_is_met_by_its_start() {
+        let mut tracker = Tracker::new("idle");
+        let (kind, origin) = of_session(1, Kind::Shell);
+        tracker.status(kind, "idle", origin);
+        tracker.restart();
+        tracker.status(kind, "starting", origin);
+        tracker.status(kind, "busy", origin);
+        assert_eq!(tracker.state(), "busy");
+    }
+
+    #[test]
+    fn welcomes_may_have_a_session_of_their_own() {
+        let mut tracker = Tracker::new("starting");
+        let (kind, origin) = of_session(1, Kind::Shell);
+        let (_, welcome) = of_session(2, Kind::Shell);
+        tracker.welcome(welcome);
+        tracker.status(kind, "busy", origin);
+        tracker.welcome(welcome);
+        assert_eq!(tracker.state(), "busy");
+        let (_, another) = of_session(3, Kind::Shell);
+        tracker.welcome(another);
+        assert_eq!(tracker.state(), "starting");
     }
 
     #[test]
