@@ -21,11 +21,11 @@ __all__ = [
     "__version__",
     "decode_legacy",
     "decode_v1",
-    "describe",
     "dump_message",
     "encode_legacy",
     "encode_v1",
     "is_ignored",
+    "is_limited",
     "load_libzmq",
     "load_message",
     "receive",
@@ -90,11 +90,10 @@ def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
     libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
     """
 
-def describe(frames: Sequence[bytes]) -> tuple[str | None, tuple[str, bytes] | None]:
-    """Return a message's type, and the name and the text of a plain ``stream`` message.
+def is_limited(msg_type: object, merging: bool) -> bool:
+    """Whether the rate limiter has a say in ``iopub`` messages of a type.
 
-    The latter as they stand in its content between the quotes. ``None`` for what it does not
-    plainly say.
+    Stock's, or kernelwire's own where output is merged.
     """
 
 def is_ignored(msg_type: str) -> bool:

@@ -13,6 +13,7 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from tornado.websocket import WebSocketClosedError
 from traitlets import CaselessStrEnum, HasTraits, Integer, observe, validate
 
+from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logs import hide_secrets
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KernelwireWebsocketConnection"]
 
-NEVER_LIMITED = frozenset(("clear_output", "comm_close", "error", "execute_result"))
-"""Types that the rate limits let through with ``iopub_overflow = "coalesce"``, besides stock's."""
-
 MIN_PENDING_BYTES = 1 << 16
 """Bytes that may wait for any client: what is never dropped must fit."""
 
@@ -48,6 +46,11 @@ _HOOKS = (
     "write_stderr",
 )
 """What a subclass may override to see or change single messages on their way to the browser."""
+
+
+def _is_limited_by_stock_alone(msg_type: object) -> bool:
+    limited = _native.is_limited
+    return limited(msg_type, merging=False) and not limited(msg_type, merging=True)
 
 
 @lru_cache(maxsize=64)
@@ -348,7 +351,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             return False
         if self.limit_rate and channel == "iopub" and self.iopub_overflow == "coalesce":
             msg["header"] = self.get_part("header", msg["header"], msg_list)
-            if msg["header"]["msg_type"] in NEVER_LIMITED:
+            if _is_limited_by_stock_alone(msg["header"]["msg_type"]):
                 return False
         return super()._limit_rate(channel, msg, msg_list)
 

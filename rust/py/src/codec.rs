@@ -1,15 +1,10 @@
 //! Bindings of `kernelwire_core::wire`; `kernelwire.wire` gives them the reference's signatures.
 
-use std::borrow::Cow;
 use std::iter;
 
-use kernelwire_core::coalesce::StreamText;
-use kernelwire_core::parts::Parts;
-use kernelwire_core::peek;
 use kernelwire_core::wire::{legacy, v1};
 use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList, PyMemoryView};
 
 use crate::errors::wire_error;
@@ -112,22 +107,4 @@ pub(crate) fn copied<'py, F: AsRef<[u8]>>(
     parts: &[F],
 ) -> Vec<Bound<'py, PyBytes>> {
     parts.iter().map(|part| PyBytes::new(py, part.as_ref())).collect()
-}
-
-/// A message's type, and the name and the text of a plain `stream` message, as they stand in its
-/// content between the quotes. `None` for what it does not plainly say.
-#[pyfunction]
-#[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
-pub(crate) fn describe(
-    py: Python<'_>,
-    frames: Vec<PyBackedBytes>,
-) -> (Option<String>, Option<(String, Bound<'_, PyBytes>)>) {
-    let Ok(parts) = Parts::split(&frames) else {
-        return (None, None);
-    };
-    let msg_type = peek::text(parts.header(), "msg_type").ok().flatten().map(Cow::into_owned);
-    // Bytes, because a Python string takes up to four times the memory.
-    let said = StreamText::of(&parts)
-        .map(|said| (said.name.to_owned(), PyBytes::new(py, said.text.as_bytes())));
-    (msg_type, said)
 }

@@ -9,6 +9,7 @@ mod dump;
 mod errors;
 mod load;
 mod log;
+mod policy;
 mod request;
 mod source;
 mod state;
@@ -28,7 +29,7 @@ const LARGE_PART: usize = 1 << 16;
 #[pymodule(gil_used = true)]
 mod _native {
     #[pymodule_export]
-    use super::codec::{decode_legacy, decode_v1, describe, encode_legacy, encode_v1};
+    use super::codec::{decode_legacy, decode_v1, encode_legacy, encode_v1};
     #[pymodule_export]
     use super::dump::dump_message;
     #[pymodule_export]
@@ -37,6 +38,8 @@ mod _native {
     use super::load::load_message;
     #[pymodule_export]
     use super::log::{Cursor, Log, Window};
+    #[pymodule_export]
+    use super::policy::is_limited;
     #[pymodule_export]
     use super::request::Signer;
     #[pymodule_export]
