@@ -37,12 +37,17 @@ HEADERS = {
 V1 = "v1.kernel.websocket.jupyter.org"
 
 
-def notice_of(connection: Any) -> str:
-    """The text of the only notice that was sent, which may be a v1 message."""
+def notices_of(connection: Any) -> list[str]:
+    """The notices that were sent, which may be v1 messages."""
     calls = connection.websocket_handler.mock_connection.write_message.call_args_list
     whole = [c.args[0] if isinstance(c.args[0], bytes) else c.args[0].encode() for c in calls]
-    (notice,) = [text for text in whole if b"were dropped" in text]
-    return notice.decode(errors="replace")
+    return [text.decode(errors="replace") for text in whole if b"were dropped" in text]
+
+
+def notice_of(connection: Any) -> str:
+    """The text of the only notice that was sent."""
+    (notice,) = notices_of(connection)
+    return notice
 
 
 class TestNotice:
@@ -111,6 +116,7 @@ class TestNotice:
             await again.prepare()
             again.websocket_handler.ws_connection.selected_subprotocol = subprotocol
             await again.connect()
+            await wait_until_async(lambda: notices_of(again), what="the notice")
             assert "of output were dropped while no client" in notice_of(again)
             assert the_desk.count == 1
             if subprotocol is None:

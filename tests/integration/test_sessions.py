@@ -113,6 +113,7 @@ class TestSession:
             await run(stays, 2)
             for former, expected in ((gone[-1], [0, 1]), (gone[0], [])):
                 again = await connected(the_desk, former)
+                await until_seen(again, len(expected))
                 await run(again, 1)
                 assert seen_numbers(again)[:-1] == expected
                 again.websocket_handler.ws_connection.close_code = GOODBYE

@@ -379,6 +379,21 @@ mod sessions {
     }
 
     #[test]
+    fn all_that_was_joined_is_refused_with_it() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        log.go_away(id, u64::MAX, false);
+        (1..=5).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert!(log.come_back(id, V1));
+        assert_eq!(refuse(&mut log, id, false), []);
+        assert_eq!(refuse(&mut log, id, false).len(), 1);
+        assert_eq!(get(&mut log, id), []);
+        let account = log.account(id).unwrap_or_default();
+        assert_eq!((account.forwarded.messages, account.merged.messages), (0, 0));
+        assert_eq!(account.refused.messages, 5);
+    }
+
+    #[test]
     fn a_message_too_big_for_a_client_is_tried_once() {
         let mut log = Log::new(None);
         let id = log.open(V1);
@@ -480,9 +495,7 @@ mod bounds {
         let mut log = Log::new(None);
         let id = log.open(V1);
         let said = |log: &mut Log<Vec<u8>>, name: &str, number: u32| {
-            let content = format!(r##"{{"name":"{name}","text":"#{number};"}}"##);
-            let mut message = frames("stream", "{}", &content);
-            assert_eq!(log.append(0.0, &mut message, |_, _| {}), Ok(()));
+            append(log, "stream", &format!(r##"{{"name":"{name}","text":"#{number};"}}"##));
         };
         log.go_away(id, u64::MAX, false);
         (0..10).for_each(|number| said(&mut log, "stdout", number));

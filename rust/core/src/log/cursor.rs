@@ -211,16 +211,20 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                 place = place.map(|place| store.next(place));
             }
         }
+        let mut merged = 0_u64;
         for released in self.again.drain(..).filter_map(|(item, _)| item.into_merged()) {
             again.add(Count { messages: 1, bytes: merging::size(&released) });
+            merged = merged.saturating_add(released.messages - 1);
         }
+        let merged = Count { messages: merged, bytes: 0 };
         self.account.forwarded.remove(again);
-        for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
-            let lost = Count { messages: released.messages, bytes: merging::size(&released) };
-            self.account.skipped.add(lost);
-        }
+        self.account.merged.remove(merged);
         let mut lost = Count::between(self.at, totals);
         lost.add(again);
+        lost.add(merged);
+        for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
+            lost.add(Count { messages: released.messages, bytes: merging::size(&released) });
+        }
         self.account.skipped.add(lost);
         (self.position, self.at) = (end, totals);
         lost
@@ -290,6 +294,12 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                     }
                 }
                 Item::Made { stands_for: StandsFor::Merged(released), .. } => {
+                    self.again.push_back((Item::Merged(released), size));
+                }
+                Item::Made { stands_for: StandsFor::HandedOver(released), .. } => {
+                    let own = Count { messages: 1, bytes: merging::size(&released) };
+                    self.account.handed_over.remove(own);
+                    self.account.forwarded.add(own);
                     self.again.push_back((Item::Merged(released), size));
                 }
                 Item::Written(seq) => {

@@ -163,7 +163,7 @@ fn pass<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) ->
             let account = &mut cursor.account;
             account.handed_over.add(Count { messages: 1, bytes: merging::size(&released) });
             account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
-            return StandsFor::Merged(released);
+            return StandsFor::HandedOver(released);
         }
         Held::Letter(number) => cursor.mailbox.remove(number),
         Held::Entry(seq) => {

@@ -36,6 +36,8 @@ pub(super) enum StandsFor {
     Notice(super::account::Unreported),
     /// A merged message.
     Merged(Released),
+    /// A merged message that the caller has written itself, or made the frame of.
+    HandedOver(Released),
     /// A message that the caller has answered for.
     Message,
 }

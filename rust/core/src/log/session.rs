@@ -136,7 +136,16 @@ impl<P: AsRef<[u8]>> Log<P> {
                 }
                 cursor.mailbox.remove(number);
             }
-            Begun::Made(_) | Begun::Merged(_) => drop(cursor.again.pop_front()),
+            Begun::Made(_) | Begun::Merged(_) => {
+                let item = cursor.again.pop_front();
+                if let Some(released) = item.and_then(|(item, _)| item.into_merged()) {
+                    parent = released.frames.get(3).cloned().unwrap_or_default();
+                    let (messages, bytes) = (released.messages, merging::size(&released));
+                    cursor.account.forwarded.remove(Count { messages: 1, bytes });
+                    cursor.account.merged.remove(Count { messages: messages - 1, bytes: 0 });
+                    cursor.account.refused.add(Count { messages, bytes });
+                }
+            }
         }
         self.reports.push(Report::Refused { cursor: id, bytes, parent });
     }
