@@ -74,10 +74,11 @@ class SessionsMixin(_Base):
     def get_buffer(self, kernel_id: str, session_key: str) -> Any:
         """Return, once, what is kept for a session; ``None`` if nothing is."""
         self._put_aside(kernel_id, session_key)
-        buffered = super().get_buffer(kernel_id, session_key)
-        if buffered is None:
-            buffered = self._away.get(kernel_id, {}).pop(session_key, None)
-        return buffered
+        own = self._away.get(kernel_id, {}).pop(session_key, None)
+        # Upstream stops all buffering where the session that went last is another one.
+        with self._keeping_sessions(kernel_id):
+            buffered = super().get_buffer(kernel_id, session_key)
+        return buffered if own is None else own
 
     def stop_buffering(self, kernel_id: str) -> None:
         """Discard what is kept for a kernel's sessions."""
@@ -110,7 +111,10 @@ class SessionsMixin(_Base):
         while len(away) > MAX_SESSIONS:
             first = next(iter(away))
             self.log.warning(
-                "Discarding %s buffered messages for %s", len(away[first]["buffer"]), first
+                "Discarding %s buffered messages for %s, the oldest of %s sessions that are away",
+                len(away[first]["buffer"]),
+                first,
+                len(away),
             )
             _close(away.pop(first))
 

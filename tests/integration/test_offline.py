@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+import socket
 import struct
 import termios
 import time
@@ -84,6 +85,17 @@ def leave(server: Server, client: Client, kernel_id: str) -> list[Message]:
     last, _ = client.rest()
     server.wait_for_connections(kernel_id, 0)
     return last
+
+
+def narrow(server: Server) -> Callable[[], socket.socket]:
+    """Open connections of which the operating system does not receive megabytes in advance."""
+
+    def open_socket() -> socket.socket:
+        connection = server.open_socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        return connection
+
+    return open_socket
 
 
 def print_lines(count: int, size: int, gate: Path) -> str:
@@ -394,10 +406,11 @@ def test_replay_when_the_tab_is_closed_in_its_middle_then_the_rest_comes_next_ti
     total = 4000
     msg_id = run_alone(server, client, kernel_id, gate, do(gate, emit(total, size=10_000)))
     session_id = client.session_id
-    again = connect(kernel_id, protocol=protocol, session_id=session_id, settle=False)
+    options = {"protocol": protocol, "session_id": session_id, "settle": False}
+    again = connect(kernel_id, open_socket=narrow(server), **options)
     seen = again.messages(until=has_number(100))
     seen += leave(server, again, kernel_id)
-    last = connect(kernel_id, protocol=protocol, session_id=session_id, settle=False)
+    last = connect(kernel_id, **options)
     seen += last.until_idle(msg_id).messages
     # The reply is on another channel: it may come before the output, or behind it.
     seen += last.ask("control", "kernel_info_request", {}).messages
@@ -430,23 +443,21 @@ def test_replay_when_the_connection_breaks_in_its_middle_then_none_comes_twice(
 
 @pytest.mark.kernelwire_only("H17")
 def test_notice_when_the_tab_is_closed_after_reading_it_then_it_is_not_told_again(
-    start_server: StartServer, connect: Connect, gate: Path
+    tightly_bounded: Server, connect: Connect, gate: Path
 ) -> None:
     """Stops the same loss from being announced twice, as if twice as much were missing."""
-    server = start_server({"MappingKernelManager": {"max_offline_buffer_bytes": 32_000_000}})
-    kernel_id = server.start_kernel("fake")
-    client = connect(kernel_id, on=server)
+    kernel_id = tightly_bounded.start_kernel("fake")
+    client = connect(kernel_id, on=tightly_bounded)
     total = 400
-    # What is never dropped is more than the bound, but not twice that, and more than the sockets
-    # take, so that the replay is still under way.
-    replies = emit(4000, size=10_000, channel="iopub", type="status")
-    steps = (emit(total, size=10_000), replies)
-    msg_id = run_alone(server, client, kernel_id, gate, do(gate, *steps))
-    session_id = client.session_id
-    again = connect(kernel_id, on=server, session_id=session_id, settle=False)
+    # What is never dropped is more than the bound, but not twice that.
+    states = emit(150, size=10_000, channel="iopub", type="status")
+    steps = (emit(total, size=10_000), states)
+    run_alone(tightly_bounded, client, kernel_id, gate, do(gate, *steps))
+    options = {"on": tightly_bounded, "session_id": client.session_id, "settle": False}
+    again = connect(kernel_id, **options)
     first = again.messages(until=lambda m: announced([m]) > 0)
-    leave(server, again, kernel_id)
-    last = connect(kernel_id, on=server, session_id=session_id, settle=False)
+    seen = leave(tightly_bounded, again, kernel_id)
+    last = connect(kernel_id, **options)
+    seen += last.ask("control", "kernel_info_request", {}).messages
     assert announced(first) == total
-    assert announced(last.until_idle(msg_id).messages) == 0
-    server.stop()
+    assert announced(seen) == 0
