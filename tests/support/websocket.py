@@ -65,6 +65,8 @@ class WebSocket:
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
         self._close_sent = False
         self.compressed_frames = 0
+        self.before_pong: Callable[[], None] | None = None
+        """Called when a ping has come, before it is answered."""
         try:
             self.response_headers = self._shake_hands(path, headers or {}, compression, timeout)
         except BaseException:
@@ -82,6 +84,8 @@ class WebSocket:
             first, payload = self._read_frame(deadline)
             opcode = first & 0x0F
             if opcode == PING:
+                if self.before_pong is not None:
+                    self.before_pong()
                 self._send_frame(PONG, payload)
             elif opcode == CLOSE:
                 self._answer_close(payload)
