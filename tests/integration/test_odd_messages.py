@@ -27,7 +27,7 @@ def test_odd_message_arrives_between_others(
     texts = [m.content["data"]["text/plain"] for m in execution.of_type("display_data")]
     assert texts == ["0:\n", "-1:\n", "-1:\n", "1:\n"]
     assert client.execute(script(emit(1))).numbers == [2]
-    assert server.kernel(kernel_id)["execution_state"] == "idle"
+    server.wait_for_state(kernel_id, "idle")
     assert server.log_lines(log_end) == []
 
 
@@ -43,7 +43,7 @@ def test_odd_header_costs_no_other_message(
     execution = client.execute(script(emit(1), {"do": "odd", "kind": kind, "count": 2}, emit(1)))
     assert execution.numbers == [0, 1]
     assert client.execute(script(emit(1))).numbers == [2]
-    assert server.kernel(kernel_id)["execution_state"] == "idle"
+    server.wait_for_state(kernel_id, "idle")
     assert len(server.log_lines(log_end)) <= 1
 
 

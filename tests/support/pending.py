@@ -8,5 +8,5 @@ until_one_log = pytest.mark.xfail(strict=True, reason="needs one log per kernel"
 
 until_one_subscription = pytest.mark.xfail(
     strict=False,
-    reason="a session that is away has a subscription of its own, which may come too late"
+    reason="a session that is away has a subscription of its own, which may come too late",
 )
