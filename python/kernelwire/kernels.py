@@ -153,15 +153,12 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         self._forget_readiness(kernel_id)
         self._policies.pop(kernel_id, None)
         self._discard_sessions(kernel_id)
-        streams: list[Any] = []
         watcher = None if kernel is None else activity_stream(kernel)
         if watcher is not None:
             set_activity_stream(kernel, None)
-            streams.append(watcher)
-        for stream in streams:
-            if not stream.closed():
-                stream.on_recv(None)
-                stream.close()
+            if not watcher.closed():
+                watcher.on_recv(None)
+                watcher.close()
         return kernel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from support.messages import Message
     from support.server import Server, StartKernel
 
+Begun = tuple[Client, str, list["Message"]]
+"""A client, its request, and what it has received."""
 KEPT_SESSIONS = 4
 """How many sessions without a connection keep a backlog at a kernel."""
 
@@ -28,8 +30,7 @@ def drop(server: Server, client: Client, kernel_id: str, *, remaining: int = 0) 
 
 def close(server: Server, client: Client, kernel_id: str, *, remaining: int = 0) -> list[Message]:
     """Close a connection with a goodbye, and return what is received until it is closed."""
-    client.socket.start_close()
-    messages, _ = client.rest()
+    messages = client.leave()
     server.wait_for_connections(kernel_id, remaining)
     return messages
 
@@ -42,6 +43,14 @@ def until_number(client: Client, number: int) -> list[Message]:
 def until_busy(client: Client, request_id: str) -> list[Message]:
     """What a client receives until the kernel runs a request."""
     return client.messages(until=lambda m: m.is_status("busy", request_id))
+
+
+def begin(connect: Connect, kernel_id: str, parts: Parts, **options: Any) -> Begun:
+    """Have a new client run a cell of parts that publish two outputs each, the first part now."""
+    client = connect(kernel_id, **options)
+    request_id = client.start(parts.code)
+    parts.run()
+    return client, request_id, until_number(client, 1)
 
 
 def all_until_now(client: Client) -> list[Message]:
@@ -85,10 +94,7 @@ class TestVisitor:
         """Output from before, during and after the visit reaches A, with the reply; not B."""
         kernel_id = start_kernel("fake")
         parts = Parts(tmp_path, *[emit(2)] * 4)
-        client = connect(kernel_id, protocol=protocol)
-        request_id = client.start(parts.code)
-        parts.run()
-        seen = until_number(client, 1)
+        client, request_id, seen = begin(connect, kernel_id, parts, protocol=protocol)
         drop(server, client, kernel_id)
         parts.run()
 
@@ -110,10 +116,7 @@ class TestVisitor:
         """Visitors that never send anything do not push out a session that works."""
         kernel_id = start_kernel("fake")
         parts = Parts(tmp_path, emit(2), emit(2))
-        client = connect(kernel_id)
-        request_id = client.start(parts.code)
-        parts.run()
-        seen = until_number(client, 1)
+        client, request_id, seen = begin(connect, kernel_id, parts)
         drop(server, client, kernel_id)
         for _ in range(KEPT_SESSIONS - 1):
             visitor = connect(kernel_id, settle=False)
@@ -139,11 +142,8 @@ class TestNeighbour:
         """B goes on as if nothing had happened, and A misses nothing."""
         kernel_id = start_kernel("fake")
         parts = Parts(tmp_path, *[emit(2)] * 4)
-        client = connect(kernel_id, protocol=protocol)
         neighbour = connect(kernel_id, protocol=protocol)
-        request_id = client.start(parts.code)
-        parts.run()
-        seen = until_number(client, 1)
+        client, request_id, seen = begin(connect, kernel_id, parts, protocol=protocol)
         drop(server, client, kernel_id, remaining=1)
         parts.run()
         parts.run()

@@ -133,18 +133,15 @@ class TestBytes:
 class TestPython:
     """A Python that prints what it has read from somewhere."""
 
-    def test_surrogates_are_shown_as_replacements(
-        self, connect: Connect, start_kernel: StartKernel, protocol: str
+    @pytest.mark.parametrize(
+        ("code", "text"),
+        [(PRINT, "caf\ufffd a\ufffd\ufffdz\n"), (PROGRAM, "caf\ufffd \ufffd\ufffd end")],
+        ids=["surrogates", "output of a program"],
+    )
+    def test_what_is_not_utf8_is_shown_as_replacements(
+        self, connect: Connect, start_kernel: StartKernel, protocol: str, code: str, text: str
     ) -> None:
-        """Names of files that are not UTF-8, as Python has them."""
+        """Names of files as Python has them, and what a program prints that a cell calls."""
         client = connect(start_kernel("python3"), protocol=protocol)
-        client.execute(PRINT)
-        assert shown(client) == "caf\ufffd a\ufffd\ufffdz\n"
-
-    def test_bytes_of_a_program_are_shown_as_replacements(
-        self, connect: Connect, start_kernel: StartKernel, protocol: str
-    ) -> None:
-        """What a program prints that a cell calls."""
-        client = connect(start_kernel("python3"), protocol=protocol)
-        client.execute(PROGRAM)
-        assert shown(client) == "caf\ufffd \ufffd\ufffd end"
+        client.execute(code)
+        assert shown(client) == text

@@ -81,8 +81,7 @@ def paced(output: str, gate: Path) -> str:
 
 def leave(server: Server, client: Client, kernel_id: str) -> list[Message]:
     """Close the only client, wait until the server has noticed; what came until then."""
-    client.socket.start_close()
-    last, _ = client.rest()
+    last = client.leave()
     server.wait_for_connections(kernel_id, 0)
     return last
 

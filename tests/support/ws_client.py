@@ -150,6 +150,12 @@ class Client:
             raise TimeoutError(f"{len(seen)} messages came, the last: {seen[-10:]}") from error
         return collected
 
+    def leave(self) -> list[Message]:
+        """Close with a goodbye; what comes until the server hangs up."""
+        self.socket.start_close()
+        messages, _ = self.rest()
+        return messages
+
     def rest(self, timeout: float = DEFAULT_TIMEOUT) -> tuple[list[Message], int]:
         """What comes until the server hangs up, and the close code."""
         deadline = time.monotonic() + timeout

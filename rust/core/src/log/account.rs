@@ -56,6 +56,20 @@ pub struct Account {
     pub refused: Count,
 }
 
+impl Account {
+    /// Counts a merged message as handed out; `all` is what it stands for, in its own bytes.
+    pub(super) fn forward_merged(&mut self, all: Count) {
+        self.forwarded.add(Count { messages: 1, bytes: all.bytes });
+        self.merged.add(Count { messages: all.messages - 1, bytes: 0 });
+    }
+
+    /// Takes that back.
+    pub(super) fn take_merged_back(&mut self, all: Count) {
+        self.forwarded.remove(Count { messages: 1, bytes: all.bytes });
+        self.merged.remove(Count { messages: all.messages - 1, bytes: 0 });
+    }
+}
+
 /// What was skipped and has not been reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Unreported {

@@ -211,19 +211,16 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                 place = place.map(|place| store.next(place));
             }
         }
-        let mut merged = 0_u64;
-        for released in self.again.drain(..).filter_map(|(item, _)| item.into_merged()) {
-            again.add(Count { messages: 1, bytes: merging::size(&released) });
-            merged = merged.saturating_add(released.messages - 1);
-        }
-        let merged = Count { messages: merged, bytes: 0 };
         self.account.forwarded.remove(again);
-        self.account.merged.remove(merged);
         let mut lost = Count::between(self.at, totals);
         lost.add(again);
-        lost.add(merged);
+        for released in self.again.drain(..).filter_map(|(item, _)| item.into_merged()) {
+            let all = merging::count(&released);
+            self.account.take_merged_back(all);
+            lost.add(all);
+        }
         for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
-            lost.add(Count { messages: released.messages, bytes: merging::size(&released) });
+            lost.add(merging::count(&released));
         }
         self.account.skipped.add(lost);
         (self.position, self.at) = (end, totals);
@@ -315,9 +312,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     }
 
     fn keep_merged(&mut self, released: Released) -> (Item, u64) {
-        let size = merging::size(&released);
-        self.account.forwarded.add(Count { messages: 1, bytes: size });
-        self.account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
-        (Item::Merged(released), size)
+        let all = merging::count(&released);
+        self.account.forward_merged(all);
+        (Item::Merged(released), all.bytes)
     }
 }

@@ -169,8 +169,7 @@ fn pass<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) ->
         Held::Entry(seq) => {
             if let Some((segment, entry)) = store.get(seq) {
                 cursor.account.handed_over.add(Count::of(entry.own));
-                let after = segment.before(entry).with(entry.class.policy.drop, entry.own);
-                cursor.pass(seq, after);
+                cursor.pass(seq, segment.behind(entry));
             }
         }
         Held::Again(seq) => {

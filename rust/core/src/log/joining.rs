@@ -2,13 +2,10 @@
 //! would keep a browser busy for as long as the kernel was.
 
 use super::account::Count;
-use super::cursor::Cursor;
-use super::entry::Entry;
 use super::merge::MAX_TEXT;
-use super::merging::size;
+use super::merging::count;
 use super::queue::Item;
 use super::read::{Decision, Reader};
-use super::segment::Segment;
 use super::store::Place;
 use super::totals::Totals;
 use crate::coalesce::{Kind, Run};
@@ -31,18 +28,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             } else if !run.merge(&kind, &parts) {
                 break;
             }
-            end = Some((entry.seq, behind(segment, entry)));
+            end = Some((entry.seq, segment.behind(entry)));
             read.add(Count::of(entry.own));
             next = self.store.next(next);
         }
         let Some((last, after)) = end.filter(|_| run.messages() > 1) else { return false };
         let Some(mut joined) = run.release() else { return false };
         joined.messages = read.messages;
-        let bytes = size(&joined);
-        let Cursor { account, again, .. } = &mut *self.cursor;
-        account.forwarded.add(Count { messages: 1, bytes });
-        account.merged.add(Count { messages: read.messages - 1, bytes: 0 });
-        again.push_front((Item::Merged(joined), bytes));
+        let all = count(&joined);
+        self.cursor.account.forward_merged(all);
+        self.cursor.again.push_front((Item::Merged(joined), all.bytes));
         self.cursor.pass(last, after);
         self.next = Some(next);
         true
@@ -62,8 +57,4 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             // Only what is genuine is signed anew.
             && matches!(self.plainly(place), Decision::Send)
     }
-}
-
-fn behind<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>) -> Totals {
-    segment.before(entry).with(entry.class.policy.drop, entry.own)
 }

@@ -141,11 +141,10 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let bytes = if released.stream { i64::try_from(size).unwrap_or(i64::MAX) } else { 0 };
         match cursor.limiter.offer(bytes, cursor.merging.arrived) {
             Verdict::Drop => {
-                cursor.account.withheld.add(Count { messages: released.messages, bytes: size });
+                cursor.account.withheld.add(count(&released));
             }
             Verdict::Send => {
-                cursor.account.forwarded.add(Count { messages: 1, bytes: size });
-                cursor.account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
+                cursor.account.forward_merged(count(&released));
                 cursor.again.push_front((Item::Merged(released), size));
             }
             Verdict::Change => return Some(self.hold_merged(released, Reason::LimitChange)),
@@ -156,22 +155,15 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     /// Hands out a merged message.
     pub(super) fn merged(&mut self, released: Released) -> Option<Wait> {
         if self.cursor.rules.one_by_one {
-            self.uncount(&released);
+            self.cursor.account.take_merged_back(count(&released));
             return Some(self.hold_merged(released, Reason::OneByOne));
         }
         let Some(frames) = framed(&released, self.cursor.protocol) else {
-            self.uncount(&released);
+            self.cursor.account.take_merged_back(count(&released));
             return Some(self.hold_merged(released, Reason::Unreadable));
         };
         self.cursor.put_made(frames, StandsFor::Merged(released));
         None
-    }
-
-    /// Takes back that a message counts as forwarded.
-    fn uncount(&mut self, released: &Released) {
-        let account = &mut self.cursor.account;
-        account.forwarded.remove(Count { messages: 1, bytes: size(released) });
-        account.merged.remove(Count { messages: released.messages - 1, bytes: 0 });
     }
 
     fn hold_merged(&mut self, released: Released, reason: Reason) -> Wait {
@@ -250,6 +242,11 @@ impl<P: AsRef<[u8]>> Log<P> {
 /// Bytes of a message's parts.
 pub(super) fn size(released: &Released) -> u64 {
     released.frames.iter().skip(2).map(|part| part.len() as u64).sum()
+}
+
+/// What a message stands for, in its own bytes.
+pub(super) fn count(released: &Released) -> Count {
+    Count { messages: released.messages, bytes: size(released) }
 }
 
 /// Tells a message from others.

@@ -98,6 +98,11 @@ impl<P: AsRef<[u8]>> Segment<P> {
         entry.before.plus(self.shift)
     }
 
+    /// The totals behind an entry.
+    pub(super) fn behind(&self, entry: &Entry<P>) -> Totals {
+        entry.after().plus(self.shift)
+    }
+
     /// The index of the first entry that has this number or a higher one.
     pub(super) fn index_of(&self, seq: u64) -> usize {
         self.entries.partition_point(|entry| entry.seq < seq)

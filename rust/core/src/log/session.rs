@@ -140,10 +140,9 @@ impl<P: AsRef<[u8]>> Log<P> {
                 let item = cursor.again.pop_front();
                 if let Some(released) = item.and_then(|(item, _)| item.into_merged()) {
                     parent = released.frames.get(3).cloned().unwrap_or_default();
-                    let (messages, bytes) = (released.messages, merging::size(&released));
-                    cursor.account.forwarded.remove(Count { messages: 1, bytes });
-                    cursor.account.merged.remove(Count { messages: messages - 1, bytes: 0 });
-                    cursor.account.refused.add(Count { messages, bytes });
+                    let all = merging::count(&released);
+                    cursor.account.take_merged_back(all);
+                    cursor.account.refused.add(all);
                 }
             }
         }
