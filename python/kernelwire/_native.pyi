@@ -204,6 +204,9 @@ class Watch:
     def retire(self) -> None:
         """Forget which message was the last: another one goes on."""
 
+    def has_begun(self) -> bool:
+        """Whether it has read something at which it could take over."""
+
     def has_met(self) -> bool:
         """Whether it has come to the other's last message, who must not go on then."""
 

@@ -21,6 +21,9 @@ SETTLE_SECONDS = 0.01
 FRESH_SECONDS = 0.01
 """Time for which what has been read of another stream is good enough."""
 
+LATE_SECONDS = 0.5
+"""Seconds after which a message that was overheard does not come to the own subscription any more."""
+
 
 class ActivityStream(KernelwireStream):
     """The stream of a kernel's watcher: a subscription of its own, or none where one will do.
@@ -30,6 +33,10 @@ class ActivityStream(KernelwireStream):
     the other's socket, with all that waits in it, when that stream is closed. Nothing is followed
     twice and nothing is missed: what is overheard counts from the very message on at which the
     watcher has arrived with its own subscription.
+
+    One that never arrives was not there yet: a socket that finds nobody at its port tries again
+    after a while, and a client that connects meanwhile is faster. Then all counts that was overheard,
+    and what the own subscription has received after that is followed once more.
     """
 
     _follower: ActivityReader
@@ -44,6 +51,10 @@ class ActivityStream(KernelwireStream):
     _followed = 0.0
     _heard = 0.0
     """When something was last overheard."""
+    _begun = 0.0
+    """When something was overheard that the own subscription has not come to."""
+    _waits = False
+    """Whether it is about to see if the own subscription has come to that."""
 
     def follow_with(self, follower: ActivityReader) -> None:
         """Let ``follower`` follow the kernel from now on."""
@@ -65,8 +76,33 @@ class ActivityStream(KernelwireStream):
         stream = next((offer for offer in self._offers if not offer.closed()), None)
         if stream is not None:
             self._source = stream
-            self._follower.begin_to_overhear()
+            self._begin()
             stream.listener = self
+
+    def _begin(self) -> None:
+        """Have what is overheard from now on take over, as soon as nothing is missed."""
+        self._follower.begin_to_overhear()
+        self._begun = monotonic()
+
+    def _wait_for_own(self) -> None:
+        """See, after a while, whether the own subscription has come to what was overheard."""
+        if not self._waits:
+            self._waits = True
+            self._loop.call_later(LATE_SECONDS, self._give_up_late)
+
+    def _give_up_late(self) -> None:
+        """Give the own subscription up if it was too late for what was overheard."""
+        self._waits = False
+        if not self._own or self._source is None or self.closed():
+            return
+        more = self.read_once()
+        source = self._source
+        if not self._own or source is None:
+            return
+        if more or monotonic() - self._begun < LATE_SECONDS:
+            self._wait_for_own()
+        elif self.record.has_begun():
+            self._give_up_own(source)
 
     def _follow_own(self, _stream: KernelwireStream) -> bool:
         """Follow what the own subscription has received; give it up once it is not needed."""
@@ -96,8 +132,11 @@ class ActivityStream(KernelwireStream):
         if self._own and source is not None:
             if record.has_met():
                 self._give_up_own(source)
-            elif full:
-                self._follower.begin_to_overhear()  # too far ahead of the own subscription
+                return
+            if full:
+                self._begin()  # too far ahead of the own subscription
+            elif record.has_begun():
+                self._wait_for_own()
         elif full or (not self._due and now - self._followed > ACTIVITY.longest):
             self._follow_overheard()
         elif not self._due:

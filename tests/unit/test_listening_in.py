@@ -32,6 +32,12 @@ STEPS = st.lists(
 )
 
 
+@pytest.fixture(autouse=True)
+def punctual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no subscription be taken for late because the machine is slow."""
+    monkeypatch.setattr("kernelwire.listening.LATE_SECONDS", 60.0)
+
+
 async def walk(kernel: Any, steps: list[int | str], followed: Callable[[], Any]) -> None:
     """Do one step after the other; wait for what follows, before and after the clients leave."""
     clients: list[Client] = []
@@ -161,6 +167,24 @@ def test_subscriptions_when_one_of_two_clients_leaves_then_the_other_is_listened
             await kernel.until_one_subscription()
             await kernel.until_followed()
             assert kernel.watcher.socket is second.stream.socket
+
+    run_to_end(body)
+
+
+def test_subscription_when_it_comes_too_late_then_what_a_client_has_received_counts() -> None:
+    """Stops a kernel from being idle while a cell runs, because only the client saw it begin."""
+
+    async def body() -> None:
+        with publishing() as kernel, patch("kernelwire.listening.LATE_SECONDS", 0.01):
+            await kernel.until_subscribed(1)
+            kernel.watcher.socket.unsubscribe(b"")
+            await kernel.until_subscribed(0)
+            await client_of(kernel)
+            kernel.publish()
+            # Without anybody asking for it.
+            await wait_until_async(lambda: kernel.followed == kernel.sent, what="the state")
+            kernel.publish(10)
+            await kernel.until_followed()
 
     run_to_end(body)
 

@@ -408,6 +408,12 @@ impl Record {
         }
     }
 
+    /// Whether it has read something at which it could take over.
+    #[must_use]
+    pub const fn has_begun(&self) -> bool {
+        matches!(self.takeover, Takeover::Begun { first: Some(_), .. })
+    }
+
     /// Whether it has come to the other's last message; the other must not go on then.
     #[must_use]
     pub const fn has_met(&self) -> bool {
@@ -523,7 +529,9 @@ mod tests {
         let (mut own, mut other) = (Record::default(), Record::default());
         add(&mut own, 0..2);
         other.begin(&own);
+        assert!(!other.has_begun());
         add(&mut other, 5..8);
+        assert!(other.has_begun());
         assert_eq!([4, 5, 6].map(|number| takes_over_at(&other, number)), [false, true, false]);
         assert!(!other.has_met());
         assert_eq!(states(&mut other), [5, 6, 7]);

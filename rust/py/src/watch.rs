@@ -224,6 +224,11 @@ impl Watch {
         self.lock().retire();
     }
 
+    /// Whether it has read something at which it could take over from the other one.
+    fn has_begun(&self) -> bool {
+        self.lock().has_begun()
+    }
+
     /// Whether the last message of the other one has been read: that one must not go on.
     fn has_met(&self) -> bool {
         self.lock().has_met()
