@@ -331,8 +331,8 @@ class Cursor:
         Returns ``False`` where nothing was to be written and ``True`` where all of it has been sent.
         Else what it waits for (0: an entry; 1: another call; 2: room, as more than 256 KiB are not
         acknowledged; 3: the client, which is away; 4: an answer to a hold; 5: nothing, the client is
-        to be closed; 6: 50 ms, after which what is held to be merged goes), the number of the hold,
-        the pieces that are left to be written, and the number of the error that has kept them from
+        to be closed; 6: 50 ms, after which what is held to be merged, or a notice, may go), the number
+        of the hold, the pieces that are left to be written, and the number of the error that has kept them from
         being sent, 0 for none.
         """
 
@@ -361,7 +361,7 @@ class Cursor:
         """Put in what is ready on a pyzmq socket; see ``Log.receive``."""
 
     def flush(self) -> None:
-        """Have what is held to be merged go with the next write."""
+        """Have what is held to be merged, or for a notice, go with the next write."""
 
     def go_away(self, bound: int, too_big: bool) -> None:
         """Note that the client is gone and may come back; ``bound`` as in the settings.
@@ -377,6 +377,9 @@ class Cursor:
 
     def is_open(self) -> bool:
         """Whether it has not ended."""
+
+    def has_overflowed(self) -> bool:
+        """Whether so much waited that the client must be closed; ``write`` says so as well."""
 
     def waiting(self) -> tuple[int, int]:
         """Return how many messages wait, and the bytes that they take."""

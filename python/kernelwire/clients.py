@@ -219,6 +219,8 @@ class Client:
     def write(self) -> bool:
         """Write what is next to the client; ``True`` if there may be more, and others have their turn."""
         until = None
+        if self._task is not None and self.cursor.has_overflowed():
+            self._close_slow()
         # A hook that is dealing with a message may have caused this call.
         while self._writer is not None and self._task is None and not self._answering:
             # Whatever may run foreign code comes before this, or behind `put`.
@@ -296,8 +298,7 @@ class Client:
     def _close_slow(self) -> None:
         """Close the websocket of a client for which too much waits that it needs."""
         connection = self._connection
-        if connection is not None:
-            self._writer = None
+        if connection is not None and self._writer.descriptor() is not None:
             self._failures.warning(
                 "slow", "Closed a client that does not read: too much waits for it"
             )

@@ -92,9 +92,10 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         config=True,
         help="""Bytes that may wait for a client that does not read.
 
-        Over it, output is dropped, the oldest first, and the client is told in its place how much.
-        Replies, status messages and input requests are never dropped; where they alone are more
-        than twice as many bytes, the client is closed. It is 64 KiB at least; 0 is no limit.
+        Over it, output is dropped, the oldest first, and the client is told in its place how much,
+        once a second at most while it goes on lagging. Replies, status messages and input requests
+        are never dropped; where they alone are more than twice as many bytes, the client is closed.
+        It is 64 KiB at least; 0 is no limit.
         """,
     )
 

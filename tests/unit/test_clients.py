@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,3 +146,58 @@ class TestBacklog:
         client.close()
         assert log.native.memory() < before / 5
         assert len(Backlog(client)) == 0
+
+
+class StuckConnection:
+    """A connection whose method deals with its first message for ever; notes how it is closed."""
+
+    def __init__(self, bound: int) -> None:
+        self.websocket_handler = self
+        self.ws_connection: Any = SimpleNamespace(is_closing=lambda: False)
+        self.codes: list[int] = []
+        self._bound = bound
+
+    def settings_of_cursor(self) -> dict[str, Any]:
+        """Messages go one by one."""
+        return {
+            "spliced": False,
+            "limits": None,
+            "merging": False,
+            "hide_tracebacks": False,
+            "one_by_one": True,
+            "bound": self._bound,
+        }
+
+    def handle_held(self, *_arguments: Any, **_options: Any) -> asyncio.Future[None]:
+        """Begin, and never end."""
+        return asyncio.get_running_loop().create_future()
+
+    def close(self, code: int, _reason: str) -> None:
+        """Close, as tornado's handler does."""
+        self.ws_connection = None
+        self.codes.append(code)
+
+
+class TestOverflow:
+    """Too much waits for a client of what is never dropped."""
+
+    def test_client_is_closed_at_once_while_a_message_is_dealt_with(self, log: KernelLog) -> None:
+        """With 1013, once; no memory is kept from then on, and its session is told."""
+
+        async def overflow() -> None:
+            connection: Any = StuckConnection(100_000)
+            client = away(log)
+            client.attach(connection)
+            for number in range(300):
+                log.one(None, message(number, "status"))
+            assert connection.codes == []
+            for number in range(300, 3_000):
+                log.one(None, message(number, "status"))
+            assert connection.codes == [1013]
+            assert log.native.memory() < 200_000
+            client.detach(too_big=False)
+            assert Backlog(client).dropped == 3_000
+            log.one(None, message(3_000))
+            assert numbers(client) == [3_000]
+
+        asyncio.run(overflow())

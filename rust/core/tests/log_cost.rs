@@ -112,6 +112,7 @@ fn measure() {
                         assert!(log.release(id, hold.number, Answer::Written(0)));
                     }
                     Some(Wait::Entry) => break,
+                    Some(Wait::Until(_)) => log.flush(id),
                     _ => {}
                 }
             }

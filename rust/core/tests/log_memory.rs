@@ -88,6 +88,7 @@ fn drain(log: &mut Log<Vec<u8>>, id: CursorId) -> (u64, u64) {
                 assert!(log.release(id, hold.number, Answer::Written(0)));
             }
             Some(Wait::Entry) => break,
+            Some(Wait::Until(_)) => log.flush(id),
             _ => {}
         }
     }

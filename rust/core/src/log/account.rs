@@ -76,8 +76,22 @@ pub(super) struct Unreported {
     pub(super) skipped: Count,
     /// The parent header of the skipped message that was seen last.
     pub(super) parent: Vec<u8>,
+    /// Whether some of it is dropped last.
+    pub(super) low: bool,
     /// Whether some of it was skipped while the client was away.
     pub(super) away: bool,
+}
+
+impl Unreported {
+    /// Has what a notice said reported again: the notice has not arrived.
+    pub(super) fn take_back(&mut self, notice: Self) {
+        self.skipped.add(notice.skipped);
+        self.low |= notice.low;
+        self.away |= notice.away;
+        if self.parent.is_empty() {
+            self.parent = notice.parent;
+        }
+    }
 }
 
 /// From where on droppable entries of one priority are for a cursor.

@@ -1,6 +1,7 @@
 //! One client's place in a log.
 
 use std::collections::VecDeque;
+use std::mem;
 
 use super::account::{Account, Count, Mark, Marks, Unreported};
 use super::mailbox::Mailbox;
@@ -118,8 +119,14 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.merging.flush();
     }
 
+    /// The totals up to which it reads: nothing waits for one that has overflowed.
+    fn reads_to(&self, end: Totals) -> Totals {
+        if self.overflowed { self.at } else { end }
+    }
+
     /// What waits for it, in bytes of memory, in flight included.
     pub(super) fn waiting(&self, end: Totals) -> ByPriority {
+        let end = self.reads_to(end);
         let ahead = |drop| {
             let (at, mark) = (self.at.cost.of(drop), self.marks.of(drop).at.cost.of(drop));
             end.cost.of(drop).saturating_sub(at.max(mark))
@@ -136,6 +143,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
 
     /// Messages of the log that it has still to read.
     pub(super) fn messages_waiting(&self, end: Totals) -> u64 {
+        let end = self.reads_to(end);
         let ahead = |drop| {
             let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
             end.messages.of(drop).saturating_sub(at.max(mark))
@@ -157,10 +165,16 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         seq < self.marks.of(drop).seq
     }
 
-    /// The first entry that it may need.
+    /// The first entry that it may need. One that has overflowed needs what is in flight.
     pub(super) fn oldest(&self) -> u64 {
         let first = self.queue.first_entry().into_iter().chain(queue::first_entry(&self.again));
-        first.fold(self.position, u64::min)
+        first.fold(if self.overflowed { u64::MAX } else { self.position }, u64::min)
+    }
+
+    /// From which entry to behind which one something is in flight.
+    pub(super) fn in_flight(&self) -> Option<(u64, u64)> {
+        let last = self.queue.entries().next_back().map(|(_, last)| last)?;
+        Some((self.queue.first_entry()?, last.saturating_add(1)))
     }
 
     /// Where it is, for a letter that is to be read in its place.
@@ -199,7 +213,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         [self.position, self.start, self.unlimited_before].into_iter().chain(marks)
     }
 
-    /// Goes to the end without reading, and forgets what was to be handed out again; what it lost.
+    /// Goes to the end without reading, and forgets what was to be handed out again, but for what the
+    /// caller has made; what it lost.
     pub(super) fn lose_the_rest(&mut self, store: &Store<P>, end: u64, totals: Totals) -> Count {
         let mut again = Count::default();
         for (first, last) in queue::entries(&self.again) {
@@ -214,10 +229,16 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.account.forwarded.remove(again);
         let mut lost = Count::between(self.at, totals);
         lost.add(again);
-        for released in self.again.drain(..).filter_map(|(item, _)| item.into_merged()) {
-            let all = merging::count(&released);
-            self.account.take_merged_back(all);
-            lost.add(all);
+        for (item, bytes) in mem::take(&mut self.again) {
+            match item {
+                Item::Merged(released) => {
+                    let all = merging::count(&released);
+                    self.account.take_merged_back(all);
+                    lost.add(all);
+                }
+                Item::Made { .. } => self.again.push_back((item, bytes)),
+                Item::Entries { .. } | Item::Written(_) | Item::Letter(_) => {}
+            }
         }
         for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
             lost.add(merging::count(&released));
@@ -238,14 +259,22 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let gap = Count::between(self.at, before);
         self.account.skipped.add(gap);
         self.unreported.skipped.add(gap);
+        self.unreported.low |= before.messages.low > self.at.messages.low;
         self.unreported.away |= gap.messages > 0 && self.position < self.unlimited_before;
         self.at = before;
     }
 
+    /// Goes to the end; what lies between was skipped.
+    pub(super) fn go_to(&mut self, (end, totals): (u64, Totals)) {
+        self.pass_gap(totals);
+        self.position = end;
+    }
+
     /// Counts an entry that it skips.
-    pub(super) fn skip(&mut self, skipped: Count, parent: &[u8]) {
+    pub(super) fn skip(&mut self, drop: DropPriority, skipped: Count, parent: &[u8]) {
         self.account.skipped.add(skipped);
         self.unreported.skipped.add(skipped);
+        self.unreported.low |= drop == DropPriority::Low;
         self.unreported.away |= self.position < self.unlimited_before;
         self.unreported.parent.clear();
         self.unreported.parent.extend_from_slice(parent);
@@ -283,12 +312,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         for (item, size) in again {
             match item {
                 Item::Letter(number) => self.mailbox.rewind(number),
-                Item::Made { stands_for: StandsFor::Notice(lost), .. } => {
-                    self.unreported.skipped.add(lost.skipped);
-                    self.unreported.away |= lost.away;
-                    if self.unreported.parent.is_empty() {
-                        self.unreported.parent = lost.parent;
-                    }
+                Item::Made { stands_for: StandsFor::Notice(notice), .. } => {
+                    self.unreported.take_back(notice);
                 }
                 Item::Made { stands_for: StandsFor::Merged(released), .. } => {
                     self.again.push_back((Item::Merged(released), size));

@@ -119,7 +119,9 @@ pub enum After {
 impl<P: AsRef<[u8]>> Log<P> {
     /// Puts a message for one client alone into its mailbox; empties `frames`, unless it is refused.
     ///
-    /// Messages in a mailbox keep their order. `false` if there is no such cursor.
+    /// Messages in a mailbox keep their order. `false` if there is no such cursor, or the message
+    /// is lost: one came before that is the same, or its client is about to be closed, and a bound's
+    /// worth of replies waits for its return.
     pub fn post(
         &mut self,
         id: CursorId,
@@ -127,7 +129,14 @@ impl<P: AsRef<[u8]>> Log<P> {
         channel: &[u8],
         frames: &mut Vec<P>,
     ) -> Result<bool, Refusal> {
-        let Some(cursor) = self.cursors.get_mut(&id) else { return Ok(false) };
+        let Some(cursor) = self.cursors.get_mut(&id) else {
+            frames.clear();
+            return Ok(false);
+        };
+        if cursor.overflowed && cursor.mailbox.cost() >= cursor.bound {
+            frames.clear();
+            return Ok(false);
+        }
         let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
         // What the server puts in itself may be repeated: a question that was not answered is.
         if after == After::Arrival && self.key.is_some() && cursor.is_spliced() {
@@ -141,7 +150,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         let delimiter = frames.len().saturating_sub(parts.all().len()).saturating_sub(2);
         let after = match after {
             After::End => self.end,
-            After::Arrival if cursor.away.is_some() => self.end,
+            After::Arrival if cursor.away.is_some() || cursor.overflowed => self.end,
             After::Arrival | After::Now => 0,
         };
         if after > 0 {

@@ -74,12 +74,12 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Gathers what cursors need.
     pub(super) fn needs(&mut self) -> Needs {
         self.counts.looks = self.counts.looks.saturating_add(self.cursors.len() as u64);
-        let cursors = || self.cursors.values();
+        let all = || self.cursors.values();
+        let cursors = || all().filter(|cursor| !cursor.overflowed);
         let floor = |drop| {
             let from = |cursor: &Cursor<P>| cursor.position.max(cursor.marks.of(drop).seq);
             cursors().map(from).min().unwrap_or(self.end)
         };
-        let flying = |cursor: &Cursor<P>| Some((cursor.queue.first_entry()?, cursor.position));
         let mut boundaries: Vec<_> = cursors().flat_map(Cursor::boundaries).collect();
         boundaries.sort_unstable();
         Needs {
@@ -93,8 +93,8 @@ impl<P: AsRef<[u8]>> Log<P> {
                 .map(Cursor::oldest)
                 .min()
                 .unwrap_or(self.end),
-            in_flight: cursors().filter_map(flying).collect(),
-            pinned: cursors().flat_map(Cursor::pinned).collect(),
+            in_flight: all().filter_map(Cursor::in_flight).collect(),
+            pinned: all().flat_map(Cursor::pinned).collect(),
             boundaries,
             counted: cursors().filter_map(Cursor::counted_from).min().unwrap_or(self.end),
         }

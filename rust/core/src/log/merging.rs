@@ -223,10 +223,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
 }
 
 impl<P: AsRef<[u8]>> Log<P> {
-    /// Has a cursor hand out, with the next read, what it holds to be merged.
+    /// Has a cursor hand out, with the next read, what it holds to be merged, or for a notice.
     pub fn flush(&mut self, id: CursorId) {
         if let Some(cursor) = self.cursors.get_mut(&id) {
             cursor.merging.flush();
+            cursor.noticed = f64::NEG_INFINITY;
         }
     }
 

@@ -37,6 +37,7 @@ mod joining;
 mod mailbox;
 mod merge;
 mod merging;
+mod notices;
 mod piece;
 mod queue;
 mod read;
@@ -265,6 +266,12 @@ impl<P: AsRef<[u8]>> Log<P> {
     #[must_use]
     pub fn account(&self, id: CursorId) -> Option<Account> {
         self.cursors.get(&id).map(|cursor| cursor.account)
+    }
+
+    /// Whether too much waited for a client that cannot be dropped: it is to be closed with 1013.
+    #[must_use]
+    pub fn has_overflowed(&self, id: CursorId) -> bool {
+        self.cursors.get(&id).is_some_and(|cursor| cursor.overflowed)
     }
 
     /// What waits for a cursor.

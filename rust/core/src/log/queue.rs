@@ -146,13 +146,15 @@ impl Queue {
     }
 
     /// The runs of entries in it.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
         entries(&self.items)
     }
 }
 
 /// The runs of entries among items.
-pub(super) fn entries(items: &VecDeque<(Item, u64)>) -> impl Iterator<Item = (u64, u64)> {
+pub(super) fn entries(
+    items: &VecDeque<(Item, u64)>,
+) -> impl DoubleEndedIterator<Item = (u64, u64)> {
     items.iter().filter_map(|(item, _)| match item {
         Item::Entries { first, last } => Some((*first, *last)),
         Item::Written(seq) => Some((*seq, *seq)),

@@ -13,9 +13,6 @@ use crate::sign::Key;
 /// Bytes in flight from which on a cursor waits for its client.
 pub(super) const MAX_IN_FLIGHT: u64 = 256 << 10;
 
-/// Seconds between two notices about skipped output, unless a request ends or nothing waits.
-const NOTICE_SECONDS: f64 = 1.0;
-
 /// One call of [`super::Log::read`].
 pub(super) struct Reader<'a, P> {
     pub(super) store: &'a mut Store<P>,
@@ -119,20 +116,13 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
 
     /// Nothing is left to read.
     fn end(&mut self) -> Wait {
-        let (seq, totals) = self.end;
-        self.cursor.pass_gap(totals);
-        self.cursor.position = seq;
+        self.cursor.go_to(self.end);
         self.next = None;
-        if self.cursor.unreported.skipped.messages > 0 {
-            return self.hold_for_notice();
+        match self.notice_due_at() {
+            Some(due) if due <= self.now => self.hold_for_notice(),
+            Some(due) => self.wait_until(due),
+            None => self.cursor.merging.due_at().map_or(Wait::Entry, Wait::Until),
         }
-        self.cursor.merging.due_at().map_or(Wait::Entry, Wait::Until)
-    }
-
-    fn hold_for_notice(&mut self) -> Wait {
-        self.cursor.noticed = self.now;
-        let reason = Reason::Skipped(self.cursor.unreported.skipped);
-        Wait::Hold(self.cursor.hold(reason, Held::Notice))
     }
 
     /// Decides on the entry at the cursor's position.
@@ -147,16 +137,12 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         self.cursor.pass_gap(before);
         if self.cursor.skips(seq, drop) {
             let parts = segment.parts(entry);
-            self.cursor.skip(own, parts.get(1).copied().unwrap_or_default());
+            self.cursor.skip(drop, own, parts.get(1).copied().unwrap_or_default());
             self.pass(place, seq, after);
             return None;
         }
-        if self.notice_is_due(seq, idle) {
-            if self.cursor.merging.is_holding() {
-                return self.let_go();
-            }
-            self.note_parent(place);
-            return Some(self.hold_for_notice());
+        if let Some(due) = self.notice_before(seq, idle, drop) {
+            return self.announce(place, due);
         }
         if seq < self.cursor.unlimited_before
             && !self.cursor.merging.is_holding()
@@ -184,23 +170,6 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
     fn pass(&mut self, place: Place, seq: u64, after: Totals) {
         self.cursor.pass(seq, after);
         self.next = Some(self.store.next(place));
-    }
-
-    /// Whether skipped output is reported before an entry: a request ends, or output goes on.
-    fn notice_is_due(&self, seq: u64, idle: bool) -> bool {
-        let cursor = &self.cursor;
-        let resumes = seq >= cursor.marks.end() && self.now - cursor.noticed >= NOTICE_SECONDS;
-        cursor.unreported.skipped.messages > 0 && (idle || resumes)
-    }
-
-    /// Takes the parent of the entry that a notice stands before, if none is known that is better.
-    fn note_parent(&mut self, place: Place) {
-        if self.cursor.unreported.parent.is_empty()
-            && let Some((segment, entry)) = self.store.at(place)
-            && let Some(parent) = segment.parts(entry).get(1)
-        {
-            self.cursor.unreported.parent = parent.to_vec();
-        }
     }
 
     pub(super) fn spliced(&self) -> bool {

@@ -12,12 +12,13 @@ pub enum Report {
     GivenUp {
         /// Its cursor, which is gone.
         cursor: CursorId,
-        /// What waited for it.
+        /// What waited for it, and what was skipped before and is not reported.
         lost: Count,
         /// What became of all the rest.
         account: Account,
     },
-    /// Too much waits for a live client that cannot be dropped: it is to be closed with 1013.
+    /// Too much waits for a live client that cannot be dropped: it is to be closed with 1013, and is
+    /// told of what it lost when it comes back.
     Overflowed {
         /// Its cursor.
         cursor: CursorId,

@@ -42,17 +42,17 @@ impl<P: AsRef<[u8]>> Log<P> {
     ///
     /// What is in flight returns to the cursor. A message that was begun and not finished for the
     /// second time, or `too_big` for the client (it closed with 1009), is given up. A cursor that
-    /// has overflowed ends. Of more than four cursors that are away, the one that went first ends.
+    /// has overflowed goes on here. Of more than four cursors that are away, the one that went first
+    /// ends.
     pub fn go_away(&mut self, id: CursorId, bound: u64, too_big: bool) {
         let turn = self.turns.saturating_add(1);
+        let end = (self.end, self.totals);
         let Some(cursor) = self.cursors.get_mut(&id) else { return };
         self.turns = turn;
         cursor.away = Some(turn);
         cursor.bound = bound;
-        if cursor.overflowed {
-            self.cursors.remove(&id);
-            self.look_soon(id);
-            return self.trim();
+        if std::mem::take(&mut cursor.overflowed) {
+            cursor.go_to(end);
         }
         self.take_back(id, too_big);
         self.look_soon(id);
@@ -75,6 +75,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             return false;
         }
         cursor.unlimited_before = end;
+        cursor.noticed = f64::NEG_INFINITY;
         cursor.apply(settings);
         self.look_soon(id);
         true

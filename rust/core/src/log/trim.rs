@@ -111,6 +111,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         cursor.overflowed = true;
         cursor.hold = None;
         let lost = cursor.lose_the_rest(&self.store, self.end, self.totals);
+        cursor.unreported.skipped.add(lost);
         self.reports.push(Report::Overflowed { cursor: id, lost });
         self.look_soon(id);
     }
@@ -118,7 +119,8 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Gives up a session that is away.
     pub(super) fn give_up(&mut self, id: CursorId) {
         if let Some(mut cursor) = self.cursors.remove(&id) {
-            let lost = cursor.lose_the_rest(&self.store, self.end, self.totals);
+            let mut lost = cursor.lose_the_rest(&self.store, self.end, self.totals);
+            lost.add(cursor.unreported.skipped);
             self.reports.push(Report::GivenUp { cursor: id, lost, account: cursor.account });
             self.look_soon(id);
         }
@@ -162,7 +164,13 @@ fn fit<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, end: Mark) {
     }
 }
 
-fn skip_down_to<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, target: u64, end: Mark) {
+/// Skips the oldest droppable entries of a cursor until no more than `target` bytes wait.
+pub(super) fn skip_down_to<P: AsRef<[u8]>>(
+    store: &Store<P>,
+    cursor: &mut Cursor<P>,
+    target: u64,
+    end: Mark,
+) {
     for drop in [DropPriority::High, DropPriority::Low] {
         let over = cursor.waiting(end.at).sum().saturating_sub(target);
         if over > 0 {

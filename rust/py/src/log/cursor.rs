@@ -195,6 +195,11 @@ impl Cursor {
         Ok(self.log.get().lock()?.waiting(self.id).is_some())
     }
 
+    /// Whether so much waited that the client must be closed.
+    fn has_overflowed(&self) -> PyResult<bool> {
+        Ok(self.log.get().lock()?.has_overflowed(self.id))
+    }
+
     /// How many messages wait, replies included, and the bytes that they take.
     fn waiting(&self) -> PyResult<(u64, u64)> {
         let waiting = self.log.get().lock()?.waiting(self.id).unwrap_or_default();

@@ -9,6 +9,8 @@ use kernelwire_core::wire::{legacy, v1};
 pub(super) const LARGE: usize = 20_000;
 
 /// What a client should get, and what it got.
+// Each is a state of its own.
+#[allow(clippy::struct_excessive_bools)]
 pub(super) struct Client {
     pub(super) id: CursorId,
     pub(super) settings: Settings,
@@ -28,12 +30,17 @@ pub(super) struct Client {
     pub(super) sent_replies: usize,
     /// Messages that notices reported.
     pub(super) noticed: u64,
+    /// For each message that arrived, how many were reported before it.
+    pub(super) noticed_before: Vec<(usize, u64)>,
     /// Messages that were not sent, because the caller's limiter withheld them.
     pub(super) withheld: u64,
     pub(super) refused: u64,
     /// Whether it ever was away: what it missed is not limited.
     pub(super) was_away: bool,
+    /// Whether it is to be closed.
     pub(super) overflowed: bool,
+    /// Whether it was, and has lost what is never dropped.
+    pub(super) lost: bool,
 }
 
 impl Client {
@@ -53,10 +60,12 @@ impl Client {
             replies: Vec::new(),
             sent_replies: 0,
             noticed: 0,
+            noticed_before: Vec::new(),
             withheld: 0,
             refused: 0,
             was_away: false,
             overflowed: false,
+            lost: false,
         }
     }
 
@@ -105,7 +114,12 @@ impl Client {
             let numbers = found.split(';').map(str::trim).filter(|number| !number.is_empty());
             let numbers = numbers.filter_map(|number| number.parse::<usize>().ok());
             match channel.as_str() {
-                "iopub" => self.entries.extend(numbers),
+                "iopub" => {
+                    let found: Vec<_> = numbers.collect();
+                    let noticed = self.noticed;
+                    self.noticed_before.extend(found.first().map(|first| (*first, noticed)));
+                    self.entries.extend(found);
+                }
                 "shell" => self.replies.extend(numbers),
                 _ => self.noticed += numbers.sum::<usize>() as u64,
             }

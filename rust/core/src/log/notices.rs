@@ -1,0 +1,80 @@
+//! Notices about skipped output: each stands where the gap is, and there are not too many of them.
+
+use super::account::Mark;
+use super::cursor::{Cursor, Held};
+use super::read::Reader;
+use super::store::Place;
+use super::trim::skip_down_to;
+use super::{Reason, Wait};
+use crate::policy::DropPriority;
+
+/// Seconds between two notices about skipped output, unless a request ends: a client that goes on
+/// lagging would get one for every few messages. Output behind the gap waits for its notice.
+const NOTICE_SECONDS: f64 = 1.0;
+
+/// The share of its bound that a client keeps which lags again so soon.
+const KEPT_SHARE: u64 = 2;
+
+impl<P: AsRef<[u8]>> Reader<'_, P> {
+    /// When skipped output may be reported, if any was that is not.
+    pub(super) fn notice_due_at(&self) -> Option<f64> {
+        let Cursor { unreported, noticed, .. } = &*self.cursor;
+        // A clock that was put back makes nobody wait.
+        let next = if *noticed > self.now { self.now } else { noticed + NOTICE_SECONDS };
+        (unreported.skipped.messages > 0).then_some(next)
+    }
+
+    /// When skipped output is reported before an entry that is not skipped: a request ends, or output
+    /// goes on, which waits until then. `None` if nothing is reported before it.
+    pub(super) fn notice_before(&self, seq: u64, idle: bool, drop: DropPriority) -> Option<f64> {
+        let due = self.notice_due_at()?;
+        if idle {
+            return Some(self.now);
+        }
+        let behind = seq >= self.cursor.marks.end();
+        let resumes = match drop {
+            DropPriority::High => true,
+            // A result in the midst of skipped text is not behind the gap, but it may be in one of
+            // results.
+            DropPriority::Low => behind || self.cursor.unreported.low,
+            DropPriority::Never => behind && due <= self.now,
+        };
+        resumes.then_some(due)
+    }
+
+    /// Reports skipped output before an entry, or waits until it may be reported. Meanwhile it stays
+    /// one gap, and what is kept for behind it leaves room, so that the next one is not so near.
+    pub(super) fn announce(&mut self, place: Place, due: f64) -> Option<Wait> {
+        if due > self.now {
+            let end = Mark { seq: self.end.0, at: self.end.1 };
+            skip_down_to(self.store, self.cursor, self.cursor.bound / KEPT_SHARE, end);
+            return Some(self.wait_until(due));
+        }
+        if self.cursor.merging.is_holding() {
+            return self.let_go();
+        }
+        self.note_parent(place);
+        Some(self.hold_for_notice())
+    }
+
+    /// Takes the parent of the entry that a notice stands before, if none is known that is better.
+    fn note_parent(&mut self, place: Place) {
+        if self.cursor.unreported.parent.is_empty()
+            && let Some((segment, entry)) = self.store.at(place)
+            && let Some(parent) = segment.parts(entry).get(1)
+        {
+            self.cursor.unreported.parent = parent.to_vec();
+        }
+    }
+
+    /// Waits for a time at which a notice goes, or for what is held to be merged.
+    pub(super) fn wait_until(&self, due: f64) -> Wait {
+        Wait::Until(self.cursor.merging.due_at().map_or(due, |held| held.min(due)))
+    }
+
+    pub(super) fn hold_for_notice(&mut self) -> Wait {
+        self.cursor.noticed = self.now;
+        let reason = Reason::Skipped(self.cursor.unreported.skipped);
+        Wait::Hold(self.cursor.hold(reason, Held::Notice))
+    }
+}
