@@ -11,6 +11,8 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+import psutil
+
 from support.waiting import POLL_SECONDS, wait_until
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from support.server import Server
     from support.ws_client import Client
 
+IDLE_SHARE = 0.1
+"""Share of a core that a server without work takes, at most: it looks after its kernels."""
+QUIET_SECONDS = 0.5
 NOTICE = re.compile(r"^([0-9]+) messages \(([0-9]+) bytes\) of output were dropped")
 LINE = re.compile(r"^([0-9]+)(?::|$)", re.MULTILINE)
 
@@ -50,6 +55,16 @@ def emitted(messages: Sequence[Message]) -> list[int]:
     return found
 
 
+def assert_gaps_are_announced(messages: Sequence[Message], total: int) -> None:
+    """What is missing of so many outputs is announced where it is missing, to the message."""
+    position = 0
+    for message in messages:
+        missed = announced([message]).messages
+        assert emitted([message]) in ([], [*range(position, position + len(emitted([message])))])
+        position += missed + len(emitted([message]))
+    assert position == total
+
+
 class Peak:
     """The most memory that was seen, in bytes."""
 
@@ -78,6 +93,20 @@ def watched_memory(server: Server) -> Iterator[Peak]:
     finally:
         stop.set()
         watcher.join()
+
+
+def wait_until_quiet(server: Server) -> None:
+    """Wait until a server has nothing more to do."""
+    process = psutil.Process(server.process.pid)
+    last = [(sum(process.cpu_times()[:2]), time.monotonic())]
+
+    def is_quiet() -> bool:
+        used, now = sum(process.cpu_times()[:2]), time.monotonic()
+        if used - last[0][0] > IDLE_SHARE * (now - last[0][1]):
+            last[0] = (used, now)
+        return now - last[0][1] > QUIET_SECONDS
+
+    wait_until(is_quiet, what="a server without work", timeout=60)
 
 
 def wait_until_stalled(client: Client) -> None:

@@ -2,7 +2,8 @@
 
 An execute request's code is a JSON list of steps (`Kernel.steps` names them), run in order:
 
-    {"do": "emit", "type": "stream", "count": 3, "size": 100, "buffers": [5, 0]}
+    {"do": "emit", "type": "stream", "count": 3, "size": 100, "buffers": [5, 0], "header": {}}
+    {"do": "emit", "count": 3, "size": 100, "noise": true}      text that cannot be compressed
     {"do": "print_bytes", "texts": ["ff0a"]}        each as it is, in hex: JSON of any encoding
     {"do": "odd", "kind": "no_delimiter", "count": 2}
     {"do": "wait_for", "path": "/a/file/the/test/will/make"}
@@ -20,6 +21,7 @@ from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
@@ -192,11 +194,18 @@ class Kernel:
         buffers = [buffer_bytes(size) for size in step.get("buffers", ())]
         for _ in range(step.get("count", 1)):
             msg_type = step.get("type", "display_data")
-            content = _content(msg_type, self._number, "x" * step.get("size", 0))
+            padding = _padding(step.get("size", 0), noise=step.get("noise", False))
+            content = _content(msg_type, self._number, padding)
             metadata = {"number": self._number}
             self._number += 1
             self._send(
-                step.get("channel", "iopub"), msg_type, parent, content, metadata, buffers=buffers
+                step.get("channel", "iopub"),
+                msg_type,
+                parent,
+                content,
+                metadata,
+                buffers=buffers,
+                fields=step.get("header"),
             )
 
     def _print_bytes(self, parent: Header, step: dict[str, Any]) -> None:
@@ -259,7 +268,12 @@ class Kernel:
         return self._signed([replaced.get(kind, json.dumps(header).encode()), *good[1:]])
 
     def _parts(
-        self, msg_type: str, parent: Header, content: dict[str, Any], metadata: dict[str, Any]
+        self,
+        msg_type: str,
+        parent: Header,
+        content: dict[str, Any],
+        metadata: dict[str, Any],
+        fields: Header | None = None,
     ) -> list[bytes]:
         header = {
             "msg_id": uuid.uuid4().hex,
@@ -268,6 +282,7 @@ class Kernel:
             "session": self._session,
             "date": datetime.now(UTC).isoformat(),
             "version": "5.4",
+            **(fields or {}),
         }
         return [json.dumps(part).encode() for part in (header, parent, metadata, content)]
 
@@ -287,9 +302,16 @@ class Kernel:
         *,
         idents: Sequence[bytes] = (b"topic",),
         buffers: Sequence[bytes] = (),
+        fields: Header | None = None,
     ) -> None:
-        signed = self._signed(self._parts(msg_type, parent, content, metadata or {}))
+        signed = self._signed(self._parts(msg_type, parent, content, metadata or {}, fields))
         self._sockets[channel].send_multipart([*idents, *signed[1:], *buffers])
+
+
+def _padding(size: int, *, noise: bool) -> str:
+    if noise:
+        return base64.b64encode(os.urandom(size * 3 // 4 + 1)).decode()[:size]
+    return "x" * size
 
 
 def _content(msg_type: str, number: int, padding: str) -> dict[str, Any]:

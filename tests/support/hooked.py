@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
     from support.server import Implementation, JsonConfig
 
 GATE_VARIABLE = "TESTS_GATE"
+
+
+class OneByOneConnection(KernelwireWebsocketConnection):
+    """Hands every message to a method of the subclass."""
+
+    def handle_outgoing_message(self, stream: Any, outgoing_msg: Any) -> Any:
+        """Handle a message as the base class does."""
+        return super().handle_outgoing_message(stream, outgoing_msg)
+
+
+class CoroutineConnection(KernelwireWebsocketConnection):
+    """Handles messages in a coroutine."""
+
+    async def handle_outgoing_message(self, stream: Any, outgoing_msg: Any) -> None:
+        """Handle a message as the base class does, a turn of the loop later."""
+        await asyncio.sleep(0)
+        super().handle_outgoing_message(stream, outgoing_msg)
 
 
 class GatedConnection(KernelwireWebsocketConnection):
