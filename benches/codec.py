@@ -201,7 +201,7 @@ def verify_and_peek(size: str) -> dict[str, Any]:
     """Verify the signature and read both message types, as the activity watcher does."""
     sample = Sample.of(size)
     frames, session = sample.frames, sample.session
-    watch = _native.Watch(KEY, 1000, 1.0)
+    watch = _native.Watch(KEY)
 
     def stock() -> Any:
         _, parts = session.feed_identities(frames)
@@ -209,7 +209,7 @@ def verify_and_peek(size: str) -> dict[str, Any]:
         return [(msg["header"]["msg_type"], msg["parent_header"]["msg_type"], None)]
 
     def ours() -> Any:
-        watch.feed(frames, None)
+        watch.feed(frames)
         return [(said, parent, state) for said, parent, state, _ in watch.take()[0]]
 
     return {STOCK: stock, OURS: ours}

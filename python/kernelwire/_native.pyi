@@ -153,33 +153,14 @@ class StateTracker:
 class Watch:
     """Reads what an activity watcher needs of a kernel's messages."""
 
-    def __new__(
-        cls,
-        key: bytes,
-        max_messages: int,
-        max_seconds: float,
-        tracker: StateTracker | None = None,
-    ) -> Watch:
+    def __new__(cls, key: bytes, tracker: StateTracker | None = None) -> Watch:
         """Make a watch for messages signed with ``key``; an empty one verifies nothing.
 
-        One ``drain`` takes at most so many messages and seconds. Statuses go to ``tracker``, if
-        there is one, from ``resume`` on.
+        Statuses go to ``tracker``, if there is one.
         """
 
-    def drain(
-        self, socket: zmq.Socket[Any], heir: Watch | None
-    ) -> tuple[int, tuple[list[_Event | list[bytes]], int, str | None]]:
-        """Take what is ready on a pyzmq socket, up to the message at which ``heir`` takes over.
-
-        Returns 0 where nothing more is ready, 1 where there may be more, 2 where that message has
-        been received, which is not read then; and what ``take`` returns.
-        """
-
-    def feed(self, message: Sequence[bytes], heir: Watch | None) -> bool:
-        """Do for one message that Python has received what ``drain`` does for a socket's.
-
-        ``True`` where ``heir`` takes over at it.
-        """
+    def feed(self, message: Sequence[bytes]) -> None:
+        """Read a message that Python has received."""
 
     def take(
         self,
@@ -187,28 +168,12 @@ class Watch:
         """Take out what was read.
 
         Returns the events (message type, the parent's type, the state in a status, the marks of
-        what a status answers) and, between them, the frames of messages that only Python's parsers can read; how many messages were
-        refused, and why the first of them was.
-        """
-
-    def begin(self, other: Watch) -> None:
-        """Forget what was read, to take over from ``other``: nothing is missing or read twice.
-
-        It takes over at its first message, should the other come to that, or behind the other's
-        last message, should it come to that itself.
+        what a status answers) and, between them, the frames of messages that only Python's parsers
+        can read; how many messages were refused, and why the first of them was.
         """
 
     def resume(self) -> None:
-        """Let statuses go to the tracker: all that was taken before has been dealt with."""
-
-    def retire(self) -> None:
-        """Forget which message was the last: another one goes on."""
-
-    def has_begun(self) -> bool:
-        """Whether it has read something at which it could take over."""
-
-    def has_met(self) -> bool:
-        """Whether it has come to the other's last message, who must not go on then."""
+        """Let statuses go to the tracker: all that was taken out has been dealt with."""
 
     def is_full(self) -> bool:
         """Whether so much was read that it should be taken out."""

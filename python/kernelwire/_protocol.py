@@ -9,7 +9,16 @@ from uuid import uuid4
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["DELIMITER", "MIN_PARTS", "OWN_SESSION", "STDIN", "V1", "WELCOME", "is_for_clients"]
+__all__ = [
+    "DELIMITER",
+    "MIN_PARTS",
+    "OWN_SESSION",
+    "STDIN",
+    "V1",
+    "WELCOME",
+    "is_for_clients",
+    "message_type",
+]
 
 V1 = "v1.kernel.websocket.jupyter.org"
 """The websocket subprotocol whose messages are the kernel's, part by part."""
@@ -64,3 +73,12 @@ def is_welcome(frames: list[bytes], unpack: Callable[[bytes], Any]) -> bool:
         return WELCOME.encode() in header and unpack(header)["msg_type"] == WELCOME
     except Exception:
         return False  # whatever it is, others find out
+
+
+def message_type(frames: list[bytes]) -> str | None:
+    """Return the type that a message's header tells; ``None`` if it tells none."""
+    try:
+        msg_type = json.loads(frames[frames.index(DELIMITER) + 2])["msg_type"]
+    except Exception:
+        return None
+    return msg_type if isinstance(msg_type, str) else None

@@ -1,4 +1,4 @@
-"""Watching a kernel's activity: what ``MappingKernelManager.start_watching_activity`` does."""
+"""Following a kernel's activity: what ``MappingKernelManager.start_watching_activity`` does."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-import zmq
-
 from kernelwire import _native
-from kernelwire._drain import drain
+from kernelwire.pacing import ACTIVITY
 from kernelwire.states import marks_of
 
 if TYPE_CHECKING:
@@ -20,27 +18,21 @@ if TYPE_CHECKING:
 
     from kernelwire._logs import Throttle
     from kernelwire.states import Marks, StockPolicy
-    from kernelwire.stream import KernelwireStream
 
-__all__ = ["ActivityReader"]
-
-MAX_MESSAGES = 2048
-"""Messages that one wake-up takes at most."""
+__all__ = ["Activity"]
 
 MAX_SECONDS = 0.0005
-"""Seconds that one wake-up takes at most, before others have their turn."""
+"""Seconds that following takes at most, before others have their turn."""
 
 MAX_WAITING = 8192
 """Items from which on all are followed at once: they come faster than they are followed."""
-
-_EMPTY, _MORE, _MET = 0, 1, 2
 
 _Item = tuple[str, "str | None", "str | None", "Marks"] | list[bytes]
 """A message's type, its parent's, a status' state and marks; or frames for Python's parsers."""
 
 
-class ActivityReader:
-    """Follows one kernel's messages; called by its activity stream when some are ready.
+class Activity:
+    """Follows what a kernel publishes, which its log receives.
 
     What messages make of the kernel's state and of its dates is the ``policy``'s business. The
     native part leaves out what says nothing new and, with a policy that has a tracker, follows
@@ -48,128 +40,70 @@ class ActivityReader:
     """
 
     def __init__(
-        self,
-        kernel_id: str,
-        session: Session,
-        failures: Throttle,
-        policy: StockPolicy,
+        self, kernel_id: str, session: Session, failures: Throttle, policy: StockPolicy, loop: Any
     ) -> None:
         self._kernel_id = kernel_id
         self._session = session
         self._failures = failures
         self.policy = policy
+        self._loop = loop
         signed = session.auth is not None
-        # Other digests than the usual one are checked by the session, message by message.
-        self.can_overhear = not signed or session.signature_scheme == "hmac-sha256"
-        key = session.key if signed and self.can_overhear else b""
-        self._watch = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS, policy.tracker)
-        self.overheard = _native.Watch(key, MAX_MESSAGES, MAX_SECONDS, policy.tracker)
-        """Reads what another stream receives."""
-        self._current = self._watch
-        """What reads the messages that are followed now."""
-        natively = drain().native and self.can_overhear
-        self._pull: Any = self._watch.drain if natively else self._pull_portably
+        self.reads_natively = not signed or session.signature_scheme == "hmac-sha256"
+        """Whether messages may be put into :attr:`record`: other digests are checked by the session."""
+        key = session.key if signed and self.reads_natively else b""
+        self.record = _native.Watch(key, policy.tracker)
+        """What reads the messages."""
+        self.record.resume()
         self._items: deque[_Item] = deque()
         self._following = False
-        self._met = False
-        """Whether ``overheard`` takes over behind what waits to be followed."""
+        self._due = False
+        """Whether what was read will be followed shortly."""
+        self._followed = 0.0
+        self.ended = False
         self.refused = 0
         """Messages that were malformed or forged, since the kernel is watched."""
-        self._watch.resume()
-
-    def __call__(self, stream: KernelwireStream) -> bool:
-        """Follow what is ready; ``True`` if there may be more."""
-        return self._follow_ready(stream, None) == _MORE
-
-    def approach(self, stream: KernelwireStream) -> tuple[bool, bool]:
-        """Do the same, up to the message at which ``overheard`` takes over.
-
-        Returns whether there may be more, and whether that message has been met.
-        """
-        stop = self._follow_ready(stream, self.overheard)
-        return stop == _MORE, stop == _MET
-
-    def _follow_ready(self, stream: KernelwireStream, heir: _native.Watch | None) -> int:
-        """Read and follow for a while; what waits to be followed comes first."""
-        if self._following:
-            return _EMPTY  # an observer of the state has asked for it; the socket signals again
-        self._current = self._watch
-        until = monotonic() + MAX_SECONDS
-        stop, applied = _MORE, self.policy.applied
-        if not self._met and not self._items:
-            stop, tale = self._pull(stream.socket, heir)
-            stream.reads += bool(tale[0])
-            self._met = stop == _MET
-            self._queue(*tale)
-        more = self._follow_queued(until)
-        stream.reads += self.policy.applied - applied
-        if more:
-            return _MORE
-        if self._met:
-            self._met, stop = False, _MET
-        return int(stop)
 
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Follow a single message, however it was received."""
-        self._current = self._watch
-        self._add(message)
-        self._queue(*self._watch.take())
-        self._follow_queued()
+        self.read(message)
+        self.follow(inf)
 
-    def take_over(self) -> None:
-        """Let what is overheard count from now on."""
-        self._watch.retire()
-        self._current = self.overheard
-        self.follow_overheard()
-
-    def follow_overheard(self) -> bool:
-        """Follow what was overheard, for a while; ``True`` if something waits to be followed."""
-        self._queue(*self.overheard.take())
-        return self._follow_queued(monotonic() + MAX_SECONDS)
-
-    def _pull_portably(self, socket: zmq.Socket[bytes], heir: _native.Watch | None) -> Any:
-        """Do what ``Watch.drain`` does, with pyzmq receiving."""
-        stop = _MORE
-        until = monotonic() + MAX_SECONDS
-        for _ in range(MAX_MESSAGES):
-            try:
-                message = socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                stop = _EMPTY
-                break
-            if self._add(message, heir):
-                stop = _MET
-                break
-            if monotonic() > until:
-                break
-        return stop, self._watch.take()
-
-    def _add(self, message: list[bytes], heir: _native.Watch | None = None) -> bool:
-        if not self.can_overhear and not self._is_genuine(message):
+    def read(self, message: list[bytes]) -> None:
+        """Read a message that Python has received, to be followed later."""
+        if self.reads_natively or self._is_genuine(message):
+            self.record.feed(message)
+        else:
             self._refuse(1, "the signature is missing or wrong")
-            return False
-        return self._watch.feed(message, heir)
 
-    def begin_to_overhear(self) -> None:
-        """Have what is overheard take over from the own subscription."""
-        self.overheard.begin(self._watch)
+    def heard(self, *, at_once: bool) -> None:
+        """Follow what was read, ``at_once`` or when it begins; otherwise soon, with all other kernels'.
 
-    def _is_genuine(self, message: list[bytes]) -> bool:
-        """Check a signature as the session does."""
-        try:
-            _, (signature, *parts) = self._session.feed_identities(message)
-        except ValueError:
-            return True  # it is malformed, and refused for that
-        return bool(signature) and signature == self._session.sign(parts[:4])
+        Nobody waits for it, and a wake-up for each kernel would cost more than to follow it.
+        """
+        late = monotonic() - self._followed > ACTIVITY.longest
+        if at_once or self.record.is_full() or (late and not self._due):
+            self._follow_for_a_while()
+        elif not self._due:
+            self._due = True
+            ACTIVITY.pacer(self._loop).later(self._follow_if_due)
 
-    def _queue(self, items: list[_Item], refused: int, reason: str | None) -> None:
-        """Have what was read followed, in its order."""
+    def settle(self, until: float) -> None:
+        """Follow now what was read, until a time of the monotonic clock; the rest soon."""
+        self._followed = monotonic()
+        self._due = self.follow(until) and not self.ended
+        if self._due:
+            self._loop.call_soon(self._follow_if_due)
+
+    def is_behind(self) -> bool:
+        """Whether some of what was read waits to be followed."""
+        return bool(self._items)
+
+    def follow(self, until: float) -> bool:
+        """Follow what was read, until a time of the monotonic clock; ``True`` if some is left."""
+        items, refused, reason = self.record.take()
         if refused:
             self._refuse(refused, reason)
         self._items.extend(items)
-
-    def _follow_queued(self, until: float = inf) -> bool:
-        """Follow what was read, until a time of the monotonic clock; ``True`` if some is left."""
         if self._following:
             return False  # it is followed when the observer that has asked for it returns
         if len(self._items) > MAX_WAITING:
@@ -180,6 +114,27 @@ class ActivityReader:
         finally:
             self._following = False
         return bool(self._items)
+
+    def end(self) -> None:
+        """Follow no more."""
+        self.ended = True
+        self._due = False
+
+    def _follow_if_due(self) -> None:
+        if self._due:
+            self._follow_for_a_while()
+
+    def _follow_for_a_while(self) -> None:
+        """Follow, and go on after others had their turn."""
+        self.settle(monotonic() + MAX_SECONDS)
+
+    def _is_genuine(self, message: list[bytes]) -> bool:
+        """Check a signature as the session does."""
+        try:
+            _, (signature, *parts) = self._session.feed_identities(message)
+        except ValueError:
+            return True  # it is malformed, and refused for that
+        return bool(signature) and signature == self._session.sign(parts[:4])
 
     def _follow_items(self, until: float) -> None:
         items = self._items
@@ -192,7 +147,7 @@ class ActivityReader:
             if monotonic() > until:
                 break
         if not items:
-            self._current.resume()
+            self.record.resume()
         self._guarded(self.policy.apply)
 
     def _follow(self, msg_type: Any, parent_type: Any, state: Any, marks: Marks) -> None:

@@ -11,6 +11,7 @@ from tornado.websocket import WebSocketClosedError
 
 from kernelwire._protocol import STDIN
 from kernelwire._writers import writer_for
+from kernelwire.iopub import LogStream
 from kernelwire.kernel_log import MAX_SECONDS, receive_portably
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
@@ -84,6 +85,9 @@ class Client:
         for channel, stream in streams.items():
             if stream is None or stream.closed():
                 continue
+            if isinstance(stream, LogStream):
+                stream.read_by(self)
+                continue
             reader: Any = self.log if channel == "iopub" else Replies(self, channel)
             if isinstance(stream, KernelwireStream):
                 stream.on_ready(reader, reader.one, IOPUB if channel == "iopub" else None)
@@ -156,10 +160,10 @@ class Client:
         settings = connection.settings_of_cursor()
         lost = None
         if not self.cursor.come_back(settings):
-            ours = self.cursor.number
-            reports = self.log.native.take_reports()
-            given_up = [(count, size) for _, whose, count, size, _ in reports if whose == ours]
-            lost = Dropped(sum(count for count, _ in given_up), sum(size for _, size in given_up))
+            reports = self.log.reports_of(self.cursor.number)
+            lost = Dropped(
+                sum(count for _, _, count, _, _ in reports), sum(size for *_, size, _ in reports)
+            )
             self.cursor = self.log.native.open()
             self.window = self.cursor.window()
             self.cursor.apply(settings)
@@ -184,7 +188,7 @@ class Client:
             self.cursor.acknowledge(self._writer.in_flight.take_last())
         self._connection, self._writer = None, None
         self.cursor.go_away(self._bound, too_big)
-        reports = self.log.native.take_reports()
+        reports = self.log.reports_of(self.cursor.number)
         return [(size, parent) for kind, *_, size, parent in reports if kind == "refused"]
 
     def _end_task(self) -> None:
@@ -208,6 +212,7 @@ class Client:
         """Forget everything that waits."""
         self.log.remove(self)
         self.cursor.close()
+        self.log.reports_of(self.cursor.number)
 
     def note_written(self, written: Any) -> None:
         """Note that a message was written to the websocket past the log."""

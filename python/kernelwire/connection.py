@@ -20,6 +20,7 @@ from kernelwire._logs import hide_secrets
 from kernelwire._protocol import V1, is_for_clients
 from kernelwire._writers import pending_bytes
 from kernelwire.incoming import Incoming
+from kernelwire.iopub import LogStream
 from kernelwire.kernel_log import empty_log
 from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, window_attribute
@@ -277,18 +278,10 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         if obstacle is not None:
             self.log.debug("Messages to %s go one by one: %s", self.session_key, obstacle)
         for channel, stream in self.channels.items():
-            if not isinstance(stream, KernelwireStream):
+            if not isinstance(stream, KernelwireStream | LogStream):
                 name = type(stream).__qualname__
                 self.log.debug("Messages on %s go one by one: it is a %s", channel, name)
         self._client_of_channels().attach(self)
-        self._offer_iopub()
-
-    def _offer_iopub(self) -> None:
-        """Let the watcher of the kernel's activity follow what is read here anyway."""
-        offer = getattr(self.multi_kernel_manager, "offer_iopub", None)
-        iopub = self.channels.get("iopub")
-        if offer is not None and isinstance(iopub, KernelwireStream) and not iopub.closed():
-            offer(self.kernel_id, iopub)
 
     def _follow_traceback_setting(self) -> None:
         """Keep at hand what ``allow_tracebacks`` says: a trait takes long to read."""

@@ -9,6 +9,7 @@ from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
 from kernelwire._logs import shown
 from kernelwire._protocol import DELIMITER, MIN_PARTS, STDIN, V1
+from kernelwire.iopub import LogStream
 from kernelwire.stream import KernelDoesNotReadError, KernelwireStream
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Incoming:
             self._connection.log.debug("Received message on closed websocket")
             return
         iopub = channels.get("iopub")
-        if isinstance(iopub, KernelwireStream):
+        if isinstance(iopub, KernelwireStream | LogStream):
             iopub.hurry()
         signed = self._signed_v1(message) if self._v1 else self._signed(message)
         if signed is None:

@@ -7,10 +7,10 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-import zmq
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
-from traitlets import observe, validate
+from tornado.web import HTTPError
+from traitlets import Dict, observe, validate
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat.jupyter import (
@@ -21,17 +21,21 @@ from kernelwire._compat.jupyter import (
 )
 from kernelwire._config import at_least, check_connections
 from kernelwire._logs import Throttle, hide_secrets
-from kernelwire.activity import ActivityReader
-from kernelwire.listening import SETTLE_SECONDS, ActivityStream
+from kernelwire.activity import Activity
+from kernelwire.iopub import LogStream
+from kernelwire.kernel_log import SETTLE_SECONDS, KernelLog, unbounded_receiving
+from kernelwire.listeners import MAX_LISTENER_BYTES, Listener
 from kernelwire.lossless import LosslessMixin
 from kernelwire.restarts import RestartsMixin
 from kernelwire.sessions import SessionsMixin
 from kernelwire.states import make_policy
+from kernelwire.stream import KernelwireStream
 from kernelwire.turns import SharedTime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
     from kernelwire import _native
-    from kernelwire.stream import KernelwireStream
 
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
@@ -41,6 +45,9 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
     """
+
+    _logs: Any = Dict()
+    """By kernel, the log of what it publishes."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a manager; see ``MappingKernelManager`` for the arguments."""
@@ -64,41 +71,105 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
             kernel.execution_state = "starting"
         kernel.reason = ""
         kernel.last_activity = utcnow()
-        stream = kernel.connect_iopub()
+        with unbounded_receiving(getattr(kernel, "context", None)):
+            stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
         policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
         self._policies[kernel_id] = policy
-        reader = ActivityReader(kernel_id, session, Throttle(self.log), policy)
+        loop: Any = stream.io_loop
+        failures = Throttle(self.log)
+        activity = Activity(kernel_id, session, failures, policy, loop.asyncio_loop)
         self.follow_restarts(kernel_id)
         if type(stream) is not ZMQStream:  # a manager with streams of its own kind
             set_activity_stream(kernel, stream)
-            stream.on_recv_stream(reader.one)
+            stream.on_recv_stream(activity.one)
             return
-        if reader.can_overhear:
-            # Other digests are checked in Python, more slowly than a kernel can publish: there only
-            # libzmq bounds what waits.
-            stream.socket.setsockopt(zmq.RCVHWM, 0)
-        watcher: Any = ActivityStream.adopt(stream)
+        log = self._logs.get(kernel_id)
+        if log is None or not log.is_open:
+            log = self._logs[kernel_id] = KernelLog(session, failures)
+        log.activity = activity
+        log.subscribe(KernelwireStream.adopt(stream), _ports(kernel))
+        before = activity_stream(kernel)
+        watcher = LogStream(log)
+        watcher.set_close_callback(partial(_end_activity, log, activity))
         set_activity_stream(kernel, watcher)
-        watcher.channel = "iopub"
-        watcher.follow_with(reader)
+        if isinstance(before, LogStream):
+            before.close()
 
-    def offer_iopub(self, kernel_id: str, stream: KernelwireStream) -> None:
-        """Let the watcher listen in on a client's stream, for want of which it has its own."""
-        watcher = activity_stream(self._kernels.get(kernel_id))
-        if isinstance(watcher, ActivityStream):
-            watcher.offer(stream)
+    def kernel_log(self, kernel_id: str) -> KernelLog | None:
+        """Return the log of what a kernel publishes; ``None`` where it is not received with one.
+
+        It begins when the kernel is first watched, and lasts as long as anybody uses it. A kernel
+        that has moved to other ports, whoever has done that, is received there.
+        """
+        log: KernelLog | None = self._logs.get(kernel_id)
+        if log is None or not log.is_open:
+            return None
+        ports = _ports(self._kernels.get(kernel_id))
+        if ports != log.ports and 0 not in ports and log.activity is not None:
+            log.use(self)  # it is not to end between the two subscriptions
+            try:
+                self._on_new_ports(kernel_id)
+            finally:
+                log.leave(self)
+        return log
+
+    def listen(
+        self,
+        kernel_id: str,
+        callback: Callable[[list[list[bytes]], int], Any],
+        msg_types: Collection[str] | None = None,
+        *,
+        max_bytes: int = MAX_LISTENER_BYTES,
+    ) -> Listener:
+        """Give what a kernel publishes from now on to ``callback``, until the listener is closed.
+
+        No further subscription is made, and the kernel does not know of it. Messages come in batches,
+        each with its frames as they were received (identities, delimiter, signature, header, parent
+        header, metadata, content, buffers), and its signature not checked.
+
+        Parameters
+        ----------
+        kernel_id
+            The kernel.
+        callback
+            ``callback(messages, missed)`` is called in the event loop with a list of messages and the
+            number of those that were dropped before them. Where it returns an awaitable, it is not
+            called again before that is done. What it raises is logged.
+        msg_types
+            The types of the messages to listen to; ``None`` for all.
+        max_bytes
+            Bytes that may wait for it. Over that, output is dropped, the oldest first, and counted.
+
+        Returns
+        -------
+        Listener
+            Its ``close()`` ends the listening.
+
+        Raises
+        ------
+        HTTPError
+            With status 404, if there is no such kernel.
+        ValueError
+            If the kernel is not received with a log, as its manager has streams of its own kind.
+        """
+        if kernel_id not in self:
+            raise HTTPError(404, f"Kernel does not exist: {kernel_id}")
+        log = self.kernel_log(kernel_id)
+        if log is None:
+            raise ValueError(f"kernel {kernel_id} is not received with a log, so nobody can listen")
+        return Listener(log, callback, msg_types=msg_types, bound=max_bytes)
 
     def settle_activity(self, kernel_id: str, until: float | None = None) -> None:
         """Follow now what a kernel has said, so that its state and its dates are what they are.
 
-        Wake-ups of the watcher are moderated: between two of them, up to
+        Wake-ups for its log are moderated: between two of them, up to
         ``pacing.ACTIVITY.longest`` seconds, messages may wait. It ends at ``until`` on the monotonic
-        clock, or after ``listening.SETTLE_SECONDS``.
+        clock, or after ``kernel_log.SETTLE_SECONDS``.
         """
-        stream = activity_stream(self._kernels.get(kernel_id))
-        if isinstance(stream, ActivityStream):
-            stream.settle(until)
+        log = self._logs.get(kernel_id)
+        if log is not None:
+            log.settle(until)
 
     def kernel_model(self, kernel_id: str) -> Any:
         """Describe a kernel as it is now; a list of kernels, or of sessions, takes no longer than one."""
@@ -152,6 +223,9 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         self.prompts.forget(kernel_id)
         self._forget_readiness(kernel_id)
         self._policies.pop(kernel_id, None)
+        log = self._logs.pop(kernel_id, None)
+        if log is not None:
+            log.end()
         self._discard_sessions(kernel_id)
         watcher = None if kernel is None else activity_stream(kernel)
         if watcher is not None:
@@ -164,3 +238,15 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
 
 class KernelwireMappingKernelManager(KernelwireKernelsMixin, AsyncMappingKernelManager):
     """Stock's ``AsyncMappingKernelManager`` with kernelwire's watcher and offline buffer."""
+
+
+def _ports(kernel: Any) -> tuple[Any, ...]:
+    """Return a kernel's ports; managers of other kinds may have none."""
+    return tuple(getattr(kernel, "ports", ()))
+
+
+def _end_activity(log: KernelLog, activity: Activity) -> None:
+    """Follow a kernel no more; its log may go on for clients."""
+    activity.end()
+    if log.activity is activity:
+        log.activity = None

@@ -23,6 +23,7 @@ from kernelwire._compat.tornado import accepts_origin
 from kernelwire._logs import Throttle
 from kernelwire._protocol import DELIMITER, OWN_SESSION, is_for_clients
 from kernelwire.clients import Backlog, Client
+from kernelwire.iopub import LogStream, log_of
 from kernelwire.kernel_log import KernelLog
 from kernelwire.nudge import FirstOutput, Nudge, current_state
 from kernelwire.prompts import SessionPrompt
@@ -106,7 +107,6 @@ class LifeCycle(_Base):
         def _go_live(self) -> None: ...
         def _obstacle(self) -> str | None: ...
         def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]: ...
-        def _offer_iopub(self) -> None: ...
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection, if the session id that the client has asked for can be had."""
@@ -221,16 +221,15 @@ class LifeCycle(_Base):
     # -- connecting ------------------------------------------------------------------------------
 
     def create_stream(self) -> None:
-        """Create the channels' streams, and keep libzmq from dropping what waits on iopub.
-
-        It may drop where messages go one by one: more can come than can be handled, and only
-        libzmq bounds what waits then. The choice is made here and for good, as a socket whose
-        ``RCVHWM`` is set back from 0 may never receive again.
-        """
+        """Create the channels' streams; that of ``iopub`` has no socket where the manager has a log."""
         self._note_other_connect()
+        log = self._log_of_kernel()
         try:
             with bounded_sending(getattr(self.kernel_manager, "context", None)):
-                super().create_stream()
+                if log is None:
+                    super().create_stream()
+                else:
+                    self._create_streams_on(log)
             for channel, stream in self.channels.items():
                 # Other kernel managers may give streams of their own kind: those stay as they are.
                 if type(stream) is ZMQStream:
@@ -240,7 +239,28 @@ class LifeCycle(_Base):
             raise
         iopub = self.channels["iopub"]
         if isinstance(iopub, KernelwireStream) and self._obstacle() is None:
+            # For good: a socket whose RCVHWM is set back from 0 may never receive again.
             iopub.socket.setsockopt(zmq.RCVHWM, 0)
+
+    def _log_of_kernel(self) -> KernelLog | None:
+        """Return the log that the manager has of the kernel; ``None`` where there is none for us.
+
+        A subclass that connects in its own way receives in its own way as well.
+        """
+        logs = getattr(self.multi_kernel_manager, "kernel_log", None)
+        if logs is None or self._phase is Phase.ELSEWHERE:
+            return None
+        log: KernelLog | None = logs(self.kernel_id)
+        return log
+
+    def _create_streams_on(self, log: KernelLog) -> None:
+        """Create the streams as upstream does, but for the subscription."""
+        kernel: Any = self.kernel_manager
+        self.channels["iopub"] = LogStream(log)
+        for channel in ("shell", "control", "stdin"):
+            stream = getattr(kernel, f"connect_{channel}")(identity=self.session.bsession)
+            stream.channel = channel
+            self.channels[channel] = stream
 
     def connect(self) -> asyncio.Future[None]:  # type: ignore[override]  # as upstream's class
         """Connect; what was said meanwhile is replayed, then the channels go live.
@@ -337,7 +357,7 @@ class LifeCycle(_Base):
 
     def _new_client(self) -> Client:
         bound = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)
-        log = KernelLog(self.session, self._failures)
+        log = log_of(self.channels.get("iopub")) or KernelLog(self.session, self._failures)
         return Client(log, bound, self._failures, self._prompt.noter())
 
     def _client_of_channels(self) -> Client:
@@ -345,9 +365,19 @@ class LifeCycle(_Base):
         client = self._client
         if client is None:
             client = self._client = self._new_client()
+        log = log_of(self.channels.get("iopub"))
+        if log is not None and log is not client.log:
+            client = self._client = self._moved(client)
         if client.streams is not self.channels or not client.is_receiving():
             client.read_from(self.channels)
         return client
+
+    def _moved(self, client: Client) -> Client:
+        """Have what waits for a client wait in the log that its channels are of now."""
+        moved = self._new_client()
+        moved.extend(Backlog(client))
+        client.close()
+        return moved
 
     def nudge(self) -> asyncio.Future[None]:
         """Return a future that is done when the kernel is known to answer, see ``Nudge``."""

@@ -11,6 +11,7 @@ from traitlets.config import LoggingConfigurable
 from kernelwire._config import at_least
 from kernelwire._logs import Throttle
 from kernelwire.clients import Backlog, Client
+from kernelwire.iopub import log_of
 from kernelwire.kernel_log import KernelLog
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class SessionsMixin(_Base):
             return
         client = self._handed_over.pop(session_key, None)
         if client is None:
-            log = KernelLog(self.get_kernel(kernel_id).session, Throttle(self.log))
+            log = log_of(channels.get("iopub")) or KernelLog(
+                self.get_kernel(kernel_id).session, Throttle(self.log)
+            )
             client = Client(log, self.max_offline_buffer_bytes, Throttle(self.log))
         # Upstream's callbacks look the buffer up in here, each time.
         self._kernel_buffers[kernel_id]["buffer"] = Backlog(client)

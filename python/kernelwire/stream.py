@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import contextmanager
-from functools import partial
 from queue import Queue
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import zmq
 from tornado.log import gen_log
@@ -100,19 +99,6 @@ def _part_size(part: Any) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
-class Listener(Protocol):
-    """Somebody who follows what a stream's reader reads."""
-
-    record: _native.Watch
-    """Where the reader puts in each message."""
-
-    def heard(self) -> None:
-        """Note that the reader has read."""
-
-    def left(self, stream: KernelwireStream) -> None:
-        """Note that ``stream`` is being closed; its socket may be taken."""
-
-
 class KernelwireStream(ZMQStream):
     """A stream of one kernel channel.
 
@@ -131,9 +117,6 @@ class KernelwireStream(ZMQStream):
 
     reads: int = 0
     """How often the reader has found something; the reader counts."""
-
-    listener: Listener | None = None
-    """Who follows what is read from here; readers let it know."""
 
     _reading: bool = False
     """Whether the reader is running: it is not called again meanwhile."""
@@ -166,12 +149,6 @@ class KernelwireStream(ZMQStream):
         adopted.channel = getattr(stream, "channel", None)
         return adopted
 
-    def surrender(self) -> zmq.Socket[Any]:
-        """Give the socket away as it is; the stream reads as closed from then on."""
-        if self._pacer is not None:
-            self._pacer.release(self)
-        return _release_socket(self)
-
     def on_ready(
         self,
         reader: Callable[[KernelwireStream], bool],
@@ -200,24 +177,7 @@ class KernelwireStream(ZMQStream):
         """Register a callback for each message, as upstream does; ``None`` for none."""
         self._stop_pacing()
         self._forget_reader()
-        if callback is not None and self.listener is not None:
-            callback = partial(self._overheard, callback)
         super().on_recv(callback, copy=copy)
-
-    def _overheard(self, callback: Any, message: list[Any]) -> Any:
-        """Let the listener have a message, and the callback."""
-        if self.listener is not None:
-            frames = [bytes(part) for part in message]
-            self._run_callback(self.listener.record.feed, frames, None)
-        try:
-            return callback(message)
-        finally:
-            self._notify_listener()
-
-    def _notify_listener(self) -> None:
-        """Let the listener follow what was read; what it raises costs no message."""
-        if self.listener is not None:
-            self._run_callback(self.listener.heard)
 
     def _forget_reader(self) -> None:
         self._reader = self._pacer = self._otherwise = None
@@ -227,10 +187,14 @@ class KernelwireStream(ZMQStream):
         if self._pacer is not None:
             self._pacer.release(self)
         self._forget_reader()
-        listener, self.listener = self.listener, None
-        if listener is not None:
-            listener.left(self)
         super().close(linger)
+
+    def pace(self, pacing: Pacing) -> None:
+        """Have the reader be called as ``pacing`` says from now on."""
+        pacer = pacing.pacer(self._loop)
+        if self._reader is not None and pacer is not self._pacer:
+            self._stop_pacing()
+            self._pacer = pacer
 
     def hurry(self) -> None:
         """Note that the client has sent something, and waits for what comes of it."""
@@ -393,7 +357,7 @@ class KernelwireStream(ZMQStream):
         """Let the reader read; ``True`` if it is to be called again, which is up to the caller.
 
         While the reader runs, this only notes that: what it has received and not yet passed on
-        must not be overtaken. The listener runs foreign code, and so comes after the reader.
+        must not be overtaken.
         """
         reader = self._reader
         if reader is None or self.socket is None:
@@ -408,10 +372,7 @@ class KernelwireStream(ZMQStream):
             self._run_callback(self._give_up_reading)
         finally:
             self._reading = False
-        more = more or self._read_again
-        if self.listener is not None:
-            self._notify_listener()
-        return more
+        return more or self._read_again
 
     def _give_up_reading(self) -> None:
         """Log what the reader has raised, and do without it."""

@@ -5,12 +5,14 @@ There is nothing to compare with: stock has no way around tornado's buffer.
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire import _native
+from kernelwire._logs import Throttle
+from kernelwire.activity import Activity
 from support.coalescing import websocket_payloads
 from support.offline_messages import NUMBER, display
 from support.streams import turns
@@ -19,8 +21,6 @@ from support.workbench import NATIVE, PORTABLE, Workbench
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from kernelwire.stream import KernelwireStream
 
 SEND_BUFFER_BYTES = 8192
 """So little that no message here is sent whole."""
@@ -56,24 +56,46 @@ REACTIONS: dict[str, Callable[[Workbench], Any]] = {
 }
 
 
-class Observer:
-    """A listener that reacts to every second read."""
+class Policy:
+    """Rules for a kernel's state that react to every second message."""
+
+    tracker = None
+    applied = 0
 
     def __init__(self, react: Callable[[], Any]) -> None:
-        self.record = _native.Watch(b"", 1000, 0.1)
         self.react = react
         self.reactions = 0
         self.calls = 0
 
-    def heard(self) -> None:
+    def message(self, *_args: Any) -> None:
         """React."""
         self.calls += 1
         if self.calls % 2:
             self.reactions += 1
             self.react()
 
-    def left(self, stream: KernelwireStream) -> None:
+    def apply(self) -> None:
         """Do nothing."""
+
+
+class Eager(Activity):
+    """Follows each message at once, as where somebody asks for the state all the time."""
+
+    def heard(self, *, at_once: bool) -> None:
+        """Follow."""
+        del at_once
+        super().heard(at_once=True)
+
+
+def observed(bench: Workbench, react: Callable[[], Any]) -> Policy:
+    """Have what the kernel says be followed by rules that react."""
+    policy = Policy(react)
+    connection = bench.connection
+    loop = asyncio.get_running_loop()
+    failures = Throttle(connection.log)
+    activity = Eager("kernel", connection.session, failures, policy, loop)  # type: ignore[arg-type]
+    connection._client.log.activity = activity
+    return policy
 
 
 def open_bench(way: str, **traits: Any) -> Workbench:
@@ -110,8 +132,7 @@ def test_frames_are_whole_whatever_an_observer_does(way: str, reaction: str) -> 
         bench = open_bench(way)
         try:
             stream = bench.connection.channels["iopub"]
-            observer = Observer(lambda: REACTIONS[reaction](bench))
-            stream.listener = observer
+            observer = observed(bench, lambda: REACTIONS[reaction](bench))
             for burst in BURSTS:
                 for number in burst:
                     bench.kernel_ends["iopub"].send_multipart(display(number, 40_000))

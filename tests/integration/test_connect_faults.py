@@ -211,7 +211,7 @@ def test_connect_when_a_channel_cannot_be_opened_then_it_raises_without_a_messag
         connection = the_desk.connection()
         await connection.prepare()
         with (
-            patch.object(the_desk.kernel, "connect_iopub", side_effect=error),
+            patch.object(the_desk.kernel, "connect_stdin", side_effect=error),
             pytest.raises(HTTPError) as raised,
         ):
             connection.connect()

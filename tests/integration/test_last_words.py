@@ -10,7 +10,7 @@ import pytest
 from support.accounting import wait_until_stalled
 from support.fake_kernel import emit, script
 from support.hooked import GATE_VARIABLE, GatedConnection, hooked
-from support.pending import until_one_log, until_one_subscription
+from support.pending import until_the_log_makes_notices
 from support.server import Implementation, Server
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, numbers
@@ -128,7 +128,7 @@ class TestCrash:
         seen = until_answered(again)
         assert_lives_follow_each_other(seen + again.execute(script(emit(2))).messages, 50, 2)
 
-    @until_one_log
+    @until_the_log_makes_notices
     @pytest.mark.kernelwire_only("I5")
     def test_away_client_gets_the_notice_behind_them(
         self, patient: Server, connect: Connect, tmp_path: Path, protocol: str
@@ -172,7 +172,6 @@ class TestRestart:
         seen += client.execute(script(emit(2))).messages
         assert_lives_follow_each_other(seen, COUNT, 2)
 
-    @until_one_subscription
     @pytest.mark.kernelwire_only("I5")
     def test_backlog_of_an_away_client_is_kept(
         self, patient: Server, connect: Connect, protocol: str
@@ -192,7 +191,7 @@ class TestRestart:
         assert_lives_follow_each_other(until_answered(again), 50, 2)
 
 
-@until_one_log
+@until_the_log_makes_notices
 @pytest.mark.kernelwire_only
 class TestSessionOfNotices:
     """Messages that the server makes bear the kernel's session, by which front ends go."""

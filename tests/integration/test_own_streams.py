@@ -8,6 +8,7 @@ import pytest
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire.iopub import LogStream
 from support.desk import finish, leave_while_running, mock_handler, run_on_shell, seen_numbers
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
@@ -91,6 +92,9 @@ def test_streams_of_another_kind_are_served(desk: RunOnDesk, whose: str) -> None
             for channel in CHANNELS:
                 own = of_another_kind(getattr(the_desk.kernel, f"connect_{channel}"))
                 object.__setattr__(the_desk.kernel, f"connect_{channel}", own)
+            manager = the_desk.multi_kernel_manager
+            manager.stop_watching_activity(the_desk.kernel_id)
+            manager.start_watching_activity(the_desk.kernel_id)
         kind = ZMQStream if whose == "connection" else OtherStream
         connection = await connected(the_desk, cls)
         assert {type(stream) for stream in connection.channels.values()} == {kind}
@@ -151,20 +155,16 @@ def test_streams_of_another_kind_are_reported(
     desk(body)
 
 
-@pytest.mark.parametrize("make", [with_a_hook, with_own_streams])
-def test_queue_is_bounded_where_messages_go_one_by_one(
-    desk: RunOnDesk, make: Callable[[type[Any]], type[Any]]
-) -> None:
-    """More than a client's hooks can take is dropped by libzmq, and does not fill the memory."""
+def test_queue_is_bounded_where_a_class_has_its_own_streams(desk: RunOnDesk) -> None:
+    """As it is with upstream: what they receive is that class's business."""
 
     async def body(the_desk: Desk) -> None:
-        connection = await connected(the_desk, make(the_desk.connection_class))
+        cls = with_own_streams(the_desk.connection_class)
+        connection = await connected(the_desk, cls)
         assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
         connection.disconnect()
         assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
-        again = await connected(
-            the_desk, make(the_desk.connection_class), connection.session.session
-        )
+        again = await connected(the_desk, cls, connection.session.session)
         assert again.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 1000
         finish(the_desk, again)
 
@@ -172,12 +172,17 @@ def test_queue_is_bounded_where_messages_go_one_by_one(
 
 
 @pytest.mark.kernelwire_only("H10")
-def test_queue_is_unbounded_where_the_pump_drains(desk: RunOnDesk) -> None:
-    """Where batches are read, libzmq drops nothing."""
+@pytest.mark.parametrize("make", [lambda base: base, with_a_hook], ids=["plain", "with a hook"])
+def test_queue_is_unbounded_where_the_log_is_read(
+    desk: RunOnDesk, make: Callable[[type[Any]], type[Any]]
+) -> None:
+    """Libzmq drops nothing: what waits is the log's to bound, and to count."""
 
     async def body(the_desk: Desk) -> None:
-        connection = await the_desk.connected()
-        assert connection.channels["iopub"].socket.getsockopt(zmq.RCVHWM) == 0
+        connection = await connected(the_desk, make(the_desk.connection_class))
+        log = the_desk.multi_kernel_manager.kernel_log(the_desk.kernel_id)
+        assert isinstance(connection.channels["iopub"], LogStream)
+        assert log.stream.socket.getsockopt(zmq.RCVHWM) == 0
         finish(the_desk, connection)
 
     desk(body)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-until_one_log = pytest.mark.xfail(strict=True, reason="needs one log per kernel")
-
-until_one_subscription = pytest.mark.xfail(
-    strict=False,
-    reason="a session that is away has a subscription of its own, which may come too late",
+until_the_log_makes_notices = pytest.mark.xfail(
+    strict=True, reason="needs notices that the log makes itself"
 )

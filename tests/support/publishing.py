@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import zmq
@@ -15,14 +15,13 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import KernelwireKernelsMixin, clients
 from kernelwire._logs import Throttle
-from kernelwire.kernel_log import KernelLog
-from kernelwire.stream import KernelwireStream
+from kernelwire.iopub import LogStream
 from support.waiting import wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, receiving, status
 from support.workbench import Lines
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 
 class Kernel:
@@ -139,42 +138,32 @@ class Publishing:
         await wait_until_async(arrived, what="all states")
         assert self.followed == self.sent
 
-    async def until_one_subscription(self) -> None:
-        """Publish until the watcher has no subscription of its own."""
-
-        def is_alone() -> bool:
-            self.publish()
-            self.settle()
-            return self.subscribers == 1
-
-        await wait_until_async(is_alone, what="the watcher listening in")
-
     def close(self) -> None:
         """Close everything."""
-        self.manager.stop_watching_activity(KERNEL_ID)
+        if KERNEL_ID in self.manager:
+            self.manager.stop_watching_activity(KERNEL_ID)
         self.context.destroy(linger=0)
 
 
 class Client:
-    """A client's stream, all of which is kept in a buffer."""
+    """A client of the kernel's log, for which all that is published waits."""
 
     def __init__(self, kernel: Publishing) -> None:
-        self.stream = KernelwireStream.adopt(kernel.subscribe())
-        self.stream.socket.setsockopt(zmq.RCVHWM, 0)
-        failures = Throttle(logging.getLogger("publishing"))
-        self._client = clients.Client(KernelLog(kernel.session, failures), 0, failures)
+        log = kernel.manager.kernel_log(KERNEL_ID)
+        self.stream = LogStream(log)
+        self._client = clients.Client(log, 0, Throttle(logging.getLogger("publishing")))
         self.buffer = clients.Backlog(self._client)
-        self._kernel = kernel
+        self.read()
 
-    def go_live(self) -> None:
-        """Read, and let the watcher listen in."""
+    def read(self) -> None:
+        """Read the log."""
         self._client.read_from({"iopub": self.stream})
-        self._kernel.manager.offer_iopub(KERNEL_ID, self.stream)
 
     def close(self) -> None:
         """Close the stream as managers and connections do."""
         self.stream.on_recv(None)
         self.stream.close()
+        self._client.close()
 
 
 @contextmanager
@@ -188,23 +177,3 @@ def publishing(way: str = NATIVE, **options: Any) -> Iterator[Publishing]:
         assert escaped == []
     finally:
         kernel.close()
-
-
-async def client_of(kernel: Publishing) -> Client:
-    """Connect a client, and let it go live."""
-    before = kernel.subscribers
-    client = Client(kernel)
-    await kernel.until_subscribed(before + 1)
-    client.go_live()
-    return client
-
-
-@asynccontextmanager
-async def listened_to(way: str = NATIVE) -> AsyncIterator[tuple[Publishing, Client]]:
-    """Make a watched kernel and a client for a while, in on whom the watcher listens."""
-    with publishing(way) as kernel:
-        await kernel.until_subscribed(1)
-        client = await client_of(kernel)
-        await kernel.until_one_subscription()
-        await kernel.until_followed()
-        yield kernel, client

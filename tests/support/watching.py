@@ -18,7 +18,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import KernelwireKernelsMixin
 from kernelwire._drain import Drain, drain
-from kernelwire.activity import ActivityReader
+from kernelwire.activity import Activity
 from support.workbench import Lines
 
 if TYPE_CHECKING:
@@ -87,18 +87,18 @@ class Watching:
             traits = {"execution_state_policy": "stock", **traits}
         self.manager: Any = (manager_base if way == STOCK else mixed)(log=logger, **traits)
         self.manager._kernels = {KERNEL_ID: self.kernel}
-        made: list[ActivityReader] = []
+        made: list[Activity] = []
 
-        def make_reader(*args: Any) -> ActivityReader:
-            made.append(ActivityReader(*args))
+        def make_activity(*args: Any) -> Activity:
+            made.append(Activity(*args))
             return made[-1]
 
-        with receiving(way), patch("kernelwire.kernels.ActivityReader", make_reader):
+        with receiving(way), patch("kernelwire.kernels.Activity", make_activity):
             self.manager.start_watching_activity(KERNEL_ID)
         self._made = made
 
     @property
-    def reader(self) -> ActivityReader:
+    def reader(self) -> Activity:
         """What follows the messages: not for the stock way."""
         (reader,) = self._made
         return reader
@@ -112,6 +112,10 @@ class Watching:
         for frames in messages:
             self.kernel_end.send_multipart(frames)
         self.kernel._activity_stream.flush()
+        if self.way != STOCK:
+            self.manager.settle_activity(KERNEL_ID)
+            while self.reader.is_behind():
+                self.manager.settle_activity(KERNEL_ID)
 
     @property
     def seen(self) -> dict[str, Any]:
@@ -134,7 +138,7 @@ class Watching:
 def receiving(way: str) -> Iterator[None]:
     """Let a watcher that is made meanwhile receive natively, or with pyzmq."""
     assert drain().native, drain().reason
-    with patch("kernelwire.activity.drain", lambda: Drain(way == NATIVE, "the test's choice")):
+    with patch("kernelwire.kernel_log.drain", lambda: Drain(way == NATIVE, "the test's choice")):
         yield
 
 

@@ -27,7 +27,6 @@ USERS: dict[str, Callable[[Any], Any]] = {
     "send": lambda socket: _native.send(socket, [b"x"]),
     "Log.receive": lambda socket: log().receive(socket, 0.0, None),
     "Cursor.receive": lambda socket: log().open().receive(socket, b"shell", 0.0),
-    "Watch.drain": lambda socket: _native.Watch(b"", 1, 1.0).drain(socket, None),
 }
 
 
@@ -90,22 +89,6 @@ def test_socket_when_a_subclass_lies_then_its_own_class_is_asked(
     del Liar.closed  # pyzmq asks for it in the end
 
 
-@pytest.mark.parametrize("how", ["begin", "drain", "feed"])
-def test_watch_when_it_is_its_own_heir_then_is_a_value_error(
-    how: str, context: zmq.Context[Any]
-) -> None:
-    """Stops a watch from waiting for its own lock for ever."""
-    watch = _native.Watch(b"", 10, 1.0)
-    with context.socket(zmq.PAIR) as socket:
-        calls: dict[str, Callable[[], object]] = {
-            "begin": lambda: watch.begin(watch),
-            "drain": lambda: watch.drain(socket, watch),
-            "feed": lambda: watch.feed([b"x"], watch),
-        }
-        with pytest.raises(ValueError, match="cannot take over from itself"):
-            calls[how]()
-
-
 ODD_NUMBERS = (-1, 0, 2**63, 2**64, 10**30, math.nan, math.inf, -math.inf, None, "1")
 
 
@@ -129,8 +112,6 @@ def test_number_when_it_is_odd_then_is_taken_or_a_clear_error(odd: Any) -> None:
         lambda: cursor.post(b"shell", [b"x"], odd, "now"),
         lambda: cursor.post(b"shell", [b"x"], 0.0, odd),
         lambda: cursor.go_away(odd, False),
-        lambda: _native.Watch(b"", odd, 1.0),
-        lambda: _native.Watch(b"", 1, odd).take(),
         lambda: window.queue_get(odd),
         lambda: window.queue_remove(odd),
         lambda: window.queue_insert(odd, odd, 1),

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire import _native
 from kernelwire.pacing import ACTIVITY, IOPUB, Pacing
-from support.publishing import listened_to
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
@@ -59,7 +57,6 @@ WAYS_OUT: dict[str, Callable[[Bench], Any]] = {
     "unpaced reader": read_with_another,
     "callback": lambda on: on.stream.on_recv(lambda _: None),
     "close": lambda on: on.stream.close(),
-    "surrender": lambda on: on.stream.surrender().close(),
     "unpaced, then close": lambda on: (read_with_another(on), on.stream.close()),
 }
 
@@ -217,28 +214,6 @@ class TestPendingReads:
 
         run_to_end(body)
 
-    def test_read_that_a_request_begins_is_finished(self) -> None:
-        """Asking for a kernel's state reads a client's stream, and the rest of it is read soon."""
-
-        async def body() -> None:
-            async with listened_to() as (kernel, client):
-                read: list[Any] = []
-
-                def reads_in_two(stream: Any) -> bool:
-                    read.append(stream)
-                    return len(read) == 1
-
-                client.stream.on_ready(reads_in_two, lambda *_: None)
-                await turns()
-                read.clear()
-                kernel.watcher._heard = 0.0
-                kernel.settle()
-                assert len(read) == 1
-                await turns()
-                assert len(read) == 2
-
-        run_to_end(body)
-
 
 class TestReentrancy:
     """A reader that is running is not called again before it has returned."""
@@ -313,36 +288,7 @@ class TestReentrancy:
 class TestFailures:
     """Whatever is raised, or closed, nothing escapes and nothing is lost."""
 
-    def test_listener_that_raises_costs_nothing(self) -> None:
-        """A reader goes on, in batches, behind a listener with a bug; one line says so."""
-
-        async def body() -> None:
-            with bench() as on:
-                reader = Reader()
-                on.read_with(reader)
-                on.stream.listener = FailingListener(RuntimeError("a bug"))
-                for number in range(5):
-                    on.send(number)
-                    await wait_until_async(lambda n=number: n in reader.numbers, what="a message")
-                assert reader.one_by_one == []
-                assert len(on.log.lines) == 1
-
-        run_to_end(body)
-
-    def test_listener_that_raises_costs_no_single_message(self) -> None:
-        """The same where messages go one by one: the callback gets each of them."""
-
-        async def body() -> None:
-            with bench() as on:
-                got: list[bytes] = []
-                on.stream.listener = FailingListener(RuntimeError("a bug"))
-                on.stream.on_recv(got.extend)
-                on.send(*range(5))
-                await wait_until_async(lambda: len(got) == 5, what="the messages")
-
-        run_to_end(body)
-
-    @pytest.mark.parametrize("where", ["reader", "callback", "listener"])
+    @pytest.mark.parametrize("where", ["reader", "callback"])
     def test_cancelled_error_ends_nothing(self, where: str) -> None:
         """A future's cancellation, raised from a callback, is a failure like any other."""
 
@@ -361,8 +307,6 @@ class TestFailures:
                     on.read_with(reader)
                 if where == "reader":
                     reader.error = error  # type: ignore[assignment]
-                if where == "listener":
-                    on.stream.listener = FailingListener(error)
                 for number in range(4):
                     on.send(number)
                     await turns(10)
@@ -403,18 +347,3 @@ class TestFailures:
                 assert pacer is None or len(pacer) == 0
 
         run_to_end(body)
-
-
-class FailingListener:
-    """A listener with a bug."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.record = _native.Watch(b"", 1000, 0.1)
-        self.error = error
-
-    def heard(self) -> None:
-        """Fail."""
-        raise self.error
-
-    def left(self, stream: KernelwireStream) -> None:
-        """Do nothing."""

@@ -221,46 +221,15 @@ pub struct Tale {
     pub reason: Option<Refusal>,
 }
 
-/// What tells a message from all others: its signature and its header.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Identity(Vec<u8>, Vec<u8>);
-
-impl Identity {
-    fn of<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Self {
-        Self(parts.signature().to_vec(), parts.header().to_vec())
-    }
-
-    fn is_of<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>) -> bool {
-        parts.header() == self.1 && parts.signature() == self.0
-    }
-}
-
 /// The events of some messages, as few as tell the same.
-///
-/// Two records may be of the same messages, received twice. [`Record::begin`] has one take over
-/// from the other with no message missing and none told twice: it does so at the message where
-/// they meet, whichever of them is ahead.
 #[derive(Debug, Default)]
 pub struct Record {
     tale: Tale,
     /// Where the events since the last status begin.
     since_status: usize,
     odd_bytes: usize,
-    last: Option<Identity>,
-    takeover: Takeover,
     /// Whether statuses are events, because some that came before are.
     queueing: bool,
-}
-
-/// How far a record is in taking over from another one.
-#[derive(Debug, Default)]
-enum Takeover {
-    #[default]
-    None,
-    /// It takes over at its first message, if the other comes to that, or behind the other's last.
-    Begun { first: Option<Identity>, last: Option<Identity> },
-    /// It has come to the other's last message: all it tells came behind that.
-    Met,
 }
 
 impl Record {
@@ -297,10 +266,6 @@ impl Record {
         states: Option<&mut States>,
     ) -> Result<(), Refusal> {
         let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
-        if self.meets(&parts) {
-            *self = Self { takeover: Takeover::Met, ..Self::default() };
-            return Ok(());
-        }
         let said = Said::of(&parts);
         if said.as_ref().is_ok_and(|said| self.knows(said)) {
             return Ok(());
@@ -327,9 +292,9 @@ impl Record {
         Ok(())
     }
 
-    /// Lets statuses go to the tracker again: all events that came before have been dealt with.
+    /// Lets statuses go to the tracker again: all events that were taken out have been dealt with.
     pub fn resume(&mut self) {
-        self.queueing = false;
+        self.queueing = self.since_status > 0;
     }
 
     /// Whether it says what has been said since the last status.
@@ -350,18 +315,6 @@ impl Record {
         kept
     }
 
-    /// Whether a message is the last of the record that it takes over from.
-    fn meets<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>) -> bool {
-        let Takeover::Begun { first, last } = &mut self.takeover else {
-            return false;
-        };
-        if last.as_ref().is_some_and(|last| last.is_of(parts)) {
-            return true;
-        }
-        first.get_or_insert_with(|| Identity::of(parts));
-        false
-    }
-
     /// Whether there is so much that it should be taken.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -372,52 +325,6 @@ impl Record {
     pub fn take(&mut self) -> Tale {
         (self.since_status, self.odd_bytes) = (0, 0);
         std::mem::take(&mut self.tale)
-    }
-
-    /// Notes that a message is the last that was added.
-    pub fn ends_with<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
-        if let Ok(parts) = Parts::split(frames) {
-            self.last = Some(Identity::of(&parts));
-        }
-    }
-
-    /// Forgets everything, to take over from `other`.
-    pub fn begin(&mut self, other: &Self) {
-        let takeover = Takeover::Begun { first: None, last: other.last.clone() };
-        *self = Self { takeover, ..Self::default() };
-    }
-
-    /// Forgets its last message: another record goes on.
-    pub fn retire(&mut self) {
-        self.last = None;
-    }
-
-    /// Notes how far the other one has got.
-    pub fn follows(&mut self, other: &Self) {
-        if let Takeover::Begun { last, .. } = &mut self.takeover {
-            last.clone_from(&other.last);
-        }
-    }
-
-    /// Whether a message is the first here: the other one must leave it, and all that follow.
-    #[must_use]
-    pub fn takes_over_at<F: AsRef<[u8]>>(&self, frames: &[F]) -> bool {
-        match (&self.takeover, Parts::split(frames)) {
-            (Takeover::Begun { first: Some(first), .. }, Ok(parts)) => first.is_of(&parts),
-            _ => false,
-        }
-    }
-
-    /// Whether it has read something at which it could take over.
-    #[must_use]
-    pub const fn has_begun(&self) -> bool {
-        matches!(self.takeover, Takeover::Begun { first: Some(_), .. })
-    }
-
-    /// Whether it has come to the other's last message; the other must not go on then.
-    #[must_use]
-    pub const fn has_met(&self) -> bool {
-        matches!(self.takeover, Takeover::Met)
     }
 }
 
@@ -501,71 +408,19 @@ mod tests {
         assert_eq!(record.take(), Tale::default());
     }
 
-    /// A record of the messages with these numbers, with a state each.
-    fn add(record: &mut Record, numbers: std::ops::Range<usize>) {
-        for number in numbers {
-            let header = format!(r#"{{"msg_id":"{number}","msg_type":"status"}}"#);
-            let content = format!(r#"{{"execution_state":"{number}"}}"#);
-            record.add(&frames(&header, "{}", &content), None, None);
-            record.ends_with(&frames(&header, "{}", &content));
-        }
-    }
-
-    fn takes_over_at(record: &Record, number: usize) -> bool {
-        let header = format!(r#"{{"msg_id":"{number}","msg_type":"status"}}"#);
-        record.takes_over_at(&frames(&header, "{}", "{}"))
-    }
-
-    fn states(record: &mut Record) -> Vec<usize> {
-        let state = |told| match told {
-            Told::Event(Event { state: Some(state), .. }) => state.parse().ok(),
-            _ => None,
+    #[test]
+    fn a_status_waits_for_what_was_not_followed_before_it() {
+        let (mut record, mut states) = (Record::default(), States::new("idle"));
+        let mut add = |record: &mut Record, state: &str| {
+            let content = format!(r#"{{"execution_state":"{state}"}}"#);
+            record.add(&frames(STATUS, "{}", &content), None, Some(&mut states));
         };
-        record.take().told.into_iter().filter_map(state).collect()
-    }
-
-    #[test]
-    fn a_record_that_is_ahead_takes_over_at_its_first_message() {
-        let (mut own, mut other) = (Record::default(), Record::default());
-        add(&mut own, 0..2);
-        other.begin(&own);
-        assert!(!other.has_begun());
-        add(&mut other, 5..8);
-        assert!(other.has_begun());
-        assert_eq!([4, 5, 6].map(|number| takes_over_at(&other, number)), [false, true, false]);
-        assert!(!other.has_met());
-        assert_eq!(states(&mut other), [5, 6, 7]);
-    }
-
-    #[test]
-    fn a_record_that_is_behind_takes_over_after_the_others_last_message() {
-        let (mut own, mut other) = (Record::default(), Record::default());
-        add(&mut own, 0..4);
-        other.begin(&own);
-        add(&mut other, 1..3);
-        add(&mut own, 4..6);
-        other.follows(&own);
-        add(&mut other, 3..5);
-        assert!(!other.has_met());
-        add(&mut other, 5..8);
-        assert!(other.has_met());
-        assert_eq!(states(&mut other), [6, 7]);
-        assert!(!takes_over_at(&other, 6));
-    }
-
-    #[test]
-    fn a_record_that_has_retired_is_met_nowhere_behind_the_one_that_went_on() {
-        let (mut own, mut other) = (Record::default(), Record::default());
-        add(&mut own, 0..2);
-        own.retire();
-        other.begin(&own);
-        add(&mut other, 1..3);
-        assert!(!other.has_met());
-        add(&mut own, 8..9);
-        other.follows(&own);
-        add(&mut other, 3..10);
-        assert!(other.has_met());
-        assert_eq!(states(&mut other), [9]);
+        add(&mut record, "busy");
+        assert_eq!(record.take().told.len(), 1, "requests of its type are not known");
+        add(&mut record, "idle");
+        record.resume();
+        add(&mut record, "busy");
+        assert_eq!(record.take().told.len(), 2, "one is left that came before");
     }
 
     #[test]

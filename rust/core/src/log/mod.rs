@@ -73,7 +73,7 @@ use history::History;
 use read::Reader;
 use segment::Draft;
 use store::Store;
-use trim::Due;
+use trim::{Due, MAX_AWAY};
 
 /// The channel that a log is of.
 const IOPUB: &[u8] = b"iopub";
@@ -95,6 +95,7 @@ pub struct Log<P> {
     incarnation: u64,
     received_in_this_life: bool,
     bound: u64,
+    max_away: usize,
     due: Due,
     reports: Vec<Report>,
     counts: LogCounts,
@@ -118,6 +119,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             incarnation: 0,
             received_in_this_life: false,
             bound: 0,
+            max_away: MAX_AWAY,
             due: Due::default(),
             reports: Vec::new(),
             counts: LogCounts::default(),
@@ -127,6 +129,12 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Has text never be joined: messages are signed in a way that is not known here.
     pub fn keep_text_apart(&mut self) {
         self.keeps_text_apart = true;
+    }
+
+    /// Has any number of cursors be away: the caller counts the sessions, and some are only about to be
+    /// live.
+    pub fn count_no_sessions(&mut self) {
+        self.max_away = usize::MAX;
     }
 
     /// Sets the session of the server's own requests, whose statuses are not for clients.

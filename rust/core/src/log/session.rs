@@ -6,7 +6,6 @@ use super::entry::Entry;
 use super::queue::Item;
 use super::read::rest_of;
 use super::store::Store;
-use super::trim::MAX_AWAY;
 use super::{CursorId, Log, Report, Settings, merging};
 
 impl<P: AsRef<[u8]>> Log<P> {
@@ -43,7 +42,7 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// What is in flight returns to the cursor. A message that was begun and not finished for the
     /// second time, or `too_big` for the client (it closed with 1009), is given up. A cursor that
     /// has overflowed goes on here. Of more than four cursors that are away, the one that went first
-    /// ends.
+    /// ends; see [`Self::count_no_sessions`].
     pub fn go_away(&mut self, id: CursorId, bound: u64, too_big: bool) {
         let turn = self.turns.saturating_add(1);
         let end = (self.end, self.totals);
@@ -57,7 +56,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         self.take_back(id, too_big);
         self.look_soon(id);
         let away = self.cursors.iter().filter_map(|(id, cursor)| Some((cursor.away?, *id)));
-        if away.clone().count() > MAX_AWAY
+        if away.clone().count() > self.max_away
             && let Some((_, oldest)) = away.min()
         {
             self.give_up(oldest);

@@ -19,7 +19,7 @@ const SLACK: u64 = 16;
 /// How many times its bound may wait for a client of what is never dropped.
 const MAX_BOUNDS: u64 = 2;
 
-/// Sessions that may be away at the same time.
+/// Sessions that may be away at the same time, unless the caller counts them.
 pub(super) const MAX_AWAY: usize = 4;
 
 /// When something must be looked at again.

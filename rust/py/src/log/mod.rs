@@ -119,6 +119,7 @@ impl Log {
     fn new(key: Option<&[u8]>, max_messages: usize, max_bytes: u64, max_seconds: f64) -> Self {
         let time = Duration::try_from_secs_f64(max_seconds).unwrap_or(Duration::MAX);
         let mut core = Core::new(key.and_then(Key::new));
+        core.count_no_sessions();
         if key.is_none() {
             core.keep_text_apart();
         }
