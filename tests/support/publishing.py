@@ -68,6 +68,8 @@ class Publishing:
         self.publisher.setsockopt(zmq.XPUB_VERBOSER, 1)
         self._port = self.publisher.bind_to_random_port("tcp://127.0.0.1")
         self._subscribers = 0
+        self.subscriptions = 0
+        """How many there were so far; brought up to date with :attr:`subscribers`."""
         self.on_state: Any = lambda: None
         config = Config({"Session": {"signature_scheme": scheme, "key": b"key"}})
         self.session = Session(config=config)
@@ -92,7 +94,9 @@ class Publishing:
     def subscribers(self) -> int:
         """How many subscriptions the kernel serves."""
         while self.publisher.poll(0):
-            self._subscribers += 1 if self.publisher.recv() == b"\x01" else -1
+            subscribes = self.publisher.recv() == b"\x01"
+            self._subscribers += 1 if subscribes else -1
+            self.subscriptions += subscribes
         return self._subscribers
 
     async def until_subscribed(self, count: int) -> None:

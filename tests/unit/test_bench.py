@@ -15,6 +15,7 @@ from kernelwire.bench.table import comparison
 from kernelwire.bench.verify import (
     WrongAnswerError,
     check_complete,
+    check_copy,
     collect,
     decode_legacy,
     decode_v1,
@@ -89,6 +90,29 @@ def test_flood_when_something_went_wrong_then_it_is_refused(how: str) -> None:
     payloads = damage(answered(Order(count=5)))[how]
     with pytest.raises(WrongAnswerError):
         check_complete(collect(Received(payloads), "p", "stream", 5))
+
+
+class TestCopy:
+    """What a tab receives of a flood that another tab has asked for."""
+
+    def test_all_of_it_is_right(self) -> None:
+        """The flood without the reply."""
+        busy, *payloads, _, idle = answered(Order(count=5))
+        account = check_complete(collect(Received(answered(Order(count=5))), "p", "stream", 5))
+        check_copy(collect(Received([busy, *payloads, idle]), "p", "stream", 5), account)
+
+    def test_reply_of_another_tab_is_refused(self) -> None:
+        """Replies go to who has asked."""
+        received = collect(Received(answered(Order(count=5))), "p", "stream", 5)
+        with pytest.raises(WrongAnswerError, match="another client's"):
+            check_copy(received, check_complete(received))
+
+    def test_missing_output_is_refused(self) -> None:
+        """A message that only one tab has received."""
+        busy, _, *payloads, _, idle = answered(Order(count=5))
+        account = check_complete(collect(Received(answered(Order(count=5))), "p", "stream", 5))
+        with pytest.raises(WrongAnswerError, match="lost"):
+            check_copy(collect(Received([busy, *payloads, idle]), "p", "stream", 5), account)
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xff" * 64, encode_v1("iopub", [b"{}"] * 4) + b"x"])

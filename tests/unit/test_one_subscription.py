@@ -170,13 +170,16 @@ class TestSubscription:
             with publishing() as kernel:
                 await kernel.until_subscribed(1)
                 client = Client(kernel)
-                kernel.publish(10)
+                kernel.publish()
                 log = kernel.manager.kernel_log(KERNEL_ID)
                 assert log.stream.socket.poll(5000)
                 kernel.manager.start_watching_activity(KERNEL_ID)
-                await kernel.until_subscribed(1)
-                kernel.publish(10)
-                await wait_until_async(lambda: len(client.buffer) == 20, what="both")
+                await wait_until_async(
+                    lambda: kernel.subscribers == 1 and kernel.subscriptions == 2,
+                    what="the second subscription",
+                )
+                kernel.publish()
+                await wait_until_async(lambda: len(client.buffer) == 2, what="both")
                 assert kernel.manager.kernel_log(KERNEL_ID) is log
                 client.close()
                 kernel.manager.stop_watching_activity(KERNEL_ID)

@@ -25,6 +25,7 @@ from kernelwire.bench.asking import (
 from kernelwire.bench.billing import Bill, billed, idle_cpu_ms_per_s
 from kernelwire.bench.client import KernelSocket, pump
 from kernelwire.bench.flood_kernel import TRACE, Order
+from kernelwire.bench.tabs import TABS, cost_by_tabs
 from kernelwire.bench.trips import COMM, KERNEL_INFO, KEY, StatusProbe, TripProbe, round_trip_ns
 from kernelwire.bench.verify import (
     Flood,
@@ -58,6 +59,7 @@ class Sizes:
     flood: int = 50_000
     display: int = 20_000
     legacy: int = 20_000
+    tabs: int = 20_000
     cells: int = 100
     trickle: int = 4_000
     trickle50: int = 300
@@ -75,6 +77,7 @@ FAST = Sizes(
     flood=5_000,
     display=1_000,
     legacy=1_000,
+    tabs=1_000,
     cells=10,
     trickle=200,
     trickle50=20,
@@ -203,6 +206,12 @@ def steady_figures(
     total = count * len(clients)
     figures = stats.latencies(delays) | bill.per_message(total)
     return Round(figures | {"idle_cpu_ms_per_s": idle, "lost": 0}, total)
+
+
+def tabs(server: Host, sizes: Sizes) -> Round:
+    """One kernel prints 100-byte pieces as fast as it can, to one tab, to two, to four."""
+    order = Order(count=sizes.tabs)
+    return Round(cost_by_tabs(server, order), order.count * sum(TABS))
 
 
 def noclient(server: Host, sizes: Sizes) -> Round:
@@ -344,6 +353,7 @@ CASES: dict[str, Callable[[Host, Sizes], Round]] = {
     "trickle": trickle,
     "trickle50": trickle50,
     "legacy": legacy,
+    "tabs": tabs,
     "noclient": noclient,
     "rtt": partial(trips, question=KERNEL_INFO),
     "rtt_comm": partial(trips, question=COMM),

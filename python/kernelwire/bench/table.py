@@ -29,6 +29,7 @@ ROWS = (
     Row("display", "main_us_per_msg", "µs", "event loop per displayed 2 KB, full speed"),
     Row("trickle", "main_us_per_msg", "µs", "event loop per message, 1 kernel at 800/s"),
     Row("trickle50", "main_us_per_msg", "µs", "event loop per message, 50 kernels at 100/s"),
+    Row("tabs", "cpu_us_per_copy_4", "µs", "whole process per message and tab, 4 tabs"),
     Row("noclient", "main_us_per_msg", "µs", "event loop per message, full speed, no client"),
     Row("notebook", "latency_p50_ms", "ms", "cell with 12 outputs until idle, median"),
     Row("rtt", "latency_p50_ms", "ms", "round trip of kernel_info_request, median"),

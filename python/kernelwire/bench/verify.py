@@ -144,6 +144,22 @@ def check_prefix(flood: Flood) -> None:
 
 def check_complete(flood: Flood) -> dict[str, Any]:
     """Everything arrived and is right; returns the kernel's own account of the flood."""
+    if flood.reply is None:
+        raise WrongAnswerError("no execute_reply")
+    account: dict[str, Any] = flood.reply["flood"]
+    check_output(flood, account)
+    return account
+
+
+def check_copy(flood: Flood, account: dict[str, Any]) -> None:
+    """Everything arrived at a client that has not asked for it, and nothing that is not for it."""
+    if flood.reply is not None:
+        raise WrongAnswerError("an execute_reply to another client's request")
+    check_output(flood, account)
+
+
+def check_output(flood: Flood, account: dict[str, Any]) -> None:
+    """Every message is there once, in order, between busy and idle, as it was sent."""
     if flood.lost:
         raise WrongAnswerError(f"{flood.lost} of {flood.expected} messages lost")
     check_prefix(flood)
@@ -151,9 +167,5 @@ def check_complete(flood: Flood) -> dict[str, Any]:
         raise WrongAnswerError(f"status messages: {flood.states}, expected busy and idle")
     if not flood.states[0][0] < flood.indices[0] <= flood.indices[-1] < flood.states[1][0]:
         raise WrongAnswerError("output outside busy .. idle")
-    if flood.reply is None:
-        raise WrongAnswerError("no execute_reply")
-    account: dict[str, Any] = flood.reply["flood"]
     if account[flood.account_key] != flood.digest:
         raise WrongAnswerError("the bytes that arrived are not the bytes that were sent")
-    return account
