@@ -390,7 +390,11 @@ class LifeCycle(_Base):
         # Two at a time would take each other's messages.
         if self._nudge is None or self._nudge.future.done():
             ours = self._phase is Phase.CONNECTING
-            output: Any = self._client_of_channels().log if ours else FirstOutput(self)
+            output: Any = (
+                self._client_of_channels().log
+                if ours
+                else log_of(self.channels.get("iopub")) or FirstOutput(self)
+            )
             self._nudge = Nudge(self, output)
         return self._nudge.future
 

@@ -61,6 +61,20 @@ def test_prepare_when_protocol_version_is_odd_then_the_client_is_not_kept_waitin
 
 
 @pytest.mark.kernelwire_only("H7")
+def test_nudge_when_the_connection_is_live_then_it_is_answered(desk: RunOnDesk) -> None:
+    """Stops a later request for a sign of life from waiting in vain, and from taking the output."""
+
+    async def body(the_desk: Desk) -> None:
+        connection = await the_desk.connected()
+        await asyncio.wrap_future(connection.nudge())
+        run_on_shell(connection, script(emit(1)))
+        await wait_until_async(lambda: seen_numbers(connection) == [0], what="the output")
+        finish(the_desk, connection)
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("H7")
 def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
     desk: RunOnDesk,
 ) -> None:
