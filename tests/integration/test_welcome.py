@@ -135,7 +135,7 @@ class TestWelcome:
             connected = connection.connect()
             while not connected.done():
                 run_on_shell(worker, script(WELCOME))
-                await asyncio.sleep(0)
+                await asyncio.sleep(0.02)  # more would be a queue for the kernel
             run_on_shell(worker, script(emit(1)))
             await wait_until_async(lambda: seen_numbers(connection) == [0], what="the output")
             assert "iopub_welcome" not in {m["msg_type"] for m in written(connection)}
