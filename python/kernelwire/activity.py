@@ -8,6 +8,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from kernelwire import _native
+from kernelwire.kernel_log import signing_key
 from kernelwire.pacing import ACTIVITY
 from kernelwire.states import marks_of
 
@@ -47,13 +48,11 @@ class Activity:
         self._failures = failures
         self.policy = policy
         self._loop = loop
-        signed = session.auth is not None
-        self.reads_natively = not signed or session.signature_scheme == "hmac-sha256"
+        key = signing_key(session)
+        self.reads_natively = key is not None
         """Whether messages may be put into :attr:`record`: other digests are checked by the session."""
-        key = session.key if signed and self.reads_natively else b""
-        self.record = _native.Watch(key, policy.tracker)
+        self.record = _native.Watch(key or b"", policy.tracker)
         """What reads the messages."""
-        self.record.resume()
         self._items: deque[_Item] = deque()
         self._following = False
         self._due = False

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 from tornado.websocket import WebSocketClosedError
 
 from kernelwire._protocol import STDIN
+from kernelwire._waits import CLOSE, HOLD, HOLD_SECONDS, MORE, ROOM, TIME
 from kernelwire._writers import writer_for
 from kernelwire.iopub import LogStream
 from kernelwire.kernel_log import MAX_SECONDS, receive_portably
@@ -27,12 +28,6 @@ __all__ = ["Backlog", "Client", "Dropped"]
 
 Message = tuple[str, list[bytes]]
 """A channel and the frames of a message, as the stock buffer keeps them."""
-
-_MORE, _ROOM, _HOLD, _CLOSE, _TIME = 1, 2, 4, 5, 6
-"""What a cursor waits for; see ``_native.Cursor.write``."""
-
-HOLD_SECONDS = 0.05
-"""Seconds for which output is held at most, to be merged with what follows."""
 
 
 class Dropped(NamedTuple):
@@ -238,14 +233,14 @@ class Client:
             wait, hold, data, error = written
             if data is not None:
                 wait = self._queue(data, error, wait)
-            if wait == _HOLD:
+            if wait == HOLD:
                 # The cursor bounds what it does by itself, but not how often it is called.
                 until = until or monotonic() + MAX_SECONDS
                 if not self._answer(hold):
                     return False
                 if monotonic() >= until:
                     return True
-            elif wait != _MORE or data is None:
+            elif wait != MORE or data is None:
                 return self._wait_for(wait)
         return False
 
@@ -261,16 +256,16 @@ class Client:
         if not taken:
             return wait
         self.cursor.acknowledge(taken)
-        return _MORE if wait == _ROOM else wait
+        return MORE if wait == ROOM else wait
 
     def _wait_for(self, wait: int) -> bool:
         """Wait for what the cursor waits for; ``True`` if that is another call."""
-        if wait == _TIME and not self._holding:
+        if wait == TIME and not self._holding:
             self._holding = True
             asyncio.get_running_loop().call_later(HOLD_SECONDS, self._end_hold)
-        elif wait == _CLOSE:
+        elif wait == CLOSE:
             self._close_slow()
-        return wait == _MORE
+        return wait == MORE
 
     def flush(self) -> None:
         """Write what is held to be merged."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,7 +15,7 @@ from kernelwire.listeners import Listener
 from kernelwire.pacing import ACTIVITY, IOPUB
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from jupyter_client.session import Session
 
@@ -25,7 +24,15 @@ if TYPE_CHECKING:
     from kernelwire.pacing import Pacing
     from kernelwire.stream import KernelwireStream
 
-__all__ = ["MAX_BYTES", "MAX_MESSAGES", "MAX_SECONDS", "KernelLog", "empty_log"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_MESSAGES",
+    "MAX_SECONDS",
+    "KernelLog",
+    "empty_log",
+    "ports_of",
+    "signing_key",
+]
 
 MAX_MESSAGES = 1024
 """Messages that one wake-up receives at most."""
@@ -70,25 +77,9 @@ def signing_key(session: Session) -> bytes | None:
     return session.key if session.signature_scheme == "hmac-sha256" else None
 
 
-@contextmanager
-def unbounded_receiving(context: Any) -> Iterator[None]:
-    """Have libzmq drop nothing that the sockets receive which are made meanwhile in ``context``.
-
-    It would where messages go one by one: more can come than can be handled, and what waits then is
-    the log's to bound. Set here and for good: a socket whose ``RCVHWM`` is set back from 0 may never
-    receive again.
-    """
-    options = getattr(context, "sockopts", None)
-    if not isinstance(options, dict):
-        yield
-        return
-    before = dict(options)
-    options[zmq.RCVHWM] = 0
-    try:
-        yield
-    finally:
-        options.clear()
-        options.update(before)
+def ports_of(kernel: Any) -> tuple[Any, ...]:
+    """Return a kernel's ports; managers of other kinds may have none."""
+    return tuple(getattr(kernel, "ports", ()))
 
 
 class KernelLog:

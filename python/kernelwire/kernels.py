@@ -23,13 +23,13 @@ from kernelwire._config import at_least, check_connections
 from kernelwire._logs import Throttle, hide_secrets
 from kernelwire.activity import Activity
 from kernelwire.iopub import LogStream
-from kernelwire.kernel_log import SETTLE_SECONDS, KernelLog, unbounded_receiving
+from kernelwire.kernel_log import SETTLE_SECONDS, KernelLog, ports_of
 from kernelwire.listeners import MAX_LISTENER_BYTES, Listener
 from kernelwire.lossless import LosslessMixin
 from kernelwire.restarts import RestartsMixin
 from kernelwire.sessions import SessionsMixin
 from kernelwire.states import make_policy
-from kernelwire.stream import KernelwireStream
+from kernelwire.stream import KernelwireStream, unbounded_receiving
 from kernelwire.turns import SharedTime
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         if log is None or not log.is_open:
             log = self._logs[kernel_id] = KernelLog(session, failures)
         log.activity = activity
-        log.subscribe(KernelwireStream.adopt(stream), _ports(kernel))
+        log.subscribe(KernelwireStream.adopt(stream), ports_of(kernel))
         before = activity_stream(kernel)
         watcher = LogStream(log)
         watcher.set_close_callback(partial(_end_activity, log, activity))
@@ -105,7 +105,7 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         log: KernelLog | None = self._logs.get(kernel_id)
         if log is None or not log.is_open:
             return None
-        ports = _ports(self._kernels.get(kernel_id))
+        ports = ports_of(self._kernels.get(kernel_id))
         if ports != log.ports and 0 not in ports and log.activity is not None:
             log.use(self)  # it is not to end between the two subscriptions
             try:
@@ -238,11 +238,6 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
 
 class KernelwireMappingKernelManager(KernelwireKernelsMixin, AsyncMappingKernelManager):
     """Stock's ``AsyncMappingKernelManager`` with kernelwire's watcher and offline buffer."""
-
-
-def _ports(kernel: Any) -> tuple[Any, ...]:
-    """Return a kernel's ports; managers of other kinds may have none."""
-    return tuple(getattr(kernel, "ports", ()))
 
 
 def _end_activity(log: KernelLog, activity: Activity) -> None:

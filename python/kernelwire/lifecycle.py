@@ -24,7 +24,7 @@ from kernelwire._logs import Throttle
 from kernelwire._protocol import DELIMITER, OWN_SESSION, is_for_clients
 from kernelwire.clients import Backlog, Client
 from kernelwire.iopub import LogStream, log_of
-from kernelwire.kernel_log import KernelLog
+from kernelwire.kernel_log import KernelLog, ports_of
 from kernelwire.nudge import FirstOutput, Nudge, current_state
 from kernelwire.prompts import SessionPrompt
 from kernelwire.stream import KernelwireStream, bounded_sending
@@ -658,7 +658,7 @@ class LifeCycle(_Base):
         return self.session.session != self._unnamed
 
     def _kernel_ports(self) -> tuple[Any, ...]:
-        return tuple(getattr(self.kernel_manager, "ports", ()))
+        return ports_of(self.kernel_manager)
 
     def _open_streams(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from kernelwire._protocol import message_type
+from kernelwire._waits import HOLD, HOLD_SECONDS, MORE, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -20,12 +21,6 @@ MAX_LISTENER_BYTES = 16 * 1024 * 1024
 
 BATCH = 256
 """Messages that a listener is given at once, at most."""
-
-_MORE, _HOLD, _TIME = 1, 4, 6
-"""What a cursor waits for; see ``_native.Cursor.write``."""
-
-WAIT_SECONDS = 0.05
-"""Seconds between two looks at whether what was missed may be told."""
 
 
 class Listener:
@@ -124,11 +119,11 @@ class Listener:
             if written is True or written is False:
                 return messages, missed, False
             wait, hold, _, _ = written
-            held = self._cursor.held() if wait == _HOLD else None
+            held = self._cursor.held() if wait == HOLD else None
             if held is None:
-                if wait == _TIME:
-                    self._write_after(WAIT_SECONDS)
-                return messages, missed, wait == _MORE
+                if wait == TIME:
+                    self._write_after(HOLD_SECONDS)
+                return messages, missed, wait == MORE
             _, frames, _, _, skipped, _, _ = held
             self._cursor.release(hold, 0)
             if not frames:

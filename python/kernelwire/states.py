@@ -24,8 +24,6 @@ class StockPolicy:
 
     tracker: _native.StateTracker | None = None
     """What follows the state natively."""
-    applied = 0
-    """How often something was followed natively that decides on the state."""
 
     def __init__(self, manager: Any, kernel_id: str) -> None:
         self._manager = manager
@@ -113,7 +111,6 @@ class TruePolicy(StockPolicy):
         state, counted, active, is_up, restarted = self.tracker.take()
         active, self._active = active or self._active, False
         seen, self._seen = self._seen, False
-        self.applied += counted or is_up
         before = kernel.execution_state
         if active or (seen and "busy" in (before, state)):
             self._manager.last_kernel_activity = kernel.last_activity = utcnow()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from queue import Queue
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 
     from kernelwire.pacing import Pacer, Pacing
 
-__all__ = ["KernelDoesNotReadError", "KernelwireStream", "bounded_sending"]
+__all__ = [
+    "KernelDoesNotReadError",
+    "KernelwireStream",
+    "bounded_sending",
+    "unbounded_receiving",
+]
 
 _FAILURES = (Exception, asyncio.CancelledError)
 """What a callback may raise: also what comes of asking a cancelled future for its result."""
@@ -51,19 +56,35 @@ class KernelDoesNotReadError(Exception):
     """A message was not sent: too much waits for the kernel."""
 
 
-@contextmanager
-def bounded_sending(context: Any) -> Iterator[None]:
+def bounded_sending(context: Any) -> AbstractContextManager[None]:
     """Have the sockets that are made meanwhile in ``context`` keep few messages in libzmq.
 
     Set on a socket that is connected already, the bound may make it wait for ever: the other end
-    of libzmq's pipe acknowledges less often than that many messages, until it has heard of it.
+    of libzmq's pipe acknowledges less often than that many messages, until it has heard of it. One
+    that the context has already is kept.
     """
+    return _socket_option(context, zmq.SNDHWM, MAX_SENT_MESSAGES, keep=True)
+
+
+def unbounded_receiving(context: Any) -> AbstractContextManager[None]:
+    """Have libzmq drop nothing that the sockets receive which are made meanwhile in ``context``.
+
+    It would where messages go one by one: more can come than can be handled, and what waits then is
+    the log's to bound. Set here and for good: a socket whose ``RCVHWM`` is set back from 0 may never
+    receive again.
+    """
+    return _socket_option(context, zmq.RCVHWM, 0)
+
+
+@contextmanager
+def _socket_option(context: Any, option: int, value: int, *, keep: bool = False) -> Iterator[None]:
+    """Have sockets that are made meanwhile get an option; ``keep`` what the context has for it."""
     options = getattr(context, "sockopts", None)
     if not isinstance(options, dict):
         yield
         return
     before = dict(options)
-    options.setdefault(zmq.SNDHWM, MAX_SENT_MESSAGES)
+    options[option] = options.get(option, value) if keep else value
     try:
         yield
     finally:

@@ -60,7 +60,6 @@ class Policy:
     """Rules for a kernel's state that react to every second message."""
 
     tracker = None
-    applied = 0
 
     def __init__(self, react: Callable[[], Any]) -> None:
         self.react = react
