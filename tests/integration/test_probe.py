@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.kernelwire_only("I8")
 
 PAUSE_SECONDS = 4.0
-"""How long the kernel is stopped; asked twice a second by three clients, it would hear 48 requests."""
+"""How long the kernel is stopped; asked twice a second by three clients, it would hear 48 requests.
+
+It hears 8, at growing intervals, and 2 for each interval that passes until its output arrives."""
 
 
 def strangers(messages: Iterable[Message], *clients: Client) -> list[Message]:
@@ -94,7 +96,9 @@ class TestShared:
         """Three clients wait until it goes on; each of them goes live then."""
 
         async def body(the_desk: Desk) -> None:
-            (await the_desk.connected()).disconnect()
+            first = await the_desk.connected()
+            before = await times_asked(first)
+            first.disconnect()
             connections = [the_desk.connection() for _ in range(3)]
             for connection in connections:
                 await connection.prepare()
@@ -107,15 +111,15 @@ class TestShared:
             finally:
                 os.kill(pid, signal.SIGCONT)
             await asyncio.wait_for(asyncio.gather(*connected), 10)
-            asked = await times_asked(connections[0])
-            assert asked <= 16, f"{asked} requests"
+            asked = await times_asked(connections[0]) - before
+            assert asked <= 20, f"{asked} requests"
             for connection in connections:
                 finish(the_desk, connection)
 
         desk(body)
 
     def test_clients_that_come_together_share_requests(self, desk: RunOnDesk) -> None:
-        """Eight that connect at the same time cost hardly more than one, and leave no sockets."""
+        """Eight that connect at the same time cost hardly more than one: by themselves, 16 at least."""
 
         async def body(the_desk: Desk) -> None:
             connections = [await the_desk.connected()]
@@ -125,7 +129,7 @@ class TestShared:
                 await connection.prepare()
             await asyncio.gather(*[connection.connect() for connection in fresh])
             asked = await times_asked(connections[0]) - before
-            assert asked <= 8, f"{asked} requests"
+            assert asked <= 14, f"{asked} requests"
             for connection in [*connections, *fresh]:
                 finish(the_desk, connection)
 
