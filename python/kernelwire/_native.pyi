@@ -160,7 +160,7 @@ class Watch:
         """
 
     def feed(self, message: Sequence[bytes]) -> None:
-        """Read a message that Python has received."""
+        """Read a message that no log takes."""
 
     def take(
         self,
@@ -247,13 +247,16 @@ class Log:
         """Leave out the statuses that requests of ``session`` cause."""
 
     def receive(self, socket: zmq.Socket[Any], now: float, watch: Watch | None) -> _Taken:
-        """Append what is ready on a pyzmq socket; ``watch`` reads it as well.
+        """Append what is ready on a pyzmq socket; ``watch`` is told of each message.
 
         Raises ``OSError`` for what libzmq reports, ``NativeError`` for a bug.
         """
 
-    def append(self, frames: Sequence[bytes], now: float) -> str | None:
-        """Append a message that Python has received; returns why it is refused, if it is."""
+    def append(self, frames: Sequence[bytes], now: float, watch: Watch | None = None) -> str | None:
+        """Append a message that Python has received, and tell ``watch`` of it.
+
+        Returns why it is refused, if it is.
+        """
 
     def open(self) -> Cursor:
         """Make a cursor behind everything that was appended, without limits or bounds."""

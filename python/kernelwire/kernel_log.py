@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -211,9 +212,7 @@ class KernelLog:
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Append a single message, however it was received, and have it written."""
         message = [bytes(part) for part in message]
-        if self.activity is not None:
-            self.activity.read(message)
-        refused = self.native.append(message, self.now())
+        refused = self._append(message, self.now())
         if refused is not None and self.activity is None:
             self._refuse(refused)
         self._notify()
@@ -248,14 +247,17 @@ class KernelLog:
         if self.receives_natively and (activity is None or activity.reads_natively):
             record = None if activity is None else activity.record
             return self.native.receive(socket, self.now(), record)
-        now = self.now()
+        return receive_portably(socket, partial(self._append, now=self.now()))
 
-        def take(message: list[bytes]) -> str | None:
-            if activity is not None:
-                activity.read(message)
+    def _append(self, message: list[bytes], now: float) -> str | None:
+        """Append a message, and have it followed; why it is refused, if it is."""
+        activity = self.activity
+        if activity is None:
             return self.native.append(message, now)
-
-        return receive_portably(socket, take)
+        if activity.reads_natively:
+            return self.native.append(message, now, activity.record)
+        activity.read(message)
+        return self.native.append(message, now)
 
     def _notify(self) -> None:
         waiting, self._waiting = self._waiting, []

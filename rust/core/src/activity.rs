@@ -10,14 +10,14 @@
 //! good (headers without a version, dates that do not parse, a status that is repeated to the
 //! letter), this goes on: it looks at nothing but the fields named above.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::parts::{Parts, PartsError};
-use crate::peek::{self, Undecided, Value};
+use crate::facts::Facts;
+use crate::parts::{DELIMITER, MIN_PARTS, Parts, PartsError};
+use crate::peek::Undecided;
 use crate::sign::Key;
-use crate::state::{self, Kind, Origin, Tracker};
+use crate::state::{Kind, Origin, Tracker};
 
 /// Something that has come from a kernel.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,90 +51,49 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What a message says of the kernel's activity.
-struct Said<'a> {
-    msg_type: Cow<'a, str>,
-    parent_type: Option<Cow<'a, str>>,
-    state: Option<Cow<'a, str>>,
-    origin: Origin,
+/// What a message says of the kernel's activity, where all of it could be read.
+struct Said<'f> {
+    msg_type: &'f str,
+    parent_type: Option<&'f str>,
+    state: Option<&'f str>,
+    facts: &'f Facts<'f>,
 }
 
-impl<'a> Said<'a> {
-    fn of<F: AsRef<[u8]>>(parts: &Parts<'a, F>) -> Result<Self, Undecided> {
-        let [msg_type, session] = peek::fields(parts.header(), ["msg_type", "session"])?.values;
-        let Some(Value::Text(msg_type)) = msg_type else {
+impl<'f> Said<'f> {
+    fn of(facts: &'f Facts<'f>) -> Result<Self, Undecided> {
+        let Facts {
+            msg_type: Ok(msg_type), parent_type: Ok(parent_type), state: Ok(state), ..
+        } = facts
+        else {
             return Err(Undecided);
         };
-        let mut origin = Origin::default();
-        let (parent_type, state) = match msg_type.as_ref() {
-            "status" => {
-                let parent_type = parent(parts.parent_header(), session.as_ref(), &mut origin)?;
-                let state = peek::text(parts.content(), "execution_state")?.ok_or(Undecided)?;
-                (parent_type, Some(state))
-            }
-            "iopub_welcome" => {
-                (parent(parts.parent_header(), session.as_ref(), &mut origin)?, None)
-            }
-            _ => (parent_type(parts.parent_header())?, None),
-        };
-        Ok(Self { msg_type, parent_type, state, origin })
+        let (parent_type, state) = (parent_type.as_deref(), state.as_deref());
+        Ok(Self { msg_type, parent_type, state, facts })
     }
 
     /// Whether it says the same, in a message that is no status.
     fn is(&self, event: &Event) -> bool {
         self.msg_type == event.msg_type
-            && self.parent_type.as_deref() == event.parent_type.as_deref()
-            && self.state.as_deref() == event.state.as_deref()
+            && self.parent_type == event.parent_type.as_deref()
+            && self.state == event.state.as_deref()
     }
 
-    fn into_event(self) -> Event {
-        Event {
-            msg_type: self.msg_type.into_owned(),
-            parent_type: self.parent_type.map(Cow::into_owned),
-            state: self.state.map(Cow::into_owned),
-            origin: self.origin,
+    /// Which request it answers, where that is asked for.
+    fn origin(&self) -> Origin {
+        if self.state.is_some() || self.facts.is_welcome() {
+            self.facts.origin()
+        } else {
+            Origin::default()
         }
     }
-}
 
-/// The parent's type; a parent that is `null` or says no type has none.
-fn parent_type(json: &[u8]) -> Result<Option<Cow<'_, str>>, Undecided> {
-    if json == b"null" {
-        return Ok(None);
-    }
-    let [value] = peek::fields(json, ["msg_type"])?.values;
-    type_of(value)
-}
-
-fn type_of(value: Option<Value<'_>>) -> Result<Option<Cow<'_, str>>, Undecided> {
-    match value {
-        None | Some(Value::Other("null")) => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(text)),
-        Some(Value::Other(_)) => Err(Undecided),
-    }
-}
-
-/// The parent's type, and into `origin` what tells the request and the process.
-fn parent<'a>(
-    json: &'a [u8],
-    session: Option<&Value<'_>>,
-    origin: &mut Origin,
-) -> Result<Option<Cow<'a, str>>, Undecided> {
-    let keys = ["msg_type", "msg_id", "subshell_id", "session"];
-    let [msg_type, request, subshell, client] =
-        if json == b"null" { [const { None }; 4] } else { peek::fields(json, keys)?.values };
-    origin.request = marked(request.as_ref());
-    origin.subshell = marked(subshell.as_ref());
-    // Some kernels answer with the client's session: it says nothing of them.
-    origin.session = marked(session).filter(|_| session != client.as_ref());
-    type_of(msg_type)
-}
-
-/// The hash of an id; anything but a string that is not empty is none.
-fn marked(value: Option<&Value<'_>>) -> Option<u64> {
-    match value {
-        Some(Value::Text(text)) if !text.is_empty() => Some(state::mark(text)),
-        _ => None,
+    fn to_event(&self) -> Event {
+        Event {
+            msg_type: self.msg_type.to_owned(),
+            parent_type: self.parent_type.map(str::to_owned),
+            state: self.state.map(str::to_owned),
+            origin: self.origin(),
+        }
     }
 }
 
@@ -178,18 +137,17 @@ impl States {
 
     /// Notes a status, or a welcome; `false` where it is neither, or of an unknown type.
     fn follow(&mut self, said: &Said<'_>) -> bool {
-        let Some(state) = said.state.as_deref() else {
-            if said.msg_type != "iopub_welcome" {
+        let Some(state) = said.state else {
+            if !said.facts.is_welcome() {
                 return false;
             }
-            self.tracker.welcome(said.origin);
+            self.tracker.welcome(said.origin());
             return true;
         };
-        let request_type = said.parent_type.as_deref();
-        let Some(tracked) = self.is_tracked(request_type) else {
+        let Some(tracked) = self.is_tracked(said.parent_type) else {
             return false;
         };
-        self.tracker.status(Kind::of(request_type, tracked), state, said.origin);
+        self.tracker.status(Kind::of(said.parent_type, tracked), state, said.origin());
         true
     }
 
@@ -206,7 +164,7 @@ impl States {
 pub enum Told {
     /// What a message, or several of them, said.
     Event(Event),
-    /// A message without its buffers that only Python's parsers can read.
+    /// A message without identities and buffers that only Python's parsers can read.
     Odd(Vec<Vec<u8>>),
 }
 
@@ -242,54 +200,61 @@ impl Record {
     /// Bytes of messages for Python from which on it is.
     pub const MAX_BYTES: usize = 1 << 20;
 
-    /// Adds what a message tells, unless that says nothing new; verified where there is a key.
-    ///
-    /// What says nothing new is not verified: it changes nothing, whoever has said it.
-    /// With `states`, a status goes there, unless it answers a request of a type that is not known
-    /// there: then it is an event, and so is every status from there on until [`Record::resume`].
+    /// Adds what a message tells that was not read yet; see [`Record::see`].
     pub fn add<F: AsRef<[u8]>>(
         &mut self,
         frames: &[F],
         key: Option<&Key>,
         states: Option<&mut States>,
     ) {
-        if let Err(refusal) = self.read(frames, key, states) {
-            self.tale.refused = self.tale.refused.saturating_add(1);
-            self.tale.reason.get_or_insert(refusal);
+        match Parts::split(frames) {
+            Ok(parts) => self.see(&parts, &Facts::of(&parts), key, states),
+            Err(error) => self.refuse(Refusal::Malformed(error)),
         }
     }
 
-    fn read<F: AsRef<[u8]>>(
+    /// Adds what a message tells, unless that says nothing new; verified where there is a key.
+    ///
+    /// What says nothing new is not verified: it changes nothing, whoever has said it.
+    /// With `states`, a status goes there, unless it answers a request of a type that is not known
+    /// there: then it is an event, and so is every status from there on until [`Record::resume`].
+    pub fn see<F: AsRef<[u8]>>(
         &mut self,
-        frames: &[F],
+        parts: &Parts<'_, F>,
+        facts: &Facts<'_>,
         key: Option<&Key>,
         states: Option<&mut States>,
-    ) -> Result<(), Refusal> {
-        let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
-        let said = Said::of(&parts);
+    ) {
+        let said = Said::of(facts);
         if said.as_ref().is_ok_and(|said| self.knows(said)) {
-            return Ok(());
+            return;
         }
-        if key.is_some_and(|key| !key.verifies(&parts)) {
-            return Err(Refusal::Forged);
+        if key.is_some_and(|key| !key.verifies(parts)) {
+            self.refuse(Refusal::Forged);
+            return;
         }
         if let Some(states) = states
             && !self.queueing
             && said.as_ref().is_ok_and(|said| states.follow(said))
         {
-            return Ok(());
+            return;
         }
         let news = said.as_ref().map_or(true, |said| said.state.is_some());
         self.queueing |= news;
         let told = match said {
-            Ok(said) => Told::Event(said.into_event()),
-            Err(Undecided) => Told::Odd(self.without_buffers(frames, parts.buffers().len())),
+            Ok(said) => Told::Event(said.to_event()),
+            Err(Undecided) => Told::Odd(self.without_buffers(parts)),
         };
         self.tale.told.push(told);
         if news {
             self.since_status = self.tale.told.len();
         }
-        Ok(())
+    }
+
+    /// Counts a message that is not followed.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.tale.refused = self.tale.refused.saturating_add(1);
+        self.tale.reason.get_or_insert(refusal);
     }
 
     /// Lets statuses go to the tracker again: all events that were taken out have been dealt with.
@@ -307,9 +272,10 @@ impl Record {
         recent.iter().rev().take(Self::MAX_COMPARED).any(known)
     }
 
-    fn without_buffers<F: AsRef<[u8]>>(&mut self, frames: &[F], buffers: usize) -> Vec<Vec<u8>> {
-        let kept = frames.len().saturating_sub(buffers);
-        let kept: Vec<_> = frames.iter().take(kept).map(|frame| frame.as_ref().to_vec()).collect();
+    fn without_buffers<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>) -> Vec<Vec<u8>> {
+        let read = parts.all().iter().take(MIN_PARTS).map(AsRef::as_ref);
+        let kept: Vec<_> =
+            [DELIMITER, parts.signature()].into_iter().chain(read).map(<[u8]>::to_vec).collect();
         let bytes = kept.iter().map(Vec::len).sum();
         self.odd_bytes = self.odd_bytes.saturating_add(bytes);
         kept

@@ -10,6 +10,7 @@
 pub mod activity;
 pub mod coalesce;
 pub mod document;
+pub mod facts;
 pub mod limit;
 pub mod log;
 pub mod parts;

@@ -7,7 +7,7 @@ use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
-use crate::sys::zmq::{Message, Socket, ZmqError};
+use crate::sys::zmq::Socket;
 
 /// Looks up libzmq's functions in the pyzmq extension at `path`, which must be loaded already,
 /// and checks that they are of the version pyzmq reports.
@@ -45,16 +45,4 @@ pub(crate) fn send(
         let events = if sent { Some(target.events().map_err(zmq_error)?) } else { None };
         Ok(events)
     })
-}
-
-/// Where messages come from: a socket, or one that a watcher reads as well.
-pub(crate) trait Source {
-    /// Appends the frames of the next whole message to `frames`; `false` where none is ready.
-    fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, ZmqError>;
-}
-
-impl Source for Socket<'_> {
-    fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, ZmqError> {
-        Socket::receive(self, frames)
-    }
 }

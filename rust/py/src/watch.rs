@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kernelwire_core::activity::{Event, Record, States, Tale, Told};
+use kernelwire_core::activity::{Event, Record, Refusal, States, Tale, Told};
+use kernelwire_core::facts::Facts;
+use kernelwire_core::parts::{Parts, PartsError};
 use kernelwire_core::sign::Key;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -10,9 +12,7 @@ use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::contained;
-use crate::source::Source;
 use crate::state::{Marks, StateTracker, marks};
-use crate::sys::zmq::{Message, ZmqError};
 
 /// What a watcher is told: a message's type, its parent's, the state a status tells and the marks of
 /// its origin; or the frames of a message that is left to Python.
@@ -34,16 +34,22 @@ pub(crate) struct Watch {
     tracker: Option<Py<StateTracker>>,
 }
 
-/// What has been read, and where statuses go.
-struct Reading<'a> {
+/// A watch that is locked, to be told of messages.
+pub(crate) struct Reading<'a> {
     record: MutexGuard<'a, Record>,
     states: Option<MutexGuard<'a, States>>,
     key: Option<&'a Key>,
 }
 
 impl Reading<'_> {
-    fn add<F: AsRef<[u8]>>(&mut self, frames: &[F]) {
-        self.record.add(frames, self.key, self.states.as_deref_mut());
+    /// Notes what was read of a message that the log takes.
+    pub(crate) fn see<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>, facts: &Facts<'_>) {
+        self.record.see(parts, facts, self.key, self.states.as_deref_mut());
+    }
+
+    /// Counts a message of which nothing could be read.
+    pub(crate) fn refuse(&mut self, error: PartsError) {
+        self.record.refuse(Refusal::Malformed(error));
     }
 }
 
@@ -53,31 +59,10 @@ impl Watch {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reading(&self) -> Reading<'_> {
+    /// Locks it for as long as messages are received.
+    pub(crate) fn reading(&self) -> Reading<'_> {
         let states = self.tracker.as_ref().map(|tracker| tracker.get().lock());
         Reading { record: self.lock(), states, key: self.key.as_ref() }
-    }
-
-    /// Gives what `source` gives, and reads it as it passes.
-    pub(crate) fn on<'a, S>(&'a self, source: &'a mut S) -> Watched<'a, S> {
-        Watched { source, reading: self.reading() }
-    }
-}
-
-/// A source whose messages are read by a watcher as well.
-pub(crate) struct Watched<'a, S> {
-    source: &'a mut S,
-    reading: Reading<'a>,
-}
-
-impl<S: Source> Source for Watched<'_, S> {
-    fn receive(&mut self, frames: &mut Vec<Message>) -> Result<bool, ZmqError> {
-        let before = frames.len();
-        let ready = self.source.receive(frames)?;
-        if ready {
-            self.reading.add(frames.get(before..).unwrap_or_default());
-        }
-        Ok(ready)
     }
 }
 
@@ -102,11 +87,12 @@ impl Watch {
         Self { key: Key::new(key), record: Mutex::default(), tracker }
     }
 
-    /// Reads a message that Python has received.
+    /// Reads a message that no log takes.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn feed(&self, message: Vec<PyBackedBytes>) -> PyResult<()> {
         contained(|| {
-            self.reading().add(&message);
+            let Reading { mut record, mut states, key } = self.reading();
+            record.add(&message, key, states.as_deref_mut());
             Ok(())
         })
     }

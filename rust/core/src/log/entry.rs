@@ -1,87 +1,15 @@
-//! One message of a kernel, and what was read of it when it came.
+//! One message of a kernel, and how it is treated.
 
-use std::borrow::Cow;
 use std::mem;
 
 use super::totals::{Amount, Totals};
-use crate::parts::Parts;
-use crate::peek::{self, Undecided, Value};
+use crate::facts::Facts;
 use crate::policy::{self, Policy};
 
 /// Bytes from which on a part is kept as it was received instead of being copied.
 ///
 /// A small message of libzmq pins the buffer that it was received into, with up to sixty others.
 pub const LARGE_PART: usize = 16 << 10;
-
-/// Bytes up to which a content may be that of a status of a request, which has one short field.
-const STATUS_BYTES: usize = 64;
-
-/// What is read of an `iopub` message, once.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts<'a> {
-    /// Its type.
-    pub msg_type: Result<Cow<'a, str>, Undecided>,
-    /// The type of the request it answers, if that has one.
-    pub parent_type: Result<Option<Cow<'a, str>>, Undecided>,
-    /// The state that a `status` reports; `None` for all other types.
-    pub state: Result<Option<Cow<'a, str>>, Undecided>,
-}
-
-impl<'a> Facts<'a> {
-    /// Reads a message's header, its parent's, and the content of a `status`.
-    #[must_use]
-    pub fn of<F: AsRef<[u8]>>(parts: &Parts<'a, F>) -> Self {
-        let msg_type =
-            peek::text(parts.header(), "msg_type").and_then(|text| text.ok_or(Undecided));
-        let state = match msg_type.as_deref() {
-            Ok("status") => peek::text(parts.content(), "execution_state")
-                .and_then(|state| state.ok_or(Undecided))
-                .map(Some),
-            _ => Ok(None),
-        };
-        Self { msg_type, parent_type: parent_type(parts.parent_header()), state }
-    }
-
-    /// Whether it is the greeting of an XPUB socket, which is for the subscriber alone.
-    #[must_use]
-    pub fn is_welcome(&self) -> bool {
-        self.msg_type.as_deref() == Ok("iopub_welcome")
-    }
-
-    /// Whether it is a status of a request of `session`; of none if that is empty.
-    pub(super) fn is_status_of<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>, session: &str) -> bool {
-        // The cheapest test comes first: most output is larger.
-        parts.content().len() <= STATUS_BYTES
-            && self.msg_type.as_deref() == Ok("status")
-            && !session.is_empty()
-            && peek::text(parts.parent_header(), "session").ok().flatten().as_deref()
-                == Some(session)
-    }
-
-    pub(super) fn class(&self) -> Class {
-        let policy = self.msg_type.as_ref().map_or(&policy::UNREADABLE, |found| policy::of(found));
-        Class {
-            policy,
-            readable: self.msg_type.is_ok() && self.state.is_ok(),
-            idle: matches!(&self.state, Ok(Some(state)) if state == "idle"),
-            error: self.msg_type.as_deref() == Ok("error"),
-            verified: false,
-        }
-    }
-}
-
-/// The parent's type; a parent that is `null` or names no type has none.
-fn parent_type(json: &[u8]) -> Result<Option<Cow<'_, str>>, Undecided> {
-    if json == b"null" {
-        return Ok(None);
-    }
-    let [value] = peek::fields(json, ["msg_type"])?.values;
-    match value {
-        None | Some(Value::Other("null")) => Ok(None),
-        Some(Value::Text(text)) => Ok(Some(text)),
-        Some(Value::Other(_)) => Err(Undecided),
-    }
-}
 
 /// How an entry is treated.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +28,18 @@ pub(super) struct Class {
 }
 
 impl Class {
+    /// How a message is treated of which this was read.
+    pub(super) fn of(facts: &Facts<'_>) -> Self {
+        let policy = facts.msg_type.as_ref().map_or(&policy::UNREADABLE, |found| policy::of(found));
+        Self {
+            policy,
+            readable: facts.msg_type.is_ok() && facts.state.is_ok(),
+            idle: matches!(&facts.state, Ok(Some(state)) if state == "idle"),
+            error: facts.msg_type.as_deref() == Ok("error"),
+            verified: false,
+        }
+    }
+
     /// A reply's: nothing is read of it.
     pub(super) fn reply() -> Self {
         let policy = &policy::REPLY;
@@ -203,11 +143,12 @@ impl<P: AsRef<[u8]>> Entry<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::Parts;
     use crate::policy::DropPriority;
 
     fn class(header: &str, content: &str) -> Option<Class> {
         let frames = ["<IDS|MSG>", "", header, "{}", "{}", content];
-        Some(Facts::of(&Parts::split(&frames).ok()?).class())
+        Some(Class::of(&Facts::of(&Parts::split(&frames).ok()?)))
     }
 
     #[test]

@@ -54,7 +54,7 @@ use std::collections::BTreeMap;
 
 pub use account::{Account, Count};
 pub use backlog::Waits;
-pub use entry::{Facts, LARGE_PART};
+pub use entry::LARGE_PART;
 pub use hold::{Answer, HeldMessage, Hold, Reason};
 pub use mailbox::After;
 pub use merging::HOLD_SECONDS;
@@ -63,6 +63,7 @@ pub use report::{LogCounts, Refusal, Report, Waiting};
 pub use settings::{CursorId, Protocol, Rules, Settings};
 pub use totals::{ByPriority, Totals};
 
+use crate::facts::Facts;
 use crate::limit::Limiter;
 use crate::parts::Parts;
 use crate::sign::Key;
@@ -174,7 +175,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             frames.clear();
             return Ok(());
         }
-        let class = facts.class();
+        let class = Class::of(&facts);
         if self.cursors.is_empty() {
             frames.clear();
             return Ok(());
@@ -196,8 +197,8 @@ impl<P: AsRef<[u8]>> Log<P> {
         let envelope: [&[u8]; 2] = [crate::parts::DELIMITER, b""];
         let [header, parent, metadata, content] = parts;
         let frames = [envelope[0], envelope[1], header, parent, metadata, content];
-        let facts = Parts::split(&frames).map_err(Refusal::Malformed)?;
-        let class = Class { verified: true, ..Facts::of(&facts).class() };
+        let split = Parts::split(&frames).map_err(Refusal::Malformed)?;
+        let class = Class { verified: true, ..Class::of(&Facts::of(&split)) };
         let draft = self.draft(now, class, None);
         let pushed = self.store.push_copied(draft, IOPUB, &envelope, &parts);
         self.appended(class, pushed)

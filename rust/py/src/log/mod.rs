@@ -23,9 +23,8 @@ use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::{contained, zmq_error};
-use crate::source::Source;
 use crate::sys::zmq::{Message, Socket};
-use crate::watch::Watch;
+use crate::watch::{Reading, Watch};
 
 /// How often the clock is looked at, in messages: often enough for a bound of milliseconds.
 const CLOCK_EVERY: usize = 16;
@@ -44,14 +43,11 @@ pub(crate) struct Slice {
 
 impl Slice {
     /// Receives what is ready, and gives each message to `take`, which says why it is refused.
-    fn receive<S>(
+    fn receive(
         self,
-        source: &mut S,
+        source: &mut Socket<'_>,
         mut take: impl FnMut(&mut Vec<Part>) -> Result<(), Refusal>,
-    ) -> PyResult<Taken>
-    where
-        S: Source,
-    {
+    ) -> PyResult<Taken> {
         let deadline = Instant::now().checked_add(self.time);
         let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let (mut received, mut parts, mut refused) = (Vec::new(), Vec::new(), None);
@@ -136,7 +132,7 @@ impl Log {
         Ok(())
     }
 
-    /// Appends what is ready on a pyzmq socket. A `watch` reads what is received.
+    /// Appends what is ready on a pyzmq socket. A `watch` is told of each message.
     fn receive(
         &self,
         socket: &Bound<'_, PyAny>,
@@ -146,21 +142,27 @@ impl Log {
         contained(|| {
             let mut source = Socket::open(socket)?;
             let core = &mut *self.lock()?;
-            let take = |parts: &mut Vec<Part>| core.append(now, parts, |_, _| {});
-            let taken = match watch.map(Bound::get) {
-                Some(watch) => self.slice.receive(&mut watch.on(&mut source), take),
-                None => self.slice.receive(&mut source, take),
-            }?;
+            let mut reading = watch.map(|watch| watch.get().reading());
+            let take = |parts: &mut Vec<Part>| append(core, now, parts, reading.as_mut());
+            let taken = self.slice.receive(&mut source, take)?;
             self.note_batch(taken.1);
             Ok(taken)
         })
     }
 
-    /// Appends a message that Python has received; why it is refused, if it is.
+    /// Appends a message that Python has received; why it is refused, if it is. A `watch` is told.
+    #[pyo3(signature = (frames, now, watch=None))]
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
-    fn append(&self, frames: Vec<PyBackedBytes>, now: f64) -> PyResult<Option<String>> {
+    fn append(
+        &self,
+        frames: Vec<PyBackedBytes>,
+        now: f64,
+        watch: Option<&Bound<'_, Watch>>,
+    ) -> PyResult<Option<String>> {
         contained(|| {
-            let appended = self.lock()?.append(now, &mut parts(frames), |_, _| {});
+            let core = &mut *self.lock()?;
+            let mut reading = watch.map(|watch| watch.get().reading());
+            let appended = append(core, now, &mut parts(frames), reading.as_mut());
             self.note_batch(1);
             Ok(appended.err().map(text))
         })
@@ -209,6 +211,21 @@ fn reported(py: Python<'_>, report: Report) -> Reported<'_> {
             ("refused", cursor.0, 1, bytes, PyBytes::new(py, &parent))
         }
     }
+}
+
+/// Appends a message, and tells `reading` of it.
+fn append(
+    core: &mut Core<Part>,
+    now: f64,
+    parts: &mut Vec<Part>,
+    reading: Option<&mut Reading<'_>>,
+) -> Result<(), Refusal> {
+    let Some(reading) = reading else { return core.append(now, parts, |_, _| {}) };
+    let appended = core.append(now, parts, |parts, facts| reading.see(parts, facts));
+    if let Err(Refusal::Malformed(error)) = appended {
+        reading.refuse(error);
+    }
+    appended
 }
 
 /// The parts of a message that Python has received.
