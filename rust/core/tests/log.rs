@@ -379,6 +379,34 @@ mod sessions {
     }
 
     #[test]
+    fn a_refusal_counts_although_something_else_is_written_before_the_next() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        text(&mut log, "#1;");
+        assert_eq!(refuse(&mut log, id, false), []);
+        let mut reply = frames("kernel_info_reply", "{}", "{}");
+        assert_eq!(log.post(id, (0.0, After::Now), b"control", &mut reply), Ok(true));
+        let (frames, _) = read(&mut log, id);
+        let before = frames.find("#1;").unwrap_or_default().saturating_sub(20) as u64;
+        log.acknowledge(id, before);
+        log.go_away(id, u64::MAX, false);
+        let reports = log.take_reports();
+        assert!(matches!(reports.as_slice(), [Report::Refused { .. }]), "{reports:?}");
+    }
+
+    #[test]
+    fn a_reply_that_was_begun_is_not_a_refusal_of_what_follows() {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        text(&mut log, "#1;");
+        assert_eq!(refuse(&mut log, id, false), []);
+        let mut reply = frames("kernel_info_reply", "{}", "#2;");
+        assert_eq!(log.post(id, (0.0, After::Now), b"control", &mut reply), Ok(true));
+        assert_eq!(refuse(&mut log, id, false), []);
+        assert_eq!(get(&mut log, id), [2, 1]);
+    }
+
+    #[test]
     fn all_that_was_joined_is_refused_with_it() {
         let mut log = Log::new(None);
         let id = log.open(V1);

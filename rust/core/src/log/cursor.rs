@@ -6,7 +6,7 @@ use std::mem;
 use super::account::{Account, Count, Mark, Marks, Unreported};
 use super::mailbox::Mailbox;
 use super::merging::{self, Merging};
-use super::queue::{self, Item, Queue, StandsFor};
+use super::queue::{self, Begun, Item, Queue, StandsFor};
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Protocol, Reason, Rules, Settings};
@@ -30,15 +30,6 @@ pub(super) enum Held {
     Notice,
     /// A merged message.
     Merged,
-}
-
-/// What was begun and not finished when a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Begun {
-    Entry(u64),
-    Letter(u64),
-    Made(u64),
-    Merged(u64),
 }
 
 /// A position in the log, and what belongs to it.

@@ -120,7 +120,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             bytes,
             |seq| frame_and_next(store, seq, spliced),
             |item| {
-                *begun = None;
+                begun.take_if(|begun| item.has(*begun));
                 if let Item::Letter(number) = item {
                     mailbox.remove(number);
                 }

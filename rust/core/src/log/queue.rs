@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::merging;
 use crate::coalesce::Released;
 
 /// Something that was handed out.
@@ -19,7 +20,41 @@ pub(super) enum Item {
     Merged(Released),
 }
 
+/// What was begun and not finished when a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begun {
+    Entry(u64),
+    Letter(u64),
+    Made(u64),
+    Merged(u64),
+}
+
 impl Item {
+    /// What is begun where its first bytes are written; nothing where it will be made anew.
+    fn begun(&self) -> Option<Begun> {
+        Some(match self {
+            Self::Entries { first: seq, .. } | Self::Written(seq) => Begun::Entry(*seq),
+            Self::Letter(number) => Begun::Letter(*number),
+            Self::Merged(released) => Begun::Merged(merging::mark(released)),
+            Self::Made { number, stands_for, .. } => match stands_for {
+                StandsFor::Notice(_) => return None,
+                StandsFor::Merged(released) | StandsFor::HandedOver(released) => {
+                    Begun::Merged(merging::mark(released))
+                }
+                StandsFor::Message => Begun::Made(*number),
+            },
+        })
+    }
+
+    /// Whether it is what was begun, or has it among its entries.
+    pub(super) fn has(&self, begun: Begun) -> bool {
+        match (self, begun) {
+            (Self::Entries { first, last }, Begun::Entry(seq)) => (*first..=*last).contains(&seq),
+            (Self::Entries { .. }, _) => false,
+            _ => self.begun() == Some(begun),
+        }
+    }
+
     /// The merged message that it is.
     pub(super) fn into_merged(self) -> Option<Released> {
         match self {
@@ -121,9 +156,10 @@ impl Queue {
         self.bytes = self.bytes.saturating_sub(bytes);
     }
 
-    /// Whether a part of the first frame is written, and the rest is not.
-    pub(super) fn is_begun(&self) -> bool {
-        self.begun > 0
+    /// The first frame, if a part of it is written, and the rest is not.
+    pub(super) fn begun(&self) -> Option<Begun> {
+        let (first, _) = self.items.front().filter(|_| self.begun > 0)?;
+        first.begun()
     }
 
     /// Takes everything out, each item with its bytes.
@@ -191,12 +227,12 @@ mod tests {
         let mut done = Vec::new();
         queue.acknowledge(25, frame, |item| done.push(item));
         assert_eq!(done, [run(1, 1), run(2, 2)]);
-        assert!(queue.is_begun());
+        assert_eq!(queue.begun(), Some(Begun::Entry(3)));
         assert_eq!((queue.bytes(), queue.first_entry()), (25, Some(3)));
         done.clear();
         queue.acknowledge(1_000, frame, |item| done.push(item));
         assert_eq!(done, [run(3, 4), Item::Letter(7)]);
-        assert!(queue.bytes() == 0 && !queue.is_begun());
+        assert_eq!((queue.bytes(), queue.begun()), (0, None));
     }
 
     #[test]
@@ -206,6 +242,6 @@ mod tests {
         queue.push_entry(5, 10, false);
         queue.acknowledge(3, frame, |_| {});
         assert_eq!(queue.take_all(), [(run(1, 1), 10), (run(5, 5), 10)]);
-        assert!(!queue.is_begun() && queue.bytes() == 0);
+        assert_eq!((queue.bytes(), queue.begun()), (0, None));
     }
 }

@@ -1,9 +1,9 @@
 //! Clients that come, go, and come back.
 
 use super::account::{Account, Count};
-use super::cursor::{Begun, Cursor};
+use super::cursor::Cursor;
 use super::entry::Entry;
-use super::queue::Item;
+use super::queue::{Begun, Item};
 use super::read::rest_of;
 use super::store::Store;
 use super::{CursorId, Log, Report, Settings, merging};
@@ -83,17 +83,9 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Has everything that is in flight handed out again; see [`Self::go_away`].
     fn take_back(&mut self, id: CursorId, too_big: bool) {
         let Some(cursor) = self.cursors.get_mut(&id) else { return };
-        let begun = cursor.queue.is_begun();
+        let begun = cursor.queue.begun();
         cursor.take_back(&self.store);
-        if !begun {
-            return;
-        }
-        let what = match cursor.again.front() {
-            Some((Item::Entries { first, .. }, _)) => Begun::Entry(*first),
-            Some((Item::Made { number, .. }, _)) => Begun::Made(*number),
-            Some((Item::Merged(released), _)) => Begun::Merged(merging::mark(released)),
-            _ => Begun::Letter(cursor.mailbox.next()),
-        };
+        let Some(what) = begun else { return };
         let again = cursor.begun.replace(what) == Some(what);
         if again || (too_big && self.begun_bytes(id, what) >= TOO_BIG) {
             self.refuse(id, what);
