@@ -261,6 +261,9 @@ class Log:
     def open(self) -> Cursor:
         """Make a cursor behind everything that was appended, without limits or bounds."""
 
+    def sender(self) -> str:
+        """Return the session of whoever has sent the last message; empty where it is not known."""
+
     def memory(self) -> int:
         """Return how many bytes of memory the log takes."""
 
@@ -342,6 +345,9 @@ class Cursor:
 
     def close(self) -> None:
         """End the cursor; what waits for it is lost."""
+
+    def sender(self) -> str:
+        """Return the session of whoever has sent what is read next; see ``Log.sender``."""
 
     def is_open(self) -> bool:
         """Whether it has not ended."""

@@ -14,11 +14,14 @@ from kernelwire._waits import CLOSE, HOLD, HOLD_SECONDS, MORE, ROOM, TIME
 from kernelwire._writers import writer_for
 from kernelwire.iopub import LogStream
 from kernelwire.kernel_log import MAX_SECONDS, receive_portably
+from kernelwire.notices import status_notice
 from kernelwire.pacing import IOPUB
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from jupyter_client.session import Session
 
     from kernelwire._logs import Throttle
     from kernelwire.connection import KernelwireWebsocketConnection
@@ -120,6 +123,14 @@ class Client:
         """Have the client get a message that the server has made; see ``_native.Cursor.post``."""
         self._warn(channel, self.cursor.post(channel.encode(), message, self.log.now(), after))
         self.go_on()
+
+    def tell_status(self, session: Session, status: str) -> None:
+        """Have the client get a status of the server's, behind everything that the kernel has said."""
+        iopub = self.streams.get("iopub")
+        if iopub is not None and not iopub.closed():
+            iopub.flush()
+        sender = self.log.native.sender()
+        self.notify("iopub", status_notice(session, status, sender=sender))
 
     def extend(self, messages: Iterable[Message]) -> None:
         """Put in messages that somebody else has kept."""

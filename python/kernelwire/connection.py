@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 from functools import lru_cache
 from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 from weakref import finalize, ref
 
+from jupyter_client.jsonutil import json_default
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from tornado.websocket import WebSocketClosedError
@@ -24,11 +26,13 @@ from kernelwire.iopub import LogStream
 from kernelwire.kernel_log import empty_log
 from kernelwire.lifecycle import LifeCycle
 from kernelwire.limits import RateWindow, window_attribute
+from kernelwire.notices import make_notice
 from kernelwire.stream import KernelwireStream
+from kernelwire.wire import serialize_msg_to_ws_v1
 
 if TYPE_CHECKING:
     from kernelwire._native import Window, _Settings
-    from kernelwire.clients import Dropped
+    from kernelwire.clients import Client, Dropped
 
 __all__ = ["KernelwireWebsocketConnection"]
 
@@ -243,8 +247,16 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             self._failures.failure("notice", "The client could not be told of %s", dropped)
 
     def write_stderr(self, error_message: str, parent_header: Any) -> None:
-        """Write a message to stderr, under a parent header that can be written."""
-        super().write_stderr(error_message, self._writable_header(parent_header))
+        """Write a message to stderr, in the kernel's name, under a parent header that can be written."""
+        self.log.warning(error_message)
+        header = self._writable_header(parent_header)
+        message = self._made(self._client, error_message + "\n", header)
+        if self.subprotocol == V1:
+            self.write_message(
+                serialize_msg_to_ws_v1(message, "iopub", self.session.pack), binary=True
+            )
+        else:
+            self.write_message(json.dumps(message | {"channel": "iopub"}, default=json_default))
 
     def _writable_header(self, header: Any) -> Any:
         """Return a header without what cannot be written anew, such as lone surrogates."""
@@ -262,12 +274,18 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
             return False
         return True
 
-    def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]:
-        """Make a message on stderr to be sent with the backlog, and log it."""
+    def _notice(self, client: Client, text: str, parent: bytes) -> tuple[str, list[bytes]]:
+        """Make a message on stderr to be sent with the backlog of ``client``, and log it."""
         self.log.warning("Session %s: %s", self.session_key, text.splitlines()[0])
         header = self._writable_header(self._readable_header(parent))
-        message = self.session.msg("stream", {"name": "stderr", "text": text}, parent=header)
+        message = self._made(client, text, header)
         return "iopub", self.session.serialize(message)
+
+    def _made(self, client: Client | None, text: str, parent: dict[str, Any]) -> dict[str, Any]:
+        """Make a message on stderr to stand where the client's cursor is."""
+        sender = "" if client is None else client.cursor.sender()
+        content = {"text": text, "name": "stderr"}
+        return make_notice(self.session, "stream", content, parent, sender=sender)
 
     # -- going live ------------------------------------------------------------------------------
 

@@ -106,7 +106,7 @@ class LifeCycle(_Base):
 
         def _go_live(self) -> None: ...
         def _obstacle(self) -> str | None: ...
-        def _notice(self, text: str, parent: bytes) -> tuple[str, list[bytes]]: ...
+        def _notice(self, client: Client, text: str, parent: bytes) -> tuple[str, list[bytes]]: ...
 
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection, if the session id that the client has asked for can be had."""
@@ -508,11 +508,7 @@ class LifeCycle(_Base):
         if client is None:
             super()._send_status_message(status)
             return
-        iopub: Any = self.channels.get("iopub")
-        if iopub is not None and not iopub.closed():
-            iopub.flush()
-        notice = self.session.msg("status", {"execution_state": status})
-        client.notify("iopub", self.session.serialize(notice))
+        client.tell_status(self.session, status)
 
     # -- disconnecting ---------------------------------------------------------------------------
 
@@ -677,9 +673,9 @@ class LifeCycle(_Base):
         too_big = code == MESSAGE_TOO_BIG
         refused = client.detach(too_big=too_big)
         for size, parent in refused:
-            client.notify(*self._notice(REFUSED.format(size), parent), after="now")
+            client.notify(*self._notice(client, REFUSED.format(size), parent), after="now")
         if too_big and not refused:
-            client.notify(*self._notice(TOO_BIG, b"{}"), after="now")
+            client.notify(*self._notice(client, TOO_BIG, b"{}"), after="now")
         return client
 
     def _take_backlog(self) -> Backlog | None:

@@ -51,7 +51,7 @@ class RestartsMixin(_Base):
     def follow_restarts(self, kernel_id: str) -> None:
         """Follow the restarts of a kernel that is watched from now on."""
         kernel: Any = self._kernels[kernel_id]
-        if self.execution_state_policy == "stock" or not hasattr(kernel, "add_restart_callback"):
+        if not hasattr(kernel, "add_restart_callback"):
             return
         crashed = getattr(kernel, "_kernelwire_crashed", None)
         if crashed is None:
@@ -59,7 +59,7 @@ class RestartsMixin(_Base):
             crashed = kernel._kernelwire_crashed = partial(self._on_crash, kernel_id)
         kernel.remove_restart_callback(crashed, "restart")
         kernel.add_restart_callback(crashed, "restart")
-        if kernel.execution_state == "starting":
+        if kernel.execution_state == "starting" and self.execution_state_policy != "stock":
             self.await_readiness(kernel_id)
 
     def await_readiness(self, kernel_id: str) -> None:
@@ -86,6 +86,10 @@ class RestartsMixin(_Base):
     def settle_activity(self, kernel_id: str, until: float | None = None) -> None:
         """Follow now what a kernel has published, until then on the monotonic clock at most."""
         raise NotImplementedError
+
+    if TYPE_CHECKING:  # the other mixin's
+
+        def _tell_away(self, kernel_id: str, status: str) -> None: ...
 
     # -- what happens to kernels -----------------------------------------------------------------
 
@@ -139,8 +143,11 @@ class RestartsMixin(_Base):
 
     def _on_crash(self, kernel_id: str) -> None:
         """Note that a kernel has died, and is about to be restarted."""
-        self._note_restart(kernel_id)
-        self.await_readiness(kernel_id)
+        if kernel_id in self._kernels:
+            self._tell_away(kernel_id, "restarting")
+        if self.execution_state_policy != "stock":
+            self._note_restart(kernel_id)
+            self.await_readiness(kernel_id)
 
     def _on_answered(self, kernel_id: str, answered: asyncio.Future[Any]) -> None:
         """Take the answer that upstream has got for an answer."""

@@ -121,6 +121,15 @@ class SessionsMixin(_Base):
             )
             _close(away.pop(first))
 
+    def _tell_away(self, kernel_id: str, status: str) -> None:
+        """Tell the sessions of a kernel that are away what has become of it, in its place."""
+        buffered = [*self._away.get(kernel_id, {}).values()]
+        if kernel_id in self._kernel_buffers:
+            buffered.append(self._kernel_buffers[kernel_id])
+        for each in buffered:
+            if isinstance(each["buffer"], Backlog):
+                each["buffer"].client.tell_status(self.get_kernel(kernel_id).session, status)
+
     @contextmanager
     def handing_over(self, session_key: str, client: Client | None) -> Iterator[None]:
         """Have the buffering that may start meanwhile begin with what waits for ``client``."""

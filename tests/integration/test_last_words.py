@@ -10,7 +10,6 @@ import pytest
 from support.accounting import wait_until_stalled
 from support.fake_kernel import emit, script
 from support.hooked import GATE_VARIABLE, GatedConnection, hooked
-from support.pending import until_the_log_makes_notices
 from support.server import Implementation, Server
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, numbers
@@ -128,7 +127,6 @@ class TestCrash:
         seen = until_answered(again)
         assert_lives_follow_each_other(seen + again.execute(script(emit(2))).messages, 50, 2)
 
-    @until_the_log_makes_notices
     @pytest.mark.kernelwire_only("I5")
     def test_away_client_gets_the_notice_behind_them(
         self, patient: Server, connect: Connect, tmp_path: Path, protocol: str
@@ -191,7 +189,6 @@ class TestRestart:
         assert_lives_follow_each_other(until_answered(again), 50, 2)
 
 
-@until_the_log_makes_notices
 @pytest.mark.kernelwire_only
 class TestSessionOfNotices:
     """Messages that the server makes bear the kernel's session, by which front ends go."""

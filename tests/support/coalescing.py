@@ -24,8 +24,8 @@ from support.workbench import Workbench
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-SERVER = "session"
-"""The session in the headers of what the server says itself."""
+SERVER = "session_"
+"""How the ids of what the server says itself begin: its session is the kernel's."""
 
 ROOM = {"iopub_msg_rate_limit": 10.0, "rate_limit_window": 1.0, "iopub_data_rate_limit": 0.0}
 """Limits that `exceed` uses up for stock, and hardly for a bridge that merges."""
@@ -72,7 +72,7 @@ class Got(NamedTuple):
     @property
     def is_servers(self) -> bool:
         """Whether the server says this itself."""
-        return self.header.get("session") == SERVER
+        return str(self.header.get("msg_id")).startswith(SERVER)
 
     @property
     def numbers(self) -> list[int]:

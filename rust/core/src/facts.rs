@@ -51,6 +51,15 @@ impl<'a> Facts<'a> {
         self.msg_type.as_deref() == Ok("iopub_welcome")
     }
 
+    /// The session of whoever has sent it, if that can be read.
+    #[must_use]
+    pub fn sender(&self) -> Option<&str> {
+        match &self.session {
+            Some(Value::Text(session)) => Some(session),
+            _ => None,
+        }
+    }
+
     /// Whether it is a status of a request of `session`; of none if that is empty.
     #[must_use]
     pub fn is_status_of<F: AsRef<[u8]>>(&self, parts: &Parts<'_, F>, session: &str) -> bool {

@@ -315,6 +315,23 @@ mod sessions {
     }
 
     #[test]
+    fn who_has_sent_what_comes_next_is_told_for_each_client() {
+        let mut log = Log::new(None);
+        let (lagging, live) = (log.open(V1), log.open(V1));
+        assert_eq!(log.sender(Some(lagging)), "", "nothing has come");
+        for session in ["old", "new"] {
+            let header = format!(r#"{{"msg_type":"stream","session":"{session}"}}"#);
+            let parts = ["<IDS|MSG>", "", &header, "{}", "{}", "{}"];
+            let mut message = parts.map(|part| part.as_bytes().to_vec()).to_vec();
+            assert_eq!(log.append(0.0, &mut message, |_, _| {}), Ok(()));
+        }
+        read(&mut log, live);
+        assert_eq!(log.sender(Some(lagging)), "old");
+        assert_eq!(log.sender(Some(live)), "new");
+        assert_eq!(log.sender(None), "new");
+    }
+
+    #[test]
     fn the_fifth_that_goes_has_the_first_given_up() {
         let mut log = Log::new(None);
         let ids: Vec<_> = (0..6).map(|_| log.open(V1)).collect();

@@ -50,6 +50,7 @@ mod store;
 mod totals;
 mod trim;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 pub use account::{Account, Count};
@@ -66,6 +67,7 @@ pub use totals::{ByPriority, Totals};
 use crate::facts::Facts;
 use crate::limit::Limiter;
 use crate::parts::Parts;
+use crate::peek;
 use crate::sign::Key;
 use crate::wire::WireError;
 use cursor::Cursor;
@@ -91,6 +93,8 @@ pub struct Log<P> {
     turns: u64,
     key: Option<Key>,
     own_session: String,
+    /// The session of whoever has sent the last message.
+    sender: String,
     keeps_text_apart: bool,
     history: History,
     incarnation: u64,
@@ -115,6 +119,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             turns: 0,
             key,
             own_session: String::new(),
+            sender: String::new(),
             keeps_text_apart: false,
             history: History::default(),
             incarnation: 0,
@@ -174,6 +179,11 @@ impl<P: AsRef<[u8]>> Log<P> {
             self.counts.not_for_clients = self.counts.not_for_clients.saturating_add(1);
             frames.clear();
             return Ok(());
+        }
+        if let Some(sender) = facts.sender()
+            && sender != self.sender
+        {
+            sender.clone_into(&mut self.sender);
         }
         let class = Class::of(&facts);
         if self.cursors.is_empty() {
@@ -264,6 +274,20 @@ impl<P: AsRef<[u8]>> Log<P> {
     #[must_use]
     pub fn has_received(&self) -> bool {
         self.received_in_this_life
+    }
+
+    /// The session of whoever has sent what a cursor reads next, or the last message where nothing waits
+    /// for it or `id` is none; empty where it is not known.
+    ///
+    /// What the server itself puts there must bear it: front ends give up what they have not handled
+    /// yet when the session changes, as another process speaks.
+    #[must_use]
+    pub fn sender(&self, id: Option<CursorId>) -> String {
+        let next = id.and_then(|id| self.store.find(self.cursors.get(&id)?.here()));
+        let sender = next.and_then(|place| self.store.at(place)).and_then(|(segment, entry)| {
+            peek::text(segment.parts(entry).first()?, "session").ok().flatten()
+        });
+        sender.map_or_else(|| self.sender.clone(), Cow::into_owned)
     }
 
     /// The limiter of a cursor, for rules that are applied outside.

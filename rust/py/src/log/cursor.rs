@@ -184,6 +184,11 @@ impl Cursor {
         Ok(self.log.get().lock()?.come_back(self.id, settings.settings()))
     }
 
+    /// The session of whoever has sent what is read next; see `Log.sender`.
+    fn sender(&self) -> PyResult<String> {
+        Ok(self.log.get().lock()?.sender(Some(self.id)))
+    }
+
     /// Ends the cursor; what waits for it is lost.
     fn close(&self) -> PyResult<()> {
         self.log.get().lock()?.close(self.id);

@@ -173,6 +173,11 @@ impl Log {
         Cursor::open(slf)
     }
 
+    /// The session of whoever has sent the last message; empty where that is not known.
+    fn sender(&self) -> PyResult<String> {
+        Ok(self.lock()?.sender(None))
+    }
+
     /// Bytes that the log takes.
     fn memory(&self) -> PyResult<u64> {
         Ok(self.lock()?.memory())
