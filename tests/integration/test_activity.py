@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-MANY = 50_000
+MANY = 20_000
 CULLING = {"cull_idle_timeout": 2, "cull_interval": 1, "cull_connected": True}
 UNLIMITED = {"iopub_msg_rate_limit": 0, "iopub_data_rate_limit": 0}
 

@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -40,18 +39,6 @@ KEPT = {
 }
 
 
-def parameters() -> list[Any]:
-    """Every name; one of each feature, and one that has a substitute, in the fast tests."""
-    chosen = []
-    met: set[Feature | None] = set()
-    for name in NAMES:
-        slow = name.turns_off in met
-        met.add(name.turns_off)
-        marks = [pytest.mark.slow] if slow else []
-        chosen.append(pytest.param(name, id=name.name, marks=marks))
-    return chosen
-
-
 def start(home: Path, environment: dict[str, str], classes: dict[str, str] | None = None) -> Server:
     """Start a server that finds kernelwire installed, and may have been told what to use."""
     linked = Implementation("linked", classes or {}, environment)
@@ -71,7 +58,7 @@ def there(name: HostName) -> bool:
     return name.name not in missing
 
 
-@pytest.mark.parametrize("name", parameters())
+@pytest.mark.parametrize("name", NAMES, ids=[name.name for name in NAMES])
 def test_server_without_a_name_serves_and_says_what_is_off(name: HostName, tmp_path: Path) -> None:
     """What needs the name is off, one line says so, and messages arrive in order."""
     if not there(name):

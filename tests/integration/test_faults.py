@@ -46,6 +46,8 @@ MESSAGE_BYTES = 1500
 """Bytes that a line of the scripted kernel takes in a socket."""
 RECEIVE_BUFFER = 8192
 """Bytes of the buffer that libzmq keeps, at the worst, for each message that waits in a socket."""
+QUIET_SECONDS = 0.5
+"""How long nothing may be on its way from a kernel that has said all it had to say."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.kernelwire_only("H1", "H10", "H15")]
 
@@ -417,6 +419,24 @@ def process_of(kernel_id: str) -> int:
     raise LookupError(f"no process runs kernel {kernel_id}")
 
 
+def wait_until_written_out(port: int) -> None:
+    """Wait until all that is published at a port of the loopback has reached the other side.
+
+    ZeroMQ writes to each subscriber in its turn: one that has a message does not say that others do.
+    """
+    wait_until(lambda: stays_written_out(port), what="the kernel's last words")
+
+
+def stays_written_out(port: int) -> bool:
+    """Whether nothing more is on its way for a while."""
+    deadline = time.monotonic() + QUIET_SECONDS
+    while time.monotonic() < deadline:
+        if not is_written_out(port):
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def is_written_out(port: int) -> bool:
     """Whether all that was sent from a port of the loopback has reached the other side."""
     rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
@@ -440,7 +460,7 @@ def test_kernel_when_it_is_killed_in_a_flood_then_what_it_has_said_comes_before_
             gate.touch()
             wait_until_said(listener, "error")
             port = iopub_port(stallable, kernel_id)
-            wait_until(lambda: is_written_out(port), what="the kernel's last words")
+            wait_until_written_out(port)
             os.kill(process_of(kernel_id), signal.SIGKILL)
     messages = client.messages(until=lambda m: m.is_status("restarting"))
     assert emitted(messages) == list(range(count))
