@@ -28,6 +28,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import KernelwireWebsocketConnection
 from kernelwire._drain import Drain, drain
+from kernelwire.notices import make_notice
 from kernelwire.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -193,7 +194,14 @@ def clock(now: list[float], date: datetime) -> Iterator[None]:
 def compare(
     play: Callable[[str, Any, dict[str, Any]], Any], steps: Any, traits: dict[str, Any]
 ) -> None:
-    """Play a script to a connection of each class and way: all must show what stock's shows."""
+    """Play a script to a connection of each class and way: all must show what stock's shows.
+
+    But for the session in the header of notices, which is the kernel's on purpose: see
+    ``integration/test_last_words.py``.
+    """
+
+    def as_upstream(*args: Any, **_sender: str) -> dict[str, Any]:
+        return make_notice(*args, sender="")
 
     async def each() -> None:
         expected = await play(STOCK, steps, traits)
@@ -202,4 +210,5 @@ def compare(
             for what, value in expected.items():
                 assert got[what] == value, f"{way}, {what}: {got[what]!r}, stock: {value!r}"
 
-    asyncio.run(each())
+    with patch("kernelwire.connection.make_notice", as_upstream):
+        asyncio.run(each())
