@@ -225,10 +225,8 @@ def count_marks(client: KernelSocket, expected: int) -> Arrival:
 
 def measure(contender: Contender, program: str, options: argparse.Namespace) -> dict[str, Any]:
     """One observation in a fresh server."""
-    settings = Settings(
-        connection=contender.connection,
-        manager=contender.manager,
-        environment=contender.environment,
+    settings = Settings.of(
+        contender,
         lift_limits=options.lift_limits,
         config=contender.config | {"KernelManager": {"transport": options.transport}},
     )

@@ -148,10 +148,8 @@ def observe(server: Server, case: Case, share: int) -> dict[str, float]:
 
 def measure(contender: Contender, case: Case, share: int) -> dict[str, float]:
     """One observation in a fresh server, with limits that do not get in the way."""
-    settings = Settings(
-        connection=contender.connection,
-        manager=contender.manager,
-        environment=contender.environment,
+    settings = Settings.of(
+        contender,
         server_cpu=procstat.SERVER_CPU if procstat.can_pin() else None,
     )
     with running(Server(settings)) as server:

@@ -72,10 +72,8 @@ def observe(server: Server, options: argparse.Namespace) -> dict[str, float]:
 
 def measure(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
     """One observation in a fresh server, with the default limits."""
-    settings = Settings(
-        connection=contender.connection,
-        manager=contender.manager,
-        environment=contender.environment,
+    settings = Settings.of(
+        contender,
         lift_limits=False,
     )
     with running(Server(settings)) as server:

@@ -11,19 +11,16 @@ import argparse
 import json
 import sys
 import time
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches import contenders
 from kernelwire.bench import environment, procstat
-from kernelwire.bench.asking import ANSWER_S, READY_TRIES, connected, is_answered
-from kernelwire.bench.client import KernelSocket, SilenceError, pump
+from kernelwire.bench.asking import connected, hear_kernel
+from kernelwire.bench.client import KernelSocket
 from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.progress import tracked
 from kernelwire.bench.server import Server, Settings
-from kernelwire.bench.verify import WrongAnswerError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,14 +37,9 @@ def visit(server: Server, kernel: str) -> None:
     """Open a tab, have the kernel answer it, and close it without a goodbye."""
     client = KernelSocket(server.port, server.token, kernel)
     try:
-        for _ in range(READY_TRIES):
-            msg_id = client.send("kernel_info_request", {})
-            with suppress(SilenceError):
-                pump([client], partial(is_answered, client, msg_id), ANSWER_S)
-                return
+        hear_kernel(client)
     finally:
         client.close()
-    raise WrongAnswerError("the kernel never answered over this websocket")
 
 
 def looks(server: Server, kernel: str, count: int, label: str, *, quiet: bool) -> Iterator[Any]:
@@ -67,10 +59,8 @@ def looks(server: Server, kernel: str, count: int, label: str, *, quiet: bool) -
 
 def measure(contender: Contender, options: argparse.Namespace) -> list[dict[str, float]]:
     """Let tabs come and go in a fresh server."""
-    settings = Settings(
-        connection=contender.connection,
-        manager=contender.manager,
-        environment=contender.environment,
+    settings = Settings.of(
+        contender,
         lift_limits=False,
     )
     with running(Server(settings)) as server, server.kernel() as kernel:

@@ -56,16 +56,19 @@ def make_ready(client: KernelSocket) -> None:
     The server may use up the first messages of a connection to find out whether it is live, and
     the answers to the questions it asked for that still trickle in afterwards.
     """
+    hear_kernel(client)
+    with suppress(SilenceError):
+        pump([client], lambda: False, SILENCE_S)
+    client.clear()
+
+
+def hear_kernel(client: KernelSocket) -> None:
+    """Ask until busy, reply and idle of one request all arrive."""
     for _ in range(READY_TRIES):
         msg_id = client.send("kernel_info_request", {})
-        try:
-            pump([client], partial(is_answered, client, msg_id), ANSWER_S)
-        except SilenceError:
-            continue
         with suppress(SilenceError):
-            pump([client], lambda: False, SILENCE_S)
-        client.clear()
-        return
+            pump([client], partial(is_answered, client, msg_id), ANSWER_S)
+            return
     msg = "the kernel never answered over this websocket"
     raise WrongAnswerError(msg)
 

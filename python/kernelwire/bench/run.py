@@ -41,11 +41,9 @@ class Options:
 
     def settings_for(self, contender: Contender) -> Settings:
         """Describe the server a contender runs in."""
-        return Settings(
-            connection=contender.connection,
-            manager=contender.manager,
+        return Settings.of(
+            contender,
             watcher=self.watcher,
-            environment=contender.environment,
             server_cpu=procstat.SERVER_CPU if self.pin else None,
             flooder=self.flooder,
         )

@@ -7,11 +7,14 @@ import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kernelwire.bench import procstat
 from kernelwire.bench.host import Host, ServerError
 from kernelwire.bench.plugins import MANAGER_VARIABLE
+
+if TYPE_CHECKING:
+    from kernelwire.bench.contenders import Contender
 
 STOCK_CONNECTION = (
     "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
@@ -37,6 +40,16 @@ class Settings:
     """Command of the flooding kernel, before its connection file; empty for the one in Python."""
     config: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Further sections of the server's configuration."""
+
+    @classmethod
+    def of(cls, contender: Contender, **conditions: Any) -> Settings:
+        """Return what runs a contender's classes, under these conditions."""
+        return cls(
+            connection=contender.connection,
+            manager=contender.manager,
+            environment=contender.environment,
+            **conditions,
+        )
 
 
 def kernel_command(flooder: tuple[str, ...], server_cpu: int | None) -> list[str]:

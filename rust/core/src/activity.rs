@@ -78,21 +78,12 @@ impl<'f> Said<'f> {
             && self.state == event.state.as_deref()
     }
 
-    /// Which request it answers, where that is asked for.
-    fn origin(&self) -> Origin {
-        if self.state.is_some() || self.facts.is_welcome() {
-            self.facts.origin()
-        } else {
-            Origin::default()
-        }
-    }
-
     fn to_event(&self) -> Event {
         Event {
             msg_type: self.msg_type.to_owned(),
             parent_type: self.parent_type.map(str::to_owned),
             state: self.state.map(str::to_owned),
-            origin: self.origin(),
+            origin: self.facts.origin(),
         }
     }
 }
@@ -141,13 +132,13 @@ impl States {
             if !said.facts.is_welcome() {
                 return false;
             }
-            self.tracker.welcome(said.origin());
+            self.tracker.welcome(said.facts.origin());
             return true;
         };
         let Some(tracked) = self.is_tracked(said.parent_type) else {
             return false;
         };
-        self.tracker.status(Kind::of(said.parent_type, tracked), state, said.origin());
+        self.tracker.status(Kind::of(said.parent_type, tracked), state, said.facts.origin());
         true
     }
 

@@ -70,11 +70,11 @@ impl<'a> Facts<'a> {
             && matches!(&self.parent.session, Some(Value::Text(client)) if client == session)
     }
 
-    /// Which request a `status` or a greeting answers, and which process has sent it; of other
+    /// Which request a `status` that could be read, or a greeting, answers, and which process has sent it; of other
     /// messages, nothing.
     #[must_use]
     pub fn origin(&self) -> Origin {
-        if self.parent == ParentIds::default() && self.session.is_none() {
+        if !self.is_welcome() && !matches!(self.state, Ok(Some(_))) {
             return Origin::default();
         }
         // Some kernels answer with the client's session: it says nothing of them.

@@ -395,14 +395,18 @@ mod sessions {
         assert_eq!((account.forwarded.messages, account.refused.messages), (1, 1));
     }
 
+    fn reply_now(log: &mut Log<Vec<u8>>, id: CursorId, content: &str) {
+        let mut reply = frames("kernel_info_reply", "{}", content);
+        assert_eq!(log.post(id, (0.0, After::Now), b"control", &mut reply), Ok(true));
+    }
+
     #[test]
     fn a_refusal_counts_although_something_else_is_written_before_the_next() {
         let mut log = Log::new(None);
         let id = log.open(V1);
         text(&mut log, "#1;");
         assert_eq!(refuse(&mut log, id, false), []);
-        let mut reply = frames("kernel_info_reply", "{}", "{}");
-        assert_eq!(log.post(id, (0.0, After::Now), b"control", &mut reply), Ok(true));
+        reply_now(&mut log, id, "{}");
         let (frames, _) = read(&mut log, id);
         let before = frames.find("#1;").unwrap_or_default().saturating_sub(20) as u64;
         log.acknowledge(id, before);
@@ -417,8 +421,7 @@ mod sessions {
         let id = log.open(V1);
         text(&mut log, "#1;");
         assert_eq!(refuse(&mut log, id, false), []);
-        let mut reply = frames("kernel_info_reply", "{}", "#2;");
-        assert_eq!(log.post(id, (0.0, After::Now), b"control", &mut reply), Ok(true));
+        reply_now(&mut log, id, "#2;");
         assert_eq!(refuse(&mut log, id, false), []);
         assert_eq!(get(&mut log, id), [2, 1]);
     }
