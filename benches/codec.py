@@ -37,8 +37,8 @@ from benches.frames import reading
 from benches.report import render
 from kernelwire import KernelwireWebsocketConnection, _native, wire
 from kernelwire.bench import environment, stats
-from kernelwire.kernel_log import empty_log
-from kernelwire.stream import KernelwireStream
+from kernelwire.log.kernel_log import empty_log
+from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

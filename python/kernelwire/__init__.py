@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 _HOMES = {
-    "KernelwireKernelsMixin": "kernelwire.kernels",
-    "KernelwireMappingKernelManager": "kernelwire.kernels",
-    "KernelwireWebsocketConnection": "kernelwire.connection",
+    "KernelwireKernelsMixin": "kernelwire.kernels.manager",
+    "KernelwireMappingKernelManager": "kernelwire.kernels.manager",
+    "KernelwireWebsocketConnection": "kernelwire.connection.websocket",
 }
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from traitlets import HasTraits, TraitError
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
-from kernelwire._logs import hide_secrets, shown
+from kernelwire._logging import hide_secrets, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

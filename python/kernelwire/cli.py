@@ -178,7 +178,7 @@ def receiving(trouble: str) -> list[str]:
     """Say how messages are received and why."""
     if trouble:
         return ["receiving", "    not at all", f"    because {trouble}"]
-    from kernelwire._drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
+    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
 
     found = drain()
     how = "natively" if found.native else "portably, through pyzmq"

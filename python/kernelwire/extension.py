@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
 CHOICES = {
-    CONNECTION_TRAIT: "kernelwire.connection.KernelwireWebsocketConnection",
-    MANAGER_TRAIT: "kernelwire.kernels.KernelwireMappingKernelManager",
+    CONNECTION_TRAIT: "kernelwire.connection.websocket.KernelwireWebsocketConnection",
+    MANAGER_TRAIT: "kernelwire.kernels.manager.KernelwireMappingKernelManager",
 }
 """Which of the server's classes are replaced, by trait, and by what."""
 
@@ -96,7 +96,7 @@ def load(choices: dict[str, Choice]) -> dict[str, type]:
     Whatever is wrong with the installation is raised here, before anything has been changed.
     """
     classes = {trait: import_item(CHOICES[trait]) for trait, one in choices.items() if one.replace}
-    from kernelwire._drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
+    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
 
     drain()
     return classes

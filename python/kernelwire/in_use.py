@@ -25,7 +25,7 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
         app: The server, with all its extensions loaded.
         choices: What was decided when kernelwire was linked, by trait.
     """
-    from kernelwire._drain import drain  # noqa: PLC0415 (cannot be imported in every installation)
+    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported in every installation)
 
     classes = classes_in_use(app)
     ours = [trait for trait, cls in classes.items() if is_kernelwires(cls)]

@@ -172,4 +172,4 @@ def test_state_when_kernel_says_null_then_it_is_what_stock_makes_of_it(
 
 def patched_batch(at_most: int) -> Any:
     """Let one wake-up take no more messages than that."""
-    return patch("kernelwire.kernel_log.MAX_MESSAGES", at_most)
+    return patch("kernelwire.log.kernel_log.MAX_MESSAGES", at_most)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
-from kernelwire._logs import INTERVAL
+from kernelwire._logging import INTERVAL
 from support.watching import (
     DELIMITER,
     WAYS,

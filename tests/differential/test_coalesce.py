@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jupyter_client.session import Session
 
-from kernelwire.clients import Backlog
+from kernelwire.log.backlog import Backlog
 from support.coalescing import (
     FLOOD_LIMITS,
     ROOM,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jupyter_client.session import Session
 from tornado.websocket import WebSocketHandler
 
-from kernelwire import clients
+from kernelwire.log.backlog import Backlog
 from support.coalescing import head, iopub, let_go
 from support.messages import decode
 from support.offline_messages import DELIMITER, display, message_header, packed
@@ -125,7 +125,7 @@ def close(bench: Workbench) -> Any:
 def replace(bench: Workbench) -> Any:
     """End as where another connection takes the session over; what that one gets."""
     bench.handler.ws_connection.close()
-    return clients.Backlog(bench.connection._release_client())
+    return Backlog(bench.connection._release_client())
 
 
 ENDS = {"closed": close, "replaced": replace}

@@ -185,8 +185,8 @@ def test_kernel_when_it_does_not_read_then_what_waits_for_it_is_bounded(
     protocol: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops a client from filling the server's memory through a stopped kernel."""
-    monkeypatch.setattr("kernelwire.stream.MAX_QUEUED_MESSAGES", 20)
-    monkeypatch.setattr("kernelwire.stream.MAX_QUEUED_BYTES", 20_000)
+    monkeypatch.setattr("kernelwire.sockets.sending.MAX_QUEUED_MESSAGES", 20)
+    monkeypatch.setattr("kernelwire.sockets.sending.MAX_QUEUED_BYTES", 20_000)
 
     async def fill(size: int) -> int:
         bench = Workbench(NATIVE, protocol)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import pytest
 
 from kernelwire._native import LargePart
-from kernelwire._writers import BlockWriter
+from kernelwire.log.writers import BlockWriter
 from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, PORTABLE, STOCK, V1, Workbench
 

@@ -18,7 +18,7 @@ from jupyter_client.session import Session
 from tornado.websocket import WebSocketClosedError
 
 from kernelwire._native import NativeError
-from kernelwire.clients import Backlog
+from kernelwire.log.backlog import Backlog
 from support.coalescing import (
     ROOM,
     arrive,

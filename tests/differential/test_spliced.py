@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kernelwire.connection import KernelwireWebsocketConnection
+from kernelwire.connection.websocket import KernelwireWebsocketConnection
 from support.kernel_messages import DELIMITER, MESSAGE_TYPES, content, odd_messages, spelled
 from support.waiting import run_to_end
 from support.workbench import NATIVE, PORTABLE, STOCK, Workbench, clock, compare

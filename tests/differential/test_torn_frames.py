@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire._logs import Throttle
-from kernelwire.activity import Activity
+from kernelwire._logging import Throttle
+from kernelwire.kernels.activity import Activity
 from support.coalescing import websocket_payloads
 from support.offline_messages import NUMBER, display
 from support.streams import turns

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelwire.stream import MAX_QUEUED_BYTES, MAX_SENT_MESSAGES
+from kernelwire.sockets.options import MAX_SENT_MESSAGES
+from kernelwire.sockets.sending import MAX_QUEUED_BYTES
 from support.waiting import wait_until
 
 if TYPE_CHECKING:

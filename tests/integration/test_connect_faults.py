@@ -13,7 +13,7 @@ from unittest.mock import patch
 import pytest
 from tornado.web import HTTPError
 
-from kernelwire._drain import Drain
+from kernelwire.sockets.drain import Drain
 from support.desk import finish, leave_while_running, open_files, seen_numbers, silenced
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
@@ -253,7 +253,7 @@ def test_connect_when_a_thousand_fail_in_turn_then_all_is_back_where_it_was(
         await wait_until_async(lambda: open_files() <= files, what="closed descriptors")
 
     with (
-        patch("kernelwire.kernel_log.drain", lambda: way),
+        patch("kernelwire.log.kernel_log.drain", lambda: way),
     ):
         desk(body, timeout=240)
 

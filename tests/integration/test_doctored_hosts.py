@@ -95,7 +95,7 @@ def test_server_that_was_told_our_classes_keeps_them_and_says_so(tmp_path: Path)
     finally:
         server.stop()
     (warning,) = re.findall(r"^\[W .*\] kernelwire: (.*)$", log, re.MULTILINE)
-    ours = "KernelwireWebsocketConnection and kernelwire.kernels.KernelwireMappingKernelManager"
+    ours = "KernelwireWebsocketConnection and kernelwire.kernels.manager.KernelwireMappingKernelManager"
     assert f"{ours} may fail, and was chosen all the same, because pyzmq " in warning
     assert Feature.STREAMS.value not in warning
     assert f"{name}" in warning

@@ -12,8 +12,8 @@ from weakref import ref
 import pytest
 from tornado.web import Finish
 
-from kernelwire.clients import Backlog
-from kernelwire.nudge import Nudge, current_state
+from kernelwire.log.backlog import Backlog
+from kernelwire.connection.nudge import Nudge, current_state
 from support.desk import (
     finish,
     leave_while_running,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 
-from kernelwire.lifecycle import Phase
+from kernelwire.connection.lifecycle import Phase
 from support.desk import finish, leave_while_running, open_files, run_on_shell, seen_numbers
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async

@@ -9,8 +9,8 @@ from unittest.mock import patch
 import pytest
 
 from kernelwire import _native
-from kernelwire.clients import Dropped
-from kernelwire.nudge import current_state
+from kernelwire.connection.nudge import current_state
+from kernelwire.log.backlog import Dropped
 from support.desk import finish, run_on_shell, seen_numbers, written
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async

@@ -8,7 +8,7 @@ import pytest
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire.iopub import LogStream
+from kernelwire.log.channel import LogStream
 from support.desk import finish, leave_while_running, mock_handler, run_on_shell, seen_numbers
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire.sessions import MAX_SESSIONS
+from kernelwire.kernels.sessions import MAX_SESSIONS
 from support.desk import finish, open_files, run_on_shell, seen_numbers, written
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async

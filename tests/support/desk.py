@@ -13,7 +13,7 @@ import psutil
 from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
-from kernelwire.probe import Probe
+from kernelwire.kernels.probe import Probe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping

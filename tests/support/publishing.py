@@ -13,9 +13,11 @@ from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelMana
 from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire import KernelwireKernelsMixin, clients
-from kernelwire._logs import Throttle
-from kernelwire.iopub import LogStream
+from kernelwire import KernelwireKernelsMixin
+from kernelwire._logging import Throttle
+from kernelwire.log import client
+from kernelwire.log.backlog import Backlog
+from kernelwire.log.channel import LogStream
 from support.waiting import wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, receiving, status
 from support.workbench import Lines
@@ -155,8 +157,8 @@ class Client:
     def __init__(self, kernel: Publishing) -> None:
         log = kernel.manager.kernel_log(KERNEL_ID)
         self.stream = LogStream(log)
-        self._client = clients.Client(log, 0, Throttle(logging.getLogger("publishing")))
-        self.buffer = clients.Backlog(self._client)
+        self._client = client.Client(log, 0, Throttle(logging.getLogger("publishing")))
+        self.buffer = Backlog(self._client)
         self.read()
 
     def read(self) -> None:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire._logs import Throttle
-from kernelwire.stream import KernelwireStream
+from kernelwire._logging import Throttle
+from kernelwire.sockets.stream import KernelwireStream
 from support.workbench import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kernelwire.pacing import Pacing
+    from kernelwire.sockets.pacing import Pacing
 
 _addresses = count()
 

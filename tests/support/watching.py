@@ -17,8 +17,8 @@ from traitlets.config import Config
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import KernelwireKernelsMixin
-from kernelwire._drain import Drain, drain
-from kernelwire.activity import Activity
+from kernelwire.kernels.activity import Activity
+from kernelwire.sockets.drain import Drain, drain
 from support.workbench import Lines
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Watching:
             made.append(Activity(*args))
             return made[-1]
 
-        with receiving(way), patch("kernelwire.kernels.Activity", make_activity):
+        with receiving(way), patch("kernelwire.kernels.manager.Activity", make_activity):
             self.manager.start_watching_activity(KERNEL_ID)
         self._made = made
 
@@ -138,7 +138,9 @@ class Watching:
 def receiving(way: str) -> Iterator[None]:
     """Let a watcher that is made meanwhile receive natively, or with pyzmq."""
     assert drain().native, drain().reason
-    with patch("kernelwire.kernel_log.drain", lambda: Drain(way == NATIVE, "the test's choice")):
+    with patch(
+        "kernelwire.log.kernel_log.drain", lambda: Drain(way == NATIVE, "the test's choice")
+    ):
         yield
 
 
@@ -147,8 +149,8 @@ def date_of(now: list[datetime]) -> Iterator[None]:
     """Let the managers' clock show ``now[0]``."""
     with (
         patch("jupyter_server.services.kernels.kernelmanager.utcnow", lambda: now[0]),
-        patch("kernelwire.kernels.utcnow", lambda: now[0]),
-        patch("kernelwire.states.utcnow", lambda: now[0]),
+        patch("kernelwire.kernels.manager.utcnow", lambda: now[0]),
+        patch("kernelwire.kernels.states.utcnow", lambda: now[0]),
     ):
         yield
 

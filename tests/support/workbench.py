@@ -27,9 +27,9 @@ from traitlets.config import LoggingConfigurable
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import KernelwireWebsocketConnection
-from kernelwire._drain import Drain, drain
-from kernelwire.notices import make_notice
-from kernelwire.stream import KernelwireStream
+from kernelwire.log.notices import make_notice
+from kernelwire.sockets.drain import Drain, drain
+from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -118,7 +118,7 @@ class Workbench:
         """Serve the client from now on, with what the connection and its handler are like now."""
         self.connection._client = None
         native = Drain(self.way == NATIVE, "the test's choice")
-        with patch("kernelwire.kernel_log.drain", lambda: native):
+        with patch("kernelwire.log.kernel_log.drain", lambda: native):
             self.connection._go_live()
 
     def _channel(self, name: str) -> ZMQStream:
@@ -210,5 +210,5 @@ def compare(
             for what, value in expected.items():
                 assert got[what] == value, f"{way}, {what}: {got[what]!r}, stock: {value!r}"
 
-    with patch("kernelwire.connection.make_notice", as_upstream):
+    with patch("kernelwire.connection.notices.make_notice", as_upstream):
         asyncio.run(each())

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from jupyter_client.session import Session
 
-from kernelwire._logs import Throttle
-from kernelwire.clients import Backlog, Client
-from kernelwire.kernel_log import KernelLog
+from kernelwire._logging import Throttle
+from kernelwire.log.backlog import Backlog
+from kernelwire.log.client import Client
+from kernelwire.log.kernel_log import KernelLog
 from support.offline_messages import DELIMITER
 
 KEY = b"key"

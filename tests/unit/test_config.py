@@ -14,7 +14,7 @@ from traitlets.config.loader import DeferredConfigString
 
 from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection
 from kernelwire._config import check_at_start, faults
-from kernelwire._logs import _Scrubber, hide_secrets
+from kernelwire._logging import _Scrubber, hide_secrets
 from kernelwire.extension import _link_jupyter_server_extension
 from support.workbench import Lines
 

@@ -11,7 +11,8 @@ from unittest.mock import patch
 import pytest
 import zmq
 
-from kernelwire import _drain, _native
+from kernelwire import _native
+from kernelwire.sockets import drain
 from support.workbench import Lines
 
 if TYPE_CHECKING:
@@ -21,23 +22,23 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def _asked_anew() -> Iterator[None]:
     """Forget what was found out before the test, and in it."""
-    _drain.drain.cache_clear()
+    drain.drain.cache_clear()
     yield
-    _drain.drain.cache_clear()
+    drain.drain.cache_clear()
 
 
 def test_drain_when_pyzmq_is_usual_then_is_native(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stops the fast way from being switched off without anybody noticing."""
-    monkeypatch.delenv(_drain.ENVIRONMENT, raising=False)
-    assert _drain.drain() == (True, f"libzmq {zmq.zmq_version()} of pyzmq {zmq.pyzmq_version()}")
+    monkeypatch.delenv(drain.ENVIRONMENT, raising=False)
+    assert drain.drain() == (True, f"libzmq {zmq.zmq_version()} of pyzmq {zmq.pyzmq_version()}")
 
 
 def test_drain_when_environment_says_python_then_is_portable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops tests that mean to cover the portable way from covering the native one."""
-    monkeypatch.setenv(_drain.ENVIRONMENT, "python")
-    assert _drain.drain() == (False, "KERNELWIRE_DRAIN=python is set")
+    monkeypatch.setenv(drain.ENVIRONMENT, "python")
+    assert drain.drain() == (False, "KERNELWIRE_DRAIN=python is set")
 
 
 @pytest.mark.parametrize("answer", [None, [b"something else"]])
@@ -45,9 +46,9 @@ def test_drain_when_self_test_fails_then_is_portable_and_says_why(
     answer: list[bytes] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops a libzmq that behaves otherwise from being trusted with users' messages."""
-    monkeypatch.delenv(_drain.ENVIRONMENT, raising=False)
+    monkeypatch.delenv(drain.ENVIRONMENT, raising=False)
     with patch.object(_native, "receive", lambda _: answer):
-        assert _drain.drain() == (False, "the self-test received something else than was sent")
+        assert drain.drain() == (False, "the self-test received something else than was sent")
 
 
 def test_load_when_library_is_another_version_then_names_both() -> None:
@@ -73,7 +74,7 @@ def test_load_when_library_is_another_version_then_names_both() -> None:
 
 def test_receive_when_socket_is_closed_then_raises() -> None:
     """Stops a closed socket's address, which means nothing any more, from reaching libzmq."""
-    assert _drain.drain().native
+    assert drain.drain().native
     with zmq.Context() as context:
         socket = context.socket(zmq.PAIR)
         socket.close()
@@ -85,13 +86,13 @@ def test_drain_when_environment_says_something_else_then_warns_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops a typing error from being taken for a choice."""
-    monkeypatch.setenv(_drain.ENVIRONMENT, "pyhton\n")
+    monkeypatch.setenv(drain.ENVIRONMENT, "pyhton\n")
     lines = Lines()
     log = logging.Logger("drain")  # noqa: LOG001 (one of its own)
     log.addHandler(lines)
-    monkeypatch.setattr(_drain, "get_logger", lambda: log)
-    assert _drain.drain().native
-    assert _drain.drain().native
+    monkeypatch.setattr(drain, "get_logger", lambda: log)
+    assert drain.drain().native
+    assert drain.drain().native
     (line,) = lines.lines
     assert r"KERNELWIRE_DRAIN is 'pyhton\n'" in line
     assert "'python', 'native' or unset" in line
@@ -102,6 +103,6 @@ def test_drain_when_environment_is_known_then_says_nothing(
     choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stops a right choice from being warned of."""
-    monkeypatch.setenv(_drain.ENVIRONMENT, choice)
-    monkeypatch.setattr(_drain, "get_logger", lambda: pytest.fail("there is nothing to say"))
-    assert _drain.drain().native == (choice.lower() != "python")
+    monkeypatch.setenv(drain.ENVIRONMENT, choice)
+    monkeypatch.setattr(drain, "get_logger", lambda: pytest.fail("there is nothing to say"))
+    assert drain.drain().native == (choice.lower() != "python")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from kernelwire import _drain
 from kernelwire._native import LargePart, Log
+from kernelwire.sockets import drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ PARTS = [b"<IDS|MSG>", b"", *(json.dumps(part).encode() for part in (HEADER, {},
 MAX_BYTES = 1 << 30
 
 pytestmark = pytest.mark.skipif(
-    not _drain.drain().native, reason="pyzmq's libzmq cannot be used here"
+    not drain.drain().native, reason="pyzmq's libzmq cannot be used here"
 )
 
 

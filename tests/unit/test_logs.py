@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from kernelwire._logs import INTERVAL, Throttle, shows_debug
+from kernelwire._logging import INTERVAL, Throttle, shows_debug
 
 
 @pytest.fixture

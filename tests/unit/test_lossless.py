@@ -15,7 +15,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_server.services.kernels.kernelmanager import AsyncMappingKernelManager
 
 from kernelwire import KernelwireMappingKernelManager, ipykernel
-from kernelwire.lossless import ARGUMENT, CONFIG_FILE, can_be_lossless
+from kernelwire.kernels.lossless import ARGUMENT, CONFIG_FILE, can_be_lossless
 
 LAUNCH = ["-m", "ipykernel_launcher", "-f", "{connection_file}"]
 

@@ -11,7 +11,7 @@ import pytest
 import zmq
 
 from kernelwire import _native
-from kernelwire._drain import drain
+from kernelwire.sockets.drain import drain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tornado.web import HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire.pacing import ACTIVITY
+from kernelwire.sockets.pacing import ACTIVITY
 from support.publishing import Client, Publishing, publishing
 from support.waiting import run_to_end, wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, PORTABLE, parts, status
@@ -307,7 +307,7 @@ class TestFollowing:
         """A flood does not hold the event loop where messages are received in Python."""
 
         async def body() -> None:
-            with publishing(PORTABLE) as kernel, patch("kernelwire.kernel_log.MAX_SECONDS", 0.0):
+            with publishing(PORTABLE) as kernel, patch("kernelwire.log.kernel_log.MAX_SECONDS", 0.0):
                 await kernel.until_subscribed(1)
                 kernel.publish(10)
                 log = kernel.manager.kernel_log(KERNEL_ID)

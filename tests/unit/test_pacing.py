@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from kernelwire.pacing import ACTIVITY, FEW, IOPUB, Pacer, Pacing
+from kernelwire.sockets.pacing import ACTIVITY, FEW, IOPUB, Pacer, Pacing
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernelwire.stream import KernelwireStream
+    from kernelwire.sockets.stream import KernelwireStream
 
 
 def eager(**options: float) -> Pacing:
@@ -347,7 +347,7 @@ def test_look_when_many_streams_have_much_then_others_get_their_turn_in_between(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops fifty printing kernels from keeping a request waiting for all of them."""
-    monkeypatch.setattr("kernelwire.pacing.SLICE_SECONDS", -1.0)
+    monkeypatch.setattr("kernelwire.sockets.pacing.SLICE_SECONDS", -1.0)
 
     async def body() -> None:
         with ExitStack() as stack:
@@ -388,7 +388,7 @@ class ScriptedLoop:
         self.now = 1000.0
         self.soon: list[Callable[[], object]] = []
         self.timers: list[tuple[float, Callable[[], object]]] = []
-        monkeypatch.setattr("kernelwire.pacing.monotonic", lambda: self.now)
+        monkeypatch.setattr("kernelwire.sockets.pacing.monotonic", lambda: self.now)
 
     def call_soon(self, call: Callable[..., object], *arguments: object) -> None:
         """Note a call for the next turn."""
@@ -460,7 +460,7 @@ def test_looks_when_they_take_long_then_they_are_fewer_but_never_rarer_than_a_sc
 
     A flood, whose messages are what takes the time, is not throttled.
     """
-    monkeypatch.setattr("kernelwire.pacing.FEW", 50)
+    monkeypatch.setattr("kernelwire.sockets.pacing.FEW", 50)
     loop = ScriptedLoop(monkeypatch)
     paced(loop, *(ScriptedStream(loop, each) for each in seconds))
     for _ in range(3):
@@ -474,7 +474,7 @@ def test_look_when_it_is_done_in_slices_then_all_of_them_count(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops a look at fifty kernels from being taken for the short piece it ended with."""
-    monkeypatch.setattr("kernelwire.pacing.SLICE_SECONDS", 0.00005)
+    monkeypatch.setattr("kernelwire.sockets.pacing.SLICE_SECONDS", 0.00005)
     loop = ScriptedLoop(monkeypatch)
     streams = [ScriptedStream(loop, 0.00006) for _ in range(2)]
     paced(loop, *streams)

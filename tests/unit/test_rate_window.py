@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kernelwire.kernel_log import empty_log
-from kernelwire.limits import RateWindow
+from kernelwire.connection.rate_limit import RateWindow
+from kernelwire.log.kernel_log import empty_log
 
 ENTRY = st.tuples(st.floats(allow_nan=False), st.integers(-(2**40), 2**40))
 INDEX = st.integers(-6, 6)

@@ -13,8 +13,8 @@ from tornado.iostream import IOStream
 from kernelwire import _compat
 from kernelwire._compat import Feature, Shortcoming, jupyter
 from kernelwire._self_test import obstacle_to, report, warn_of_shortcomings
-from kernelwire._writers import BlockWriter, MessageWriter, pending_bytes, writer_for
 from kernelwire.extension import CONNECTION_TRAIT, MANAGER_TRAIT
+from kernelwire.log.writers import BlockWriter, MessageWriter, pending_bytes, writer_for
 from support.workbench import Lines, websocket_handler
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import zmq
 
-from kernelwire import stream as module
-from kernelwire.stream import KernelDoesNotReadError, bounded_sending
+from kernelwire.sockets import options, sending
+from kernelwire.sockets.options import bounded_sending
+from kernelwire.sockets.sending import KernelDoesNotReadError
 from support.streams import Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
@@ -43,7 +44,7 @@ def test_request_when_refused_then_those_that_wait_are_not_counted_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops a client that is refused from taking the loop's time with each request."""
-    monkeypatch.setattr(module, "MAX_QUEUED_MESSAGES", 50)
+    monkeypatch.setattr(sending, "MAX_QUEUED_MESSAGES", 50)
 
     async def body() -> None:
         with bench(hwm=1) as on:
@@ -83,7 +84,7 @@ def test_size_when_messages_come_and_go_then_the_account_is_exact(seed: int) -> 
                         on.peer.recv_multipart()
                     await turns(2)
                 queue = on.stream._send_queue
-                assert queue.size == sum(module._cost(message) for message, _ in queue.queue)
+                assert queue.size == sum(sending._cost(message) for message, _ in queue.queue)
 
             def is_drained() -> bool:
                 while on.peer.poll(0):
@@ -100,7 +101,7 @@ def test_parts_when_there_are_many_empty_ones_then_each_is_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Stops 62 MB of frames from taking 392 MB."""
-    monkeypatch.setattr(module, "MAX_QUEUED_BYTES", 1 << 20)
+    monkeypatch.setattr(sending, "MAX_QUEUED_BYTES", 1 << 20)
 
     async def body() -> None:
         with bench(hwm=1) as on:
@@ -121,7 +122,7 @@ def test_libzmq_when_nobody_reads_then_holds_few_messages(size: int) -> None:
         assert context.sockopts == {}
         near.connect("tcp://{}:{}".format(*silent.getsockname()))
         sent = until(zmq.Again, lambda: near.send_multipart([b"a", bytes(size)], zmq.NOBLOCK))
-        assert sent == module.MAX_SENT_MESSAGES
+        assert sent == options.MAX_SENT_MESSAGES
     context.destroy(linger=0)
 
 

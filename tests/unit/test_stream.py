@@ -10,7 +10,7 @@ import pytest
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire.stream import KernelwireStream
+from kernelwire.sockets.stream import KernelwireStream
 from support.streams import Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 
 from kernelwire import KernelwireMappingKernelManager
-from kernelwire.turns import TURN_SECONDS, ReadQueue, SharedTime
+from kernelwire.sockets.turns import TURN_SECONDS, ReadQueue, SharedTime
 from support.streams import bench
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
     import pytest
 
-    from kernelwire.stream import KernelwireStream
+    from kernelwire.sockets.stream import KernelwireStream
 
 STREAMS = 4
 

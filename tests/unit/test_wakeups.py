@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire.pacing import ACTIVITY, IOPUB, Pacing
+from kernelwire.sockets.pacing import ACTIVITY, IOPUB, Pacing
 from support.streams import Bench, Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from kernelwire.stream import KernelwireStream
+    from kernelwire.sockets.stream import KernelwireStream
 
 
 def eager(**options: float) -> Pacing:

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{ErrorKind, Write};
 
 use anyhow::{Context as _, Result};
-use kernelwire_core::parts::Parts;
+use kernelwire_core::message::parts::Parts;
 use kernelwire_core::wire::rfc6455::{self, Opcode};
 
 use crate::zmq::Frame;

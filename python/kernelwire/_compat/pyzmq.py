@@ -35,7 +35,7 @@ NAMES = (
 def extension_path() -> str:
     """``zmq.backend.cython._zmq``: where pyzmq's extension is, in which libzmq's functions are.
 
-    Raises where pyzmq runs on another backend; pyzmq receives then, see ``kernelwire._drain``.
+    Raises where pyzmq runs on another backend; pyzmq receives then, see ``kernelwire.sockets.drain``.
     """
     from zmq.backend.cython import _zmq  # noqa: PLC0415 (there is none with other backends)
 
@@ -95,7 +95,7 @@ async def _exchange(here: _Probe, there: _Probe) -> set[str]:
     missing = {name for name in names if not hasattr(here, name)}
     try:
         extension_path()
-    except Exception:  # another backend may raise anything; `kernelwire._drain` says what
+    except Exception:  # another backend may raise anything; `kernelwire.sockets.drain` says what
         missing.add("_zmq")
     if "_init_io_state" not in missing:
         # As a stream does that was polled: nothing arrives unless this works.

@@ -12,7 +12,6 @@ from jupyter_core.application import JupyterApp
 from traitlets import Bool, Dict, Int, Unicode
 
 from kernelwire import __version__
-from kernelwire._drain import drain
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Sizes
 from kernelwire.bench.contenders import KERNELWIRE, STOCK
@@ -20,6 +19,7 @@ from kernelwire.bench.plot import draw
 from kernelwire.bench.program import carry_out, conclude
 from kernelwire.bench.run import Options
 from kernelwire.bench.table import comparison, conditions
+from kernelwire.sockets.drain import drain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

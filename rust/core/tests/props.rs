@@ -6,8 +6,8 @@ mod properties;
 use std::fmt::Write as _;
 
 use kernelwire_core::limit::{Limiter, Limits, Verdict};
-use kernelwire_core::parts::{DELIMITER, Parts};
-use kernelwire_core::quote::quote_into;
+use kernelwire_core::message::parts::{DELIMITER, Parts};
+use kernelwire_core::message::quote::quote_into;
 use kernelwire_core::wire::rfc6455::{self, Opcode};
 use kernelwire_core::wire::{legacy, splice, v1};
 use proptest::prelude::*;

@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use kernelwire_core::quote::quote_into;
+use kernelwire_core::message::quote::quote_into;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{

@@ -1,7 +1,7 @@
 //! A message of the default protocol, as what `json.loads` and `extract_dates` make of it.
 
-use kernelwire_core::document::{self, Build, Date, Scalar};
-use kernelwire_core::peek::Undecided;
+use kernelwire_core::message::document::{self, Build, Date, Scalar};
+use kernelwire_core::message::peek::Undecided;
 use kernelwire_core::wire::legacy;
 use pyo3::intern;
 use pyo3::prelude::*;

@@ -1,7 +1,7 @@
 //! Bindings of `kernelwire_core::wire::request`: a client's message, signed and ready to be sent.
 
-use kernelwire_core::parts::{DELIMITER, MIN_PARTS};
-use kernelwire_core::sign::Key;
+use kernelwire_core::message::parts::{DELIMITER, MIN_PARTS};
+use kernelwire_core::message::sign::Key;
 use kernelwire_core::wire::request::{Request, from_binary, from_text, from_v1};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;

@@ -3,9 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernelwire_core::activity::{Event, Record, Refusal, States, Tale, Told};
-use kernelwire_core::facts::Facts;
-use kernelwire_core::parts::{Parts, PartsError};
-use kernelwire_core::sign::Key;
+use kernelwire_core::message::facts::Facts;
+use kernelwire_core::message::parts::{Parts, PartsError};
+use kernelwire_core::message::sign::Key;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use kernelwire_core::parts::{DELIMITER, Parts};
+use kernelwire_core::message::parts::{DELIMITER, Parts};
 use kernelwire_relay::connection::{Connection, Signer, hex};
 use kernelwire_relay::order::Order;
 use kernelwire_relay::zmq::{self, Context, Frame, Kind, Socket};

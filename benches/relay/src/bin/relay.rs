@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use kernelwire_core::parts::DELIMITER;
+use kernelwire_core::message::parts::DELIMITER;
 use kernelwire_core::wire::v1;
 use kernelwire_relay::connection::{Connection, Signer};
 use kernelwire_relay::outgoing::Outgoing;

@@ -4,7 +4,7 @@ use super::cursor::Cursor;
 use super::queue::Item;
 use super::store::Store;
 use super::{CursorId, Log, frame, merging};
-use crate::sign::Key;
+use crate::message::sign::Key;
 
 /// A message that waits for a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,7 +78,7 @@ fn letters<'a, P: AsRef<[u8]>>(
     }
 }
 
-fn message(released: &crate::coalesce::Released, key: Option<&Key>) -> Waits<'static> {
+fn message(released: &crate::log::run::Released, key: Option<&Key>) -> Waits<'static> {
     let mut frames = released.frames.clone();
     if let (Some(signature), Some(key)) = (frames.get_mut(1), key) {
         *signature = merging::sign(released, key);

@@ -10,8 +10,8 @@ use super::queue::{self, Begun, Item, Queue, StandsFor};
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Protocol, Reason, Rules, Settings};
-use crate::coalesce::Released;
 use crate::limit::{Limiter, Limits};
+use crate::log::run::Released;
 use crate::policy::DropPriority;
 
 /// No limits: what a cursor without a limiter has.

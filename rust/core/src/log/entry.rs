@@ -3,7 +3,7 @@
 use std::mem;
 
 use super::totals::{Amount, Totals};
-use crate::facts::Facts;
+use crate::message::facts::Facts;
 use crate::policy::{self, Policy};
 
 /// Bytes from which on a part is kept as it was received instead of being copied.
@@ -125,7 +125,7 @@ impl<P: AsRef<[u8]>> Entry<P> {
     /// Bytes of its websocket frame.
     pub(super) fn frame_len(&self, spliced: bool) -> u64 {
         let (span, first) = match self.spliced {
-            Spliced::Made(span) if spliced => (span, crate::parts::MIN_PARTS),
+            Spliced::Made(span) if spliced => (span, crate::message::parts::MIN_PARTS),
             _ => (self.frame, 0),
         };
         let kept = self.large().iter().filter(|large| large.index as usize >= first);
@@ -143,7 +143,7 @@ impl<P: AsRef<[u8]>> Entry<P> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::Parts;
+    use crate::message::parts::Parts;
     use crate::policy::DropPriority;
 
     fn class(header: &str, content: &str) -> Option<Class> {

@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, LARGE_PART, Large, Span};
 use super::segment::grow;
-use crate::parts::MIN_PARTS;
+use crate::message::parts::MIN_PARTS;
 use crate::wire::rfc6455::{self, Opcode};
 use crate::wire::{WireError, v1};
 

@@ -6,7 +6,7 @@ use super::queue::{Item, StandsFor};
 use super::session::drop_first;
 use super::store::Store;
 use super::{CursorId, Log, frame, merging};
-use crate::coalesce::Released;
+use crate::log::run::Released;
 
 /// A message that the caller must deal with, or a notice that it must make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

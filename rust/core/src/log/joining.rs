@@ -8,8 +8,8 @@ use super::queue::Item;
 use super::read::{Decision, Reader};
 use super::store::Place;
 use super::totals::Totals;
-use crate::coalesce::{Kind, Run};
-use crate::parts::Parts;
+use crate::log::run::{Kind, Run};
+use crate::message::parts::Parts;
 use crate::policy::Merge;
 
 impl<P: AsRef<[u8]>> Reader<'_, P> {

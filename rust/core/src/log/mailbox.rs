@@ -8,7 +8,7 @@ use super::segment::Draft;
 use super::store::{Place, Store};
 use super::totals::Totals;
 use super::{CursorId, Log, Refusal};
-use crate::parts::Parts;
+use crate::message::parts::Parts;
 use crate::wire::WireError;
 
 /// Letters that a session has not got yet.

@@ -10,10 +10,10 @@ use super::cursor::Cursor;
 use super::entry::{Class, Entry};
 use super::segment::{Draft, Segment};
 use super::totals::{Amount, ByPriority, Totals};
-use crate::coalesce::StreamText;
-use crate::parts::Parts;
+use crate::log::run::StreamText;
+use crate::message::parts::Parts;
+use crate::message::sign::Key;
 use crate::policy::{DropPriority, Merge};
-use crate::sign::Key;
 
 /// Bytes up to which text is joined, so that what must be skipped is skipped in pieces.
 pub(super) const MAX_TEXT: usize = 64 << 10;

@@ -15,11 +15,11 @@ use super::queue::{Item, StandsFor};
 use super::read::{Decision, Reader};
 use super::store::Place;
 use super::{CursorId, Log, Protocol, Reason, Wait, frame, splicing};
-use crate::coalesce::{Kind, Released, Run, StreamText};
 use crate::limit::{Limiter, Limits, Verdict};
-use crate::parts::Parts;
+use crate::log::run::{Kind, Released, Run, StreamText};
+use crate::message::parts::Parts;
+use crate::message::sign::Key;
 use crate::policy::Merge;
-use crate::sign::Key;
 use crate::wire::WireError;
 
 /// Seconds for which output is held at most, to be merged with what follows.

@@ -42,6 +42,7 @@ mod piece;
 mod queue;
 mod read;
 mod report;
+pub mod run;
 mod segment;
 mod session;
 mod settings;
@@ -64,11 +65,11 @@ pub use report::{LogCounts, Refusal, Report, Waiting};
 pub use settings::{CursorId, Protocol, Rules, Settings};
 pub use totals::{ByPriority, Totals};
 
-use crate::facts::Facts;
 use crate::limit::Limiter;
-use crate::parts::Parts;
-use crate::peek;
-use crate::sign::Key;
+use crate::message::facts::Facts;
+use crate::message::parts::Parts;
+use crate::message::peek;
+use crate::message::sign::Key;
 use crate::wire::WireError;
 use cursor::Cursor;
 use entry::Class;
@@ -204,7 +205,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         if self.cursors.is_empty() {
             return Ok(());
         }
-        let envelope: [&[u8]; 2] = [crate::parts::DELIMITER, b""];
+        let envelope: [&[u8]; 2] = [crate::message::parts::DELIMITER, b""];
         let [header, parent, metadata, content] = parts;
         let frames = [envelope[0], envelope[1], header, parent, metadata, content];
         let split = Parts::split(&frames).map_err(Refusal::Malformed)?;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::merging;
-use crate::coalesce::Released;
+use crate::log::run::Released;
 
 /// Something that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::queue::Item;
 use super::store::{Place, Store};
 use super::totals::Totals;
 use super::{Budget, Piece, Reason, Source, Wait, splicing};
-use crate::sign::Key;
+use crate::message::sign::Key;
 
 /// Bytes in flight from which on a cursor waits for its client.
 pub(super) const MAX_IN_FLIGHT: u64 = 256 << 10;

@@ -2,7 +2,7 @@
 
 use super::account::{Account, Count};
 use super::{ByPriority, CursorId};
-use crate::parts::PartsError;
+use crate::message::parts::PartsError;
 use crate::wire::WireError;
 
 /// Something that the caller should know of.

@@ -4,8 +4,8 @@ use super::entry::{Span, Spliced};
 use super::frame;
 use super::segment::{Segment, grow};
 use super::store::{Place, Store};
-use crate::parts::{MIN_PARTS, Parts};
-use crate::sign::Key;
+use crate::message::parts::{MIN_PARTS, Parts};
+use crate::message::sign::Key;
 use crate::wire::rfc6455::{self, Opcode};
 use crate::wire::{WireError, splice};
 

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 
 use super::{WireError, legacy, splice, v1};
-use crate::parts::MIN_PARTS;
-use crate::peek::{self, Undecided, Value};
+use crate::message::parts::MIN_PARTS;
+use crate::message::peek::{self, Undecided, Value};
 
 /// A message from the client.
 #[derive(Clone, Debug, PartialEq, Eq)]

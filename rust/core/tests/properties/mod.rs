@@ -7,11 +7,11 @@
 
 mod log;
 
-use kernelwire_core::coalesce::StreamText;
-use kernelwire_core::document::{self, Build, Scalar};
-use kernelwire_core::parts::{DELIMITER, Parts, PartsError};
-use kernelwire_core::peek::{self, Value};
-use kernelwire_core::sign::Key;
+use kernelwire_core::log::run::StreamText;
+use kernelwire_core::message::document::{self, Build, Scalar};
+use kernelwire_core::message::parts::{DELIMITER, Parts, PartsError};
+use kernelwire_core::message::peek::{self, Value};
+use kernelwire_core::message::sign::Key;
 use kernelwire_core::wire::{MAX_PARTS, WireError, legacy, v1};
 use serde_json::value::RawValue;
 

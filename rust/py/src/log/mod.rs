@@ -16,7 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 use kernelwire_core::log::{Log as Core, Refusal, Report};
-use kernelwire_core::sign::Key;
+use kernelwire_core::message::sign::Key;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;

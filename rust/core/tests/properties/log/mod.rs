@@ -15,8 +15,8 @@ use kernelwire_core::log::{
     Account, After, Answer, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings,
     Wait,
 };
+use kernelwire_core::message::sign::Key;
 use kernelwire_core::policy::{self, DropPriority};
-use kernelwire_core::sign::Key;
 use stock::{offer, offer_parts};
 
 const TYPES: [&str; 7] =

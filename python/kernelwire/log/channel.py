@@ -1,0 +1,146 @@
+"""The ``iopub`` channel of a client that reads a kernel's log: a stream without a socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import zmq
+from zmq.eventloop.zmqstream import ZMQStream
+
+from kernelwire.log.kernel_log import KernelLog
+from kernelwire.log.listeners import Listener
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from jupyter_client.session import Session
+
+    from kernelwire._logging import Throttle
+
+__all__ = ["LogStream", "log_for", "log_of"]
+
+
+class _NoSocket:
+    """Says of a stream that has no socket whether it is closed."""
+
+    def __init__(self, stream: LogStream) -> None:
+        self._stream = stream
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream is closed; upstream's manager asks the socket."""
+        return self._stream.closed()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the iopub channel of a kernelwire connection has no socket with {name!r}: one "
+            "subscription serves all clients of a kernel. Use the stream's on_recv, or the "
+            "kernel manager's connect_iopub() for a socket of your own."
+        )
+
+
+class LogStream(ZMQStream):
+    """A stream of what a kernel publishes, received with the one subscription of its log.
+
+    It is a ``ZMQStream`` to everybody: what is received can be had with :meth:`on_recv` and
+    :meth:`on_recv_stream`. A client's messages do not come this way: it reads the log.
+
+    Source: ``zmq.eventloop.zmqstream.ZMQStream``.
+    """
+
+    channel = "iopub"
+
+    def __init__(self, log: KernelLog) -> None:  # no socket: nothing of the base class's is set up
+        self.log = log
+        self.socket: Any = _NoSocket(self)
+        stream: Any = log.stream
+        self.io_loop = stream.io_loop
+        self._closed = False
+        self._client: object | None = None
+        self._listener: Listener | None = None
+        self._on_close: Callable[[], object] | None = None
+        log.use(self)
+
+    def read_by(self, client: object) -> None:
+        """Note that ``client`` reads the log: no callback is called any more."""
+        self._client = client
+        self._stop_listening()
+
+    # -- as a stream -------------------------------------------------------------------------------
+
+    def on_recv(self, callback: Any, copy: bool = True) -> None:
+        """Register a callback for each message; ``None`` for none. See upstream."""
+        self._stop_listening()
+        self._client = None
+        if callback is None or self._closed:
+            return
+
+        def pass_on(messages: list[list[bytes]], _missed: int) -> None:
+            for message in messages:
+                callback(message if copy else [zmq.Frame(part) for part in message])
+
+        self._listener = Listener(self.log, pass_on, batch=1)
+
+    def on_recv_stream(self, callback: Any, copy: bool = True) -> None:
+        """Register a callback that is given this stream and a message. See upstream."""
+        if callback is None:
+            self.on_recv(None)
+        else:
+            self.on_recv(lambda message: callback(self, message), copy=copy)
+
+    def stop_on_recv(self) -> None:
+        """Call back no more."""
+        self.on_recv(None)
+
+    def receiving(self) -> bool:
+        """Whether anybody receives."""
+        return not self._closed and (self._client is not None or self._listener is not None)
+
+    def sending(self) -> bool:
+        """Whether anything waits to be sent: nothing can be."""
+        return False
+
+    def flush(self, flag: int = zmq.POLLIN | zmq.POLLOUT, limit: int | None = None) -> int:
+        """Have everything that is ready handed over, now; returns how many events were handled."""
+        stream = self.log.stream
+        return 0 if stream is None or stream.closed() else stream.flush(flag, limit)
+
+    def hurry(self) -> None:
+        """Note that the client has sent something, and waits for what comes of it."""
+        if self.log.stream is not None:
+            self.log.stream.hurry()
+
+    def set_close_callback(self, callback: Callable[[], object] | None) -> None:
+        """Call ``callback`` when this stream is closed."""
+        self._on_close = callback
+
+    def closed(self) -> bool:
+        """Whether this stream is closed."""
+        return self._closed
+
+    def close(self, linger: int | None = None) -> None:
+        """Close this stream; the subscription ends with the last one."""
+        del linger
+        if self._closed:
+            return
+        self._stop_listening()
+        self._closed, self._client = True, None
+        self.log.leave(self)
+        callback, self._on_close = self._on_close, None
+        if callback is not None:
+            callback()
+
+    def _stop_listening(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.close()
+
+
+def log_of(stream: Any) -> KernelLog | None:
+    """Return the log that a channel's stream is of; ``None`` where it has a socket of its own."""
+    return stream.log if isinstance(stream, LogStream) else None
+
+
+def log_for(stream: Any, session: Session, failures: Throttle) -> KernelLog:
+    """Return the log that a channel's stream is of, or one to receive it with, of its own."""
+    return log_of(stream) or KernelLog(session, failures)

@@ -1,0 +1,280 @@
+"""How what a cursor reads gets to the client."""
+
+from __future__ import annotations
+
+import os
+from asyncio import isfuture
+from collections import deque
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tornado.iostream import IOStream, SSLIOStream, StreamClosedError
+from tornado.log import gen_log
+from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
+
+from kernelwire._compat import Feature, is_off
+from kernelwire._compat.tornado import compresses, indexes, sent_index, unsent_bytes, write_index
+from kernelwire._logging import Throttle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = [
+    "BlockWriter",
+    "InFlight",
+    "MessageWriter",
+    "is_open",
+    "pending_bytes",
+    "when_written",
+    "writer_for",
+]
+
+TEXT = 1
+"""The opcode of a text message. Source: RFC 6455, section 5.2."""
+
+
+class _Item(NamedTuple):
+    """Something that was written: from where to where in the stream's output, and its size."""
+
+    begin: int
+    end: int
+    size: int
+
+
+class InFlight:
+    """What was written to a websocket, as long as the operating system has not taken all of it.
+
+    Where the client is gone, it cannot have received that. Where tornado's indexes, by which that is
+    known, are not what they should be, everything counts as taken at once.
+    """
+
+    def __init__(self, websocket: Any) -> None:
+        stream = getattr(websocket, "stream", None)
+        plain = type(stream) in (IOStream, SSLIOStream) and not is_off(Feature.DIRECT_WRITING)
+        self._stream: Any = stream if plain else None
+        self._items: deque[_Item] = deque()
+        self._taken = 0
+        """Bytes that were taken and not reported, less those that were reported too early."""
+
+    @property
+    def position(self) -> int:
+        """How many bytes were ever written to the stream."""
+        return write_index(self._stream) if self._stream is not None else 0
+
+    def add(self, begin: int, size: int) -> None:
+        """Note that ``size`` bytes were written since the stream's output was at ``begin``.
+
+        Encryption and compression make other bytes of them: the size is what they were before.
+        """
+        if self._stream is None:
+            self._taken += size
+        else:
+            self._items.append(_Item(begin, write_index(self._stream), size))
+
+    def take(self) -> int:
+        """Return how many bytes more were taken, in whole writes."""
+        items = self._items
+        while items and items[0].end <= sent_index(self._stream):
+            self._taken += items.popleft().size
+        taken, self._taken = self._taken, 0
+        return taken
+
+    def take_last(self) -> int:
+        """Return how many bytes more were taken: nothing more will be.
+
+        If the stream is open, everything will be sent, and counts as taken.
+        """
+        if self._stream is not None and not self._stream.closed():
+            sizes = sum(item.size for item in self._items)
+            self._items.clear()
+            return self.take() + sizes
+        taken = self.take()
+        if self._items:
+            item = self._items[0]
+            part = sent_index(self._stream) - item.begin
+            taken += max(min(part, item.size - 1), 0)
+        self._items.clear()
+        return taken
+
+    def seal(self) -> None:
+        """Make sure that what is left stays so: it is about to be sent on another connection."""
+        if (
+            self._stream is not None
+            and self._items
+            and self._items[-1].end > sent_index(self._stream)
+        ):
+            self._stream.close()
+
+
+class _Writer:
+    """What writers of both kinds have in common."""
+
+    def __init__(self, handler: Any, on_written: Callable[[], None]) -> None:
+        self._handler = handler
+        self._on_written = on_written
+        self.in_flight = InFlight(handler.ws_connection)
+        self.writes = 0
+        """How often a message was written through the handler."""
+
+    def mark(self) -> tuple[int, int]:
+        """Return what :meth:`written_since` compares with."""
+        return self.in_flight.position, self.writes
+
+    def written_since(self, mark: tuple[int, int]) -> int:
+        """Note what was written through the handler since ``mark``; returns its size in bytes."""
+        position, writes = mark
+        size = self.in_flight.position - position
+        if size <= 0 and self.writes == writes:
+            return 0
+        size = max(size, 1)
+        self.in_flight.add(position, size)
+        return size
+
+    def note(self, written: Any) -> None:
+        """Note that a message was written through the handler.
+
+        Nobody else asks what becomes of it: without this, each message that is left when a client
+        goes is logged.
+        """
+        self.writes += 1
+        when_written(written, self._on_written)
+
+
+class MessageWriter(_Writer):
+    """Writes each message through the handler: for websockets that are not plain."""
+
+    def __init__(self, handler: Any, on_written: Callable[[], None]) -> None:
+        super().__init__(handler, on_written)
+        self._failures = Throttle(gen_log)
+        self._closed = False
+
+    def descriptor(self) -> int | None:
+        """Return ``None`` where nothing can be written, else -1: there is no direct way."""
+        return -1 if not self._closed and is_open(self._handler) else None
+
+    def put(self, pieces: list[Any], _error: int) -> None:
+        """Write the messages in ``pieces`` of frames. One that the handler refuses is lost, and logged."""
+        for is_text, payload, size in _frames(b"".join(pieces)):
+            begin = self.in_flight.position
+            try:
+                message = payload.decode(errors="surrogatepass") if is_text else payload
+                self.note(self._handler.write_message(message, not is_text))
+            except WebSocketClosedError:
+                self._closed = True
+                return
+            except Exception:
+                self._failures.failure("refused", "The websocket's handler refused a message")
+            self.in_flight.add(begin, size)
+
+
+class BlockWriter(_Writer):
+    """Writes blocks of websocket frames: for plain websockets."""
+
+    def __init__(
+        self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
+    ) -> None:
+        super().__init__(handler, on_written)
+        self._websocket = websocket
+        self._stream = websocket.stream
+        # Under TLS the socket must be written by the stream, which knows the engine's state.
+        direct = type(self._stream) is IOStream and self._stream.socket is not None
+        self._descriptor = self._stream.socket.fileno() if direct else -1
+
+    def descriptor(self) -> int | None:
+        """Return the socket to which a block may be sent at once.
+
+        -1 where something waits to be written before it, or where only the stream can write;
+        ``None`` where nothing can be written any more. Where nothing waits, the stream's buffer
+        would copy the block, and add a future, for what in all likelihood the socket takes whole.
+        """
+        websocket, stream = self._websocket, self._stream
+        if (
+            self._handler.ws_connection is None
+            # ``is_closing`` of tornado, without its calls.
+            or websocket.client_terminated
+            or websocket.server_terminated
+            or stream.closed()
+        ):
+            return None
+        written, sent = indexes(stream)
+        return self._descriptor if written == sent else -1
+
+    def put(self, pieces: list[Any], error: int) -> None:
+        """Queue the pieces of a block that were not sent; nothing of it is copied.
+
+        Where sending has failed, the connection is closed with the error's number.
+        """
+        stream = self._stream
+        if error:
+            # What tornado does when a write fails.
+            stream.close(exc_info=OSError(error, os.strerror(error)))
+            return
+        begin, size = self.in_flight.position, 0
+        written: Any = None
+        try:
+            for piece in pieces:
+                view = memoryview(piece)
+                written = stream.write(view)
+                size += len(view)
+        except StreamClosedError:
+            pass  # what was written of it is not taken any more
+        self.in_flight.add(begin, size)
+        when_written(written, self._on_written)
+
+
+def when_written(written: Any, callback: Callable[[], None]) -> None:
+    """Call back when what a stream writes is written, or never will be."""
+
+    def done(done: Any) -> None:
+        if not done.cancelled():
+            done.exception()
+        callback()
+
+    if isfuture(written):
+        written.add_done_callback(done)
+
+
+def pending_bytes(handler: Any) -> int:
+    """Count the bytes that were written to the websocket and that its socket has not yet taken.
+
+    Under TLS, bytes before encryption.
+    """
+    stream: Any = getattr(handler.ws_connection, "stream", None)
+    if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
+        return 0
+    return unsent_bytes(stream)
+
+
+def _frames(block: bytes) -> Iterator[tuple[bool, bytes, int]]:
+    """Give each frame of a block: whether it is text, its payload, and its size (RFC 6455)."""
+    at = 0
+    while at < len(block):
+        begin, opcode, length, at = at, block[at] & 0x0F, block[at + 1], at + 2
+        for mark, size in ((126, 2), (127, 8)):
+            if length == mark:
+                length, at = int.from_bytes(block[at : at + size], "big"), at + size
+                break
+        payload, at = block[at : at + length], at + length
+        yield opcode == TEXT, payload, at - begin
+
+
+def writer_for(handler: Any, on_written: Callable[[], None]) -> BlockWriter | MessageWriter:
+    """Choose the writer for the handler's websocket; ``on_written`` is called when it has room."""
+    websocket = handler.ws_connection
+    plain = (
+        not is_off(Feature.DIRECT_WRITING)
+        and type(websocket) is WebSocketProtocol13
+        and not websocket.mask_outgoing
+        and not compresses(websocket)
+        and type(handler).write_message is WebSocketHandler.write_message
+        and "write_message" not in vars(handler)
+        and type(websocket.stream) in (IOStream, SSLIOStream)
+    )
+    return (
+        BlockWriter(handler, on_written, websocket) if plain else MessageWriter(handler, on_written)
+    )
+
+
+def is_open(handler: Any) -> bool:
+    """Whether messages can still be written to the handler's websocket."""
+    websocket = handler.ws_connection
+    return websocket is not None and not websocket.is_closing()

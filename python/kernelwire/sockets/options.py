@@ -1,0 +1,52 @@
+"""Options of libzmq for the sockets that others make."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import zmq
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["bounded_sending", "unbounded_receiving"]
+
+MAX_SENT_MESSAGES = 4
+"""Messages of any size that libzmq holds for a kernel that does not read."""
+
+
+def bounded_sending(context: Any) -> AbstractContextManager[None]:
+    """Have the sockets that are made meanwhile in ``context`` keep few messages in libzmq.
+
+    Set on a socket that is connected already, the bound may make it wait for ever: the other end
+    of libzmq's pipe acknowledges less often than that many messages, until it has heard of it. One
+    that the context has already is kept.
+    """
+    return _socket_option(context, zmq.SNDHWM, MAX_SENT_MESSAGES, keep=True)
+
+
+def unbounded_receiving(context: Any) -> AbstractContextManager[None]:
+    """Have libzmq drop nothing that the sockets receive which are made meanwhile in ``context``.
+
+    It would where messages go one by one: more can come than can be handled, and what waits then is
+    the log's to bound. Set here and for good: a socket whose ``RCVHWM`` is set back from 0 may never
+    receive again.
+    """
+    return _socket_option(context, zmq.RCVHWM, 0)
+
+
+@contextmanager
+def _socket_option(context: Any, option: int, value: int, *, keep: bool = False) -> Iterator[None]:
+    """Have sockets that are made meanwhile get an option; ``keep`` what the context has for it."""
+    options = getattr(context, "sockopts", None)
+    if not isinstance(options, dict):
+        yield
+        return
+    before = dict(options)
+    options[option] = options.get(option, value) if keep else value
+    try:
+        yield
+    finally:
+        options.clear()
+        options.update(before)

@@ -1,0 +1,74 @@
+//! What a log does for its clients, one expectation at a time.
+#![allow(missing_docs)]
+
+mod bounds;
+mod default_protocol;
+mod merging;
+mod notices;
+mod reading;
+mod rules;
+mod sessions;
+mod written;
+
+use kernelwire_core::limit::Limits;
+use kernelwire_core::log::{
+    After, Answer, Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules,
+    Settings, Wait,
+};
+use kernelwire_core::message::parts::PartsError;
+use kernelwire_core::message::sign::Key;
+
+const V1: Settings = Settings { protocol: Protocol::V1, rules: PLAIN, bound: u64::MAX };
+const DEFAULT: Settings = Settings { protocol: Protocol::Default, ..V1 };
+const PLAIN: Rules =
+    Rules { limits: None, merging: false, hide_tracebacks: false, one_by_one: false };
+const NONE: Answer = Answer::Written(0);
+const WIDE: Budget = Budget { messages: 10_000, bytes: u64::MAX };
+
+fn frames(msg_type: &str, parent: &str, content: &str) -> Vec<Vec<u8>> {
+    let header = format!(
+        r#"{{"msg_id":"1","msg_type":"{msg_type}","version":"5.3","date":"2026-01-01T00:00:00Z"}}"#
+    );
+    let frames = ["topic", "<IDS|MSG>", "", &header, parent, "{}", content];
+    frames.iter().map(|frame| frame.as_bytes().to_vec()).collect()
+}
+
+fn append(log: &mut Log<Vec<u8>>, msg_type: &str, content: &str) {
+    assert_eq!(log.append(0.0, &mut frames(msg_type, "{}", content), |_, _| {}), Ok(()));
+}
+
+fn text(log: &mut Log<Vec<u8>>, text: &str) {
+    append(log, "stream", &format!(r#"{{"name":"stdout","text":"{text}"}}"#));
+}
+
+fn idle(log: &mut Log<Vec<u8>>) {
+    append(log, "status", r#"{"execution_state":"idle"}"#);
+}
+
+/// Everything that is handed out until the cursor waits, as one string, and what it waits for.
+fn read(log: &mut Log<Vec<u8>>, id: CursorId) -> (String, Option<Wait>) {
+    let mut pieces = Vec::new();
+    let wait = log.read(id, 0.0, WIDE, &mut pieces);
+    let bytes = pieces.iter().flat_map(|piece| log.bytes(id, *piece).unwrap_or_default().to_vec());
+    (String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned(), wait)
+}
+
+/// The numbers in what a client gets, to which nothing else in a frame looks alike.
+fn numbers(frames: &str) -> Vec<u32> {
+    let marked = frames.split('#').skip(1);
+    marked.filter_map(|rest| rest.split(';').next()?.parse().ok()).collect()
+}
+
+fn get(log: &mut Log<Vec<u8>>, id: CursorId) -> Vec<u32> {
+    let (frames, wait) = read(log, id);
+    assert_eq!(wait, Some(Wait::Entry));
+    log.acknowledge(id, u64::MAX);
+    numbers(&frames)
+}
+
+fn hold(log: &mut Log<Vec<u8>>, id: CursorId) -> Option<(u64, Reason)> {
+    match read(log, id).1 {
+        Some(Wait::Hold(hold)) => Some((hold.number, hold.reason)),
+        _ => None,
+    }
+}
