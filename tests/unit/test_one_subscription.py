@@ -303,11 +303,31 @@ class TestFollowing:
 
         run_to_end(body)
 
+    @both_ways
+    def test_request_for_the_state_leaves_nothing_unread(self, way: str) -> None:
+        """What it has no time for is read soon, though the socket does not signal it again."""
+
+        async def body() -> None:
+            with patch("kernelwire.log.kernel_log.MAX_MESSAGES", 1), publishing(way) as kernel:
+                await kernel.until_subscribed(1)
+                stream = kernel.manager.kernel_log(KERNEL_ID).stream
+                await wait_until_async(lambda: not stream._read_pending, what="its first read")
+                kernel.publish(3)
+                assert stream.socket.poll(5000)
+                kernel.manager.settle_activity(KERNEL_ID, 0.0)
+                assert len(kernel.followed) == 1
+                await wait_until_async(lambda: kernel.followed == kernel.sent, what="the rest")
+
+        run_to_end(body)
+
     def test_portable_log_leaves_others_their_turn(self) -> None:
         """A flood does not hold the event loop where messages are received in Python."""
 
         async def body() -> None:
-            with publishing(PORTABLE) as kernel, patch("kernelwire.log.kernel_log.MAX_SECONDS", 0.0):
+            with (
+                publishing(PORTABLE) as kernel,
+                patch("kernelwire.log.kernel_log.MAX_SECONDS", 0.0),
+            ):
                 await kernel.until_subscribed(1)
                 kernel.publish(10)
                 log = kernel.manager.kernel_log(KERNEL_ID)

@@ -288,10 +288,14 @@ class KernelLog:
         if stream is None or activity is None or activity.ended:
             return
         until = now + SETTLE_SECONDS if until is None else until
+        more = False
         if not self._readers:
-            while stream.read_once() and monotonic() < until:
-                pass
-        elif now - self._heard >= FRESH_SECONDS and stream.read_once():
+            more = stream.read_once()
+            while more and monotonic() < until:
+                more = stream.read_once()
+        elif now - self._heard >= FRESH_SECONDS:
+            more = stream.read_once()
+        if more:
             # Its signal is taken: unless somebody reads on, the rest stays until more comes.
             stream.schedule_read()
         activity.settle(until)
