@@ -261,6 +261,12 @@ class Log:
     def open(self) -> Cursor:
         """Make a cursor behind everything that was appended, without limits or bounds."""
 
+    def restart(self) -> None:
+        """Begin the kernel's next life, of which nothing has come yet. What waits, waits on."""
+
+    def has_received(self) -> bool:
+        """Return whether anything was appended in this life."""
+
     def sender(self) -> str:
         """Return the session of whoever has sent the last message; empty where it is not known."""
 

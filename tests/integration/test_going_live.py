@@ -12,8 +12,8 @@ from weakref import ref
 import pytest
 from tornado.web import Finish
 
-from kernelwire.log.backlog import Backlog
 from kernelwire.connection.nudge import Nudge, current_state
+from kernelwire.log.backlog import Backlog
 from support.desk import (
     finish,
     leave_while_running,
@@ -72,6 +72,38 @@ def test_nudge_when_the_connection_is_live_then_it_is_answered(desk: RunOnDesk) 
         finish(the_desk, connection)
 
     desk(body)
+
+
+@pytest.mark.kernelwire_only("I8")
+def test_connect_when_the_kernel_has_said_something_before_then_that_is_enough(
+    desk: RunOnDesk,
+) -> None:
+    """Stops a tab from waiting for a status that proves what the first tab's output has proven."""
+
+    async def body(the_desk: Desk) -> None:
+        first = await the_desk.connected()
+        run_on_shell(first, script({"do": "hush"}))
+        await wait_until_async(lambda: idle_after_busy(first), what="its last status")
+        second = the_desk.connection()
+        await second.prepare()
+        await asyncio.wait_for(second.connect(), 10)
+        run_on_shell(second, script(emit(1)))
+        await wait_until_async(lambda: seen_numbers(second) == [0], what="the output")
+        second.disconnect()
+        finish(the_desk, first)
+
+    desk(body)
+
+
+def idle_after_busy(connection: Any) -> bool:
+    """Whether the client was told that its request has been dealt with."""
+    mine = [
+        message["content"]["execution_state"]
+        for message in written(connection)
+        if message["msg_type"] == "status"
+        and message["parent_header"].get("session") == connection.session.session
+    ]
+    return mine == ["busy", "idle"]
 
 
 @pytest.mark.kernelwire_only("H7")

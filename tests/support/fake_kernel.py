@@ -9,6 +9,7 @@ An execute request's code is a JSON list of steps (`Kernel.steps` names them), r
     {"do": "wait_for", "path": "/a/file/the/test/will/make"}
     {"do": "touch", "path": "/a/file/the/test/waits/for"}
     {"do": "status", "state": "idle"}
+    {"do": "hush"}                      once it is idle, it publishes no status any more
     {"do": "tick", "count": 500}        numbered messages while serving requests, so many at least
     {"do": "exit"}
 
@@ -96,6 +97,7 @@ class Kernel:
         self._session = uuid.uuid4().hex
         self._number = 0
         self._ticks_left = 0
+        self._hushing = self._hushed = False
         self._asked = 0
         self._running = True
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
@@ -124,6 +126,7 @@ class Kernel:
             "wait_for": self._wait_for,
             "touch": self._touch,
             "status": self._status,
+            "hush": self._hush,
             "tick": self._tick,
             "exit": self._exit,
         }
@@ -163,12 +166,15 @@ class Kernel:
             is_comm = msg_type.startswith("comm_")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return
-        self._status(header, {"state": "busy"})
+        if not self._hushed:
+            self._status(header, {"state": "busy"})
         if is_comm:
             self._send("iopub", msg_type, header, content, buffers=frames[split + 6 :])
         else:
             self._answer(channel, frames[:split], header, msg_type, content)
-        self._status(header, {"state": "idle"})
+        if not self._hushed:
+            self._status(header, {"state": "idle"})
+        self._hushed = self._hushing
 
     def _answer(
         self, channel: str, idents: list[bytes], header: Header, msg_type: str, content: Header
@@ -228,6 +234,9 @@ class Kernel:
 
     def _status(self, parent: Header, step: dict[str, Any]) -> None:
         self._send("iopub", "status", parent, {"execution_state": step["state"]})
+
+    def _hush(self, _parent: Header, _step: dict[str, Any]) -> None:
+        self._hushing = True
 
     def _tick(self, _parent: Header, step: dict[str, Any]) -> None:
         self._ticks_left = max(self._ticks_left, step["count"])

@@ -187,20 +187,23 @@ class TestSubscription:
 
         run_to_end(body)
 
-    def test_it_works_once_something_is_received(self) -> None:
-        """Who waits for that is called once, with the next message."""
+    def test_it_works_once_something_is_received_in_this_life(self) -> None:
+        """Who waits for that is called once: with the next message, or at once where one has come."""
 
         async def body() -> None:
             with publishing() as kernel:
                 await kernel.until_subscribed(1)
                 log, calls = kernel.manager.kernel_log(KERNEL_ID), []
-                for count in (1, 2):
+                for count in (1, 3):
                     log.when_received(lambda: calls.append("received"))
                     assert len(calls) == count - 1
                     kernel.publish(3)
                     await wait_until_async(lambda n=count: len(calls) == n, what="the call")
                     await kernel.until_followed()
-                assert len(calls) == 2
+                    log.when_received(lambda: calls.append("at once"))
+                    assert len(calls) == count + 1
+                    log.restart()
+                assert calls == ["received", "at once"] * 2
 
         run_to_end(body)
 

@@ -115,6 +115,12 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
                 log.leave(self)
         return log
 
+    def _begin_life(self, kernel_id: str) -> None:
+        """Note that a kernel is another process from now on."""
+        log = self._logs.get(kernel_id)
+        if log is not None:
+            log.restart()
+
     def listen(
         self,
         kernel_id: str,

@@ -90,6 +90,7 @@ class RestartsMixin(_Base):
     if TYPE_CHECKING:  # the other mixin's
 
         def _tell_away(self, kernel_id: str, status: str) -> None: ...
+        def _begin_life(self, kernel_id: str) -> None: ...
 
     # -- what happens to kernels -----------------------------------------------------------------
 
@@ -101,6 +102,7 @@ class RestartsMixin(_Base):
         except BaseException:
             self._note_failed_restart(kernel_id, before)
             raise
+        self._begin_life(kernel_id)
         if kernel_id in self._policies and self.execution_state_policy != "stock":
             if kernel_id not in self._readiness:
                 self.await_readiness(kernel_id)
@@ -145,6 +147,7 @@ class RestartsMixin(_Base):
         """Note that a kernel has died, and is about to be restarted."""
         if kernel_id in self._kernels:
             self._tell_away(kernel_id, "restarting")
+            self._begin_life(kernel_id)
         if self.execution_state_policy != "stock":
             self._note_restart(kernel_id)
             self.await_readiness(kernel_id)

@@ -123,6 +123,7 @@ class KernelLog:
             if not before.closed():
                 before.flush()
             before.close()
+            self.restart()
         stream.channel = "iopub"
         stream.on_ready(self, self.one, self._pacing())
 
@@ -174,8 +175,18 @@ class KernelLog:
             self._readers.remove(reader)
             self._repace()
 
+    def restart(self) -> None:
+        """Begin the kernel's next life, of which nothing has come yet. What waits, waits on."""
+        self.native.restart()
+
     def when_received(self, callback: Callable[[], None]) -> None:
-        """Call back, once, when something is received: the subscription works."""
+        """Call back, once, when the subscription is known to work.
+
+        That is when something is received, or at once where something was in this life.
+        """
+        if self.native.has_received():
+            callback()
+            return
         self._waiting.append(callback)
         self._repace()
 

@@ -173,6 +173,17 @@ impl Log {
         Cursor::open(slf)
     }
 
+    /// Begins the kernel's next life, of which nothing has come yet. What waits, waits on.
+    fn restart(&self) -> PyResult<()> {
+        self.lock()?.restart();
+        Ok(())
+    }
+
+    /// Whether anything was appended in this life.
+    fn has_received(&self) -> PyResult<bool> {
+        Ok(self.lock()?.has_received())
+    }
+
     /// The session of whoever has sent the last message; empty where that is not known.
     fn sender(&self) -> PyResult<String> {
         Ok(self.lock()?.sender(None))
