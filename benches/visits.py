@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 FIRST_LOOK = 100
 """How many tabs come and go before the first look at the server."""
 PING_S = 31.0
-"""How long tornado holds on to a websocket that is closed: until its next ping would be due."""
+"""How long upstream holds on to a websocket that is closed: until its next ping would be due."""
 
 
 def visit(server: Server, kernel: str) -> None:

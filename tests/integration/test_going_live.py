@@ -6,13 +6,13 @@ import asyncio
 import gc
 import json
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 from weakref import ref
 
 import pytest
+from tornado.ioloop import PeriodicCallback
 from tornado.web import Finish
 
-from kernelwire.connection.nudge import Nudge, current_state
+from kernelwire.connection.nudge import current_state
 from kernelwire.log.backlog import Backlog
 from support.desk import (
     finish,
@@ -110,24 +110,16 @@ def idle_after_busy(connection: Any) -> bool:
 def test_nudge_when_kernel_talks_meanwhile_then_all_of_it_reaches_the_client(
     desk: RunOnDesk,
 ) -> None:
-    """Stops the probe for readiness from swallowing the message it has waited for."""
+    """Stops what comes while the kernel is asked from being swallowed."""
 
     async def body(the_desk: Desk) -> None:
         worker, connection = await the_desk.connected(), the_desk.connection()
         await connection.prepare()
-        heard: list[list[bytes]] = []
-        original = Nudge._on_output
-
-        def recording(self: Nudge) -> None:
-            heard.extend(frames for _, frames in Backlog(connection._client))
-            original(self)
-
-        with patch.object(Nudge, "_on_output", recording), silenced(connection):
+        with silenced(connection):
             connected = connection.connect()
-            # Only now and then: the subscription takes its time to reach the kernel.
-            while not heard:
-                run_on_shell(worker, script(emit(1)))
-                await asyncio.sleep(0.02)
+            run_on_shell(worker, script(emit(1)))
+            await wait_until_async(lambda: len(Backlog(connection._client)) > 0, what="the output")
+            heard = [frames for _, frames in Backlog(connection._client)]
         await connected
         run_on_shell(worker, script({"do": "emit", "type": "error", "count": 1}))
         await wait_until_async(
@@ -253,5 +245,22 @@ class TestGivenUp:
                 return alive() is None
 
             await wait_until_async(is_released, what="the release")
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("N14")
+    def test_closed_websocket_is_released(self, desk: RunOnDesk) -> None:
+        """The timer for pings does not keep a websocket in memory until the next one is due."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await the_desk.connected()
+            handler = connection.websocket_handler
+            timer = handler.ping_callback = PeriodicCallback(handler.send_ping, 30_000)
+            timer.start()
+            handler.connection = connection
+            handler.ws_connection = None  # as tornado has it before it calls `on_close`
+            handler.on_close()
+            assert not timer.is_running()
+            finish(the_desk, connection)
 
         desk(body)

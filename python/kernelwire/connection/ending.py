@@ -111,6 +111,7 @@ class EndingMixin(NoticesMixin):
             self._cancel_nudge,
             self._release_kernel_info,
             self._forget_restarts,
+            self._stop_pinging,
         ):
             try:
                 step()
@@ -151,6 +152,16 @@ class EndingMixin(NoticesMixin):
             forget = self.multi_kernel_manager.remove_restart_callback
             forget(self.kernel_id, self.on_kernel_restarted)
             forget(self.kernel_id, self.on_restart_failed, "dead")
+
+    def _stop_pinging(self) -> None:
+        """Stop the timer for pings, which keeps a websocket that is closed until the next is due.
+
+        Upstream's handler stops it then.
+        """
+        handler: Any = self.websocket_handler
+        timer = getattr(handler, "ping_callback", None)
+        if timer is not None and getattr(handler, "ws_connection", None) is None:
+            timer.stop()
 
     def _keep(self, client: Client | None) -> bool:
         """Keep the session of a client that will be back; ``False`` if it has said goodbye."""
