@@ -23,6 +23,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
                 None
             }
             Item::Merged(released) => self.merged(released),
+            Item::Notice(notice) => Some(self.notice_again(notice)),
             Item::Letter(_) | Item::Written(_) => None, // kept by the mailbox, or as an entry
         }
     }

@@ -29,7 +29,7 @@ impl<P: AsRef<[u8]>> Log<P> {
                     self.entries(cursor, (*first, last.saturating_add(1)), &mut letter, &mut found);
                 }
                 Item::Merged(released) => found.push(message(released, self.key.as_ref())),
-                Item::Made { .. } | Item::Letter(_) | Item::Written(_) => {}
+                Item::Made { .. } | Item::Letter(_) | Item::Written(_) | Item::Notice(_) => {}
             }
         }
         self.entries(cursor, (cursor.position, self.end), &mut letter, &mut found);

@@ -28,6 +28,8 @@ pub(super) enum Held {
     Letter(u64),
     /// No message: a notice is to be put here.
     Notice,
+    /// No message: a notice that has not arrived is to be made anew.
+    NoticeAgain,
     /// A merged message.
     Merged,
 }
@@ -60,6 +62,8 @@ pub(super) struct Cursor<P> {
     holds: u64,
     made: u64,
     pub(super) unreported: Unreported,
+    /// What a notice says that is being made anew.
+    pub(super) notice_again: Option<Unreported>,
     /// When the last notice was asked for.
     pub(super) noticed: f64,
     pub(super) begun: Option<Begun>,
@@ -92,6 +96,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             holds: 0,
             made: 0,
             unreported: Unreported::default(),
+            notice_again: None,
             noticed: f64::NEG_INFINITY,
             begun: None,
             account: Account::default(),
@@ -228,6 +233,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                     lost.add(all);
                 }
                 Item::Made { .. } => self.again.push_back((item, bytes)),
+                Item::Notice(notice) => self.unreported.take_back(notice),
                 Item::Entries { .. } | Item::Written(_) | Item::Letter(_) => {}
             }
         }
@@ -289,10 +295,11 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.again.push_front((Item::Made { number: self.made, frames, stands_for }, bytes));
     }
 
-    /// Takes what was in flight back, to be handed out again. Notices are made anew; what is held to
-    /// be merged is handed out as it is.
+    /// Takes what was in flight back, to be handed out again. Notices are made anew, where they
+    /// were; what is held to be merged is handed out as it is.
     pub(super) fn take_back(&mut self, store: &Store<P>) {
         let mut again = self.queue.take_all();
+        again.extend(self.notice_again.take().map(|notice| (Item::Notice(notice), 0)));
         if let Some((released, _)) = self.held_merged.take() {
             again.push_back(self.keep_merged(released));
         }
@@ -304,7 +311,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             match item {
                 Item::Letter(number) => self.mailbox.rewind(number),
                 Item::Made { stands_for: StandsFor::Notice(notice), .. } => {
-                    self.unreported.take_back(notice);
+                    self.again.push_back((Item::Notice(notice), 0));
                 }
                 Item::Made { stands_for: StandsFor::Merged(released), .. } => {
                     self.again.push_back((Item::Merged(released), size));

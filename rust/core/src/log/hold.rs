@@ -1,6 +1,6 @@
 //! Messages that the caller deals with, one by one, and notices that it makes.
 
-use super::account::Count;
+use super::account::{Count, Unreported};
 use super::cursor::{Cursor, Held};
 use super::queue::{Item, StandsFor};
 use super::session::drop_first;
@@ -53,7 +53,9 @@ pub struct HeldMessage<'a> {
     /// Whether the rate limits apply to it, which the caller must see to; not to what came before
     /// the client did.
     pub limited: bool,
-    /// Whether some of what a notice reports was skipped while the client was away.
+    /// What a notice reports; nothing where there is a message.
+    pub skipped: Count,
+    /// Whether some of it was skipped while the client was away.
     pub away: bool,
     /// Its frames as they were received; none where a notice is to be made.
     pub frames: Vec<&'a [u8]>,
@@ -70,23 +72,19 @@ impl<P: AsRef<[u8]>> Log<P> {
         let (segment, entry) = match what {
             Held::Entry(seq) | Held::Again(seq) => self.store.get(seq)?,
             Held::Letter(number) => cursor.mailbox.store.get(number)?,
-            Held::Notice => return Some(notice(cursor)),
+            Held::Notice => return Some(notice(&cursor.unreported)),
+            Held::NoticeAgain => return cursor.notice_again.as_ref().map(notice),
             Held::Merged => return cursor.held_merged.as_ref().map(merged),
         };
         Some(HeldMessage {
             channel: frame::channel(entry.frame.of(&segment.frames)),
             arrived: entry.arrived,
             limited: matches!(what, Held::Entry(seq) if cursor.is_limited(seq)),
+            skipped: Count::default(),
             away: false,
             frames: segment.received(entry),
             parent: segment.parts(entry).get(1).copied().unwrap_or_default(),
         })
-    }
-
-    /// What was skipped for a cursor, and not reported yet.
-    #[must_use]
-    pub fn skipped(&self, id: CursorId) -> Count {
-        self.cursors.get(&id).map_or(Count::default(), |cursor| cursor.unreported.skipped)
     }
 
     /// Answers a hold: the cursor goes on behind the message.
@@ -109,14 +107,15 @@ impl<P: AsRef<[u8]>> Log<P> {
     }
 }
 
-fn notice<P: AsRef<[u8]>>(cursor: &Cursor<P>) -> HeldMessage<'_> {
+fn notice(unreported: &Unreported) -> HeldMessage<'_> {
     HeldMessage {
         channel: super::IOPUB,
         arrived: 0.0,
         limited: false,
-        away: cursor.unreported.away,
+        skipped: unreported.skipped,
+        away: unreported.away,
         frames: Vec::new(),
-        parent: &cursor.unreported.parent,
+        parent: &unreported.parent,
     }
 }
 
@@ -127,6 +126,7 @@ fn merged((released, signature): &(Released, Vec<u8>)) -> HeldMessage<'_> {
         channel: super::IOPUB,
         arrived: 0.0,
         limited: true,
+        skipped: Count::default(),
         away: false,
         frames: frames.collect(),
         parent: released.frames.get(3).map_or(&[], Vec::as_slice),
@@ -144,7 +144,7 @@ fn written<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held,
             pass(store, cursor, held);
             Item::Written(seq)
         }
-        Held::Notice | Held::Merged => {
+        Held::Notice | Held::NoticeAgain | Held::Merged => {
             let stands_for = pass(store, cursor, held);
             Item::Made { number: 0, frames: Vec::new(), stands_for }
         }
@@ -157,6 +157,9 @@ fn pass<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) ->
     match held {
         Held::Notice => {
             return StandsFor::Notice(std::mem::take(&mut cursor.unreported));
+        }
+        Held::NoticeAgain => {
+            return StandsFor::Notice(cursor.notice_again.take().unwrap_or_default());
         }
         Held::Merged => {
             let Some((released, _)) = cursor.held_merged.take() else { return StandsFor::Message };

@@ -1,6 +1,6 @@
 //! Notices about skipped output: each stands where the gap is, and there are not too many of them.
 
-use super::account::Mark;
+use super::account::{Mark, Unreported};
 use super::cursor::{Cursor, Held};
 use super::read::Reader;
 use super::store::Place;
@@ -70,6 +70,13 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     /// Waits for a time at which a notice goes, or for what is held to be merged.
     pub(super) fn wait_until(&self, due: f64) -> Wait {
         Wait::Until(self.cursor.merging.due_at().map_or(due, |held| held.min(due)))
+    }
+
+    /// Has a notice made anew that has not arrived, where it was.
+    pub(super) fn notice_again(&mut self, notice: Unreported) -> Wait {
+        let reason = Reason::Skipped(notice.skipped);
+        self.cursor.notice_again = Some(notice);
+        Wait::Hold(self.cursor.hold(reason, Held::NoticeAgain))
     }
 
     pub(super) fn hold_for_notice(&mut self) -> Wait {

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use super::account::Unreported;
 use super::merging;
 use crate::log::run::Released;
 
@@ -18,6 +19,8 @@ pub(super) enum Item {
     Made { number: u64, frames: Vec<u8>, stands_for: StandsFor },
     /// A merged message, of which the frame is made when it is handed out.
     Merged(Released),
+    /// A notice that has not arrived, and is to be made anew in its place.
+    Notice(Unreported),
 }
 
 /// What was begun and not finished when a connection ended.
@@ -36,6 +39,7 @@ impl Item {
             Self::Entries { first: seq, .. } | Self::Written(seq) => Begun::Entry(*seq),
             Self::Letter(number) => Begun::Letter(*number),
             Self::Merged(released) => Begun::Merged(merging::mark(released)),
+            Self::Notice(_) => return None,
             Self::Made { number, stands_for, .. } => match stands_for {
                 StandsFor::Notice(_) => return None,
                 StandsFor::Merged(released) | StandsFor::HandedOver(released) => {
@@ -68,7 +72,7 @@ impl Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum StandsFor {
     /// A notice about skipped output.
-    Notice(super::account::Unreported),
+    Notice(Unreported),
     /// A merged message.
     Merged(Released),
     /// A merged message that the caller has written itself, or made the frame of.

@@ -1,3 +1,5 @@
+use kernelwire_core::log::Hold;
+
 use super::*;
 
 const BOUND: u64 = 100_000;
@@ -113,6 +115,46 @@ fn a_status_waits_for_no_notice() {
     let mut pieces = Vec::new();
     let wait = client.log.read(client.id, 5.1, WIDE, &mut pieces);
     assert_eq!((pieces.len(), wait), (1, Some(Wait::Until(6.0))));
+}
+
+#[test]
+fn a_notice_that_has_not_arrived_is_made_anew_where_it_was() {
+    let mut log = Log::new(None);
+    let id = log.open(Settings { bound: BOUND, ..V1 });
+    (0..2).for_each(|number| display(&mut log, number));
+    log.skip(id, 0);
+    display(&mut log, 2);
+    assert_eq!(seen(&mut log, id), ["2 skipped", "#2"]);
+    log.go_away(id, BOUND, false);
+    display(&mut log, 3);
+    log.skip(id, 0);
+    display(&mut log, 4);
+    for _ in 0..2 {
+        assert!(log.come_back(id, Settings { bound: BOUND, ..V1 }));
+        assert_eq!(seen(&mut log, id), ["2 skipped", "#2", "1 skipped", "#4"]);
+        log.go_away(id, BOUND, false);
+    }
+    assert!(log.come_back(id, Settings { bound: BOUND, ..V1 }));
+    assert!(matches!(hold(&mut log, id), Some((_, Reason::Skipped(_)))));
+    log.go_away(id, BOUND, false);
+    assert!(log.come_back(id, Settings { bound: BOUND, ..V1 }));
+    assert_eq!(seen(&mut log, id), ["2 skipped", "#2", "1 skipped", "#4"], "also while it is made");
+}
+
+/// What a client sees, of which nothing arrives: outputs, and notices that the caller writes.
+fn seen(log: &mut Log<Vec<u8>>, id: CursorId) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        let (frames, wait) = read(log, id);
+        all.extend(numbers(&frames).iter().map(|number| format!("#{number}")));
+        let Some(Wait::Hold(Hold { number, reason: Reason::Skipped(skipped) })) = wait else {
+            return all;
+        };
+        let Some(held) = log.held(id) else { return all };
+        assert_eq!((held.skipped, held.frames.len()), (skipped, 0));
+        all.push(format!("{} skipped", skipped.messages));
+        assert!(log.release(id, number, Answer::Written(100)));
+    }
 }
 
 #[test]

@@ -118,8 +118,7 @@ impl Cursor {
         let channel = String::from_utf8_lossy(held.channel).into_owned();
         let frames = copied(py, &held.frames);
         let parent = PyBytes::new(py, held.parent);
-        let skipped = core.skipped(self.id);
-        let (limited, away) = (held.limited, held.away);
+        let (limited, skipped, away) = (held.limited, held.skipped, held.away);
         Ok(Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, away)))
     }
 
