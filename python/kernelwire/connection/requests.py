@@ -16,6 +16,7 @@ from kernelwire.sockets.stream import KernelwireStream
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from kernelwire._logging import Throttle
     from kernelwire.connection.websocket import KernelwireWebsocketConnection
 
 __all__ = ["Incoming"]
@@ -37,12 +38,21 @@ class Incoming:
     Source: ``ZMQChannelsWebsocketConnection.handle_incoming_message``.
     """
 
-    def __init__(self, connection: KernelwireWebsocketConnection, *, reads_parts: bool) -> None:
+    def __init__(
+        self,
+        connection: KernelwireWebsocketConnection,
+        *,
+        failures: Throttle,
+        on_answer: Callable[[], None],
+        reads_parts: bool,
+    ) -> None:
         session = connection.session
         self._connection = connection
         self._manager = connection.multi_kernel_manager
         self._session: Any = session
-        self._failures = connection._failures
+        self._failures = failures
+        self._on_answer = on_answer
+        """Called when an answer to a kernel's question was sent."""
         self._reads_parts = reads_parts
         """Whether the connection wants to read headers itself."""
         self._v1 = connection.subprotocol == V1
@@ -177,7 +187,7 @@ class Incoming:
 
     def _note_sent(self, channel: Any) -> None:
         if channel == STDIN:
-            self._connection._prompt.answered()
+            self._on_answer()
 
     def _unpacked(self, part: Any) -> Any:
         return self._session.unpack(bytes(part))

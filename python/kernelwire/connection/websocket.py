@@ -258,7 +258,12 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """Handle a message from the client; see ``Incoming``."""
         if self._incoming is None:
             reads_parts = "get_part" in _hooks(self)
-            self._incoming = Incoming(self, reads_parts=reads_parts)
+            self._incoming = Incoming(
+                self,
+                failures=self._failures,
+                on_answer=self._prompt.answered,
+                reads_parts=reads_parts,
+            )
         self._incoming.handle(incoming_msg)
 
     def _limit_rate(self, channel: Any, msg: Any, msg_list: Any) -> bool | None:
