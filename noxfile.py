@@ -83,6 +83,14 @@ def slow(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-m", "slow", *session.posargs)
 
 
+@nox.session(python=False, tags=["weekly"])
+def doctored(session: nox.Session) -> None:
+    """Test without each of the hosts' names; ``tests`` has a sample of them."""
+    env = {"DOCTORED_NAMES": "all"}
+    path = "tests/integration/test_doctored_hosts.py"
+    python(session, "-m", "pytest", *IN_PARALLEL, path, *session.posargs, env=env)
+
+
 @nox.session(tags=["gate"])
 def floors(session: nox.Session) -> None:
     """Test with the oldest versions that pyproject.toml allows."""
@@ -143,9 +151,9 @@ def bench_fast(session: nox.Session) -> None:
     python(session, "-m", "benches.codec", "--fast", *session.posargs)
 
 
-def python(session: nox.Session, *arguments: str) -> None:
+def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
     """Run the Python that runs nox."""
-    session.run(sys.executable, *arguments)
+    session.run(sys.executable, *arguments, env=env)
 
 
 def cargo(session: nox.Session, command: str, *arguments: str) -> None:

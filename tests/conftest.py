@@ -15,6 +15,7 @@ import pytest
 
 from support import fake_kernel
 from support.desk import Body, RunOnDesk, kernel_on_a_desk
+from support.sampling import sample_seed
 from support.server import (
     IMPLEMENTATIONS,
     Implementation,
@@ -42,6 +43,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Name the markers."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+
+
+def pytest_report_header() -> str:
+    """Tell by what a failure in a sample can be had again."""
+    return f"samples: SAMPLE_SEED={sample_seed()}"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
