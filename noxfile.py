@@ -79,8 +79,9 @@ def tests(session: nox.Session) -> None:
 @nox.session(python=False, tags=["gate"])
 def slow(session: nox.Session) -> None:
     """Test what floods, stalls and breaks servers for minutes."""
-    # One at a time: a flood keeps two cores busy by itself.
-    python(session, "-m", "pytest", "-m", "slow", *session.posargs)
+    # Two at a time, however many cores there are: a flood keeps more than one of them busy.
+    parallel = ("--numprocesses=2", "--dist=worksteal")
+    python(session, "-m", "pytest", "-m", "slow", *parallel, *session.posargs)
 
 
 @nox.session(python=False, tags=["weekly"])
