@@ -95,6 +95,12 @@ def test_connect_when_the_kernel_has_said_something_before_then_that_is_enough(
     desk(body)
 
 
+def info_request(connection: Any) -> str:
+    """A request in the default protocol, as a client sends it."""
+    message = connection.session.msg("kernel_info_request")
+    return json.dumps(message | {"channel": "shell", "buffers": []}, default=str)
+
+
 def idle_after_busy(connection: Any) -> bool:
     """Whether the client was told that its request has been dealt with."""
     mine = [
@@ -245,6 +251,33 @@ class TestGivenUp:
                 return alive() is None
 
             await wait_until_async(is_released, what="the release")
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("N14")
+    def test_closed_connection_is_no_work_for_the_garbage_collector(self, desk: RunOnDesk) -> None:
+        """What thousands of tabs leave is freed as they close, not when Python looks for cycles."""
+
+        async def used_and_closed(the_desk: Desk) -> list[ref[Any]]:
+            connection = await the_desk.connected()
+            connection.handle_incoming_message(info_request(connection))
+            await wait_until_async(lambda: idle_after_busy(connection), what="the answer")
+            parts = [connection, connection._client, *connection.channels.values()]
+            connection.disconnect()
+            return [ref(part) for part in parts]
+
+        async def body(the_desk: Desk) -> None:
+            the_desk.multi_kernel_manager.buffer_offline_messages = False
+            (await the_desk.connected()).disconnect()
+            gc.collect()
+            gc.disable()
+            try:
+                alive = await used_and_closed(the_desk)
+                await wait_until_async(
+                    lambda: all(part() is None for part in alive), what="the release"
+                )
+            finally:
+                gc.enable()
 
         desk(body)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from concurrent.futures import Future
+from functools import partial
 from logging import ERROR
 from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakMethod
 
 from tornado.iostream import StreamClosedError
 from tornado.web import Finish, HTTPError
@@ -75,7 +77,10 @@ class LifeCycle(EndingMixin):
         self._phase, self._failed, self._restored = Phase.CONNECTING, False, False
         if self._close_future.done():
             self._close_future = Future()
-        self._close_future.add_done_callback(self._disconnected_elsewhere)
+        # The future keeps what it calls, and the connection the future.
+        self._close_future.add_done_callback(
+            partial(_call, WeakMethod(self._disconnected_elsewhere))
+        )
         try:
             manager.notify_connect(self.kernel_id)
             self._counted = True
@@ -235,3 +240,10 @@ class LifeCycle(EndingMixin):
             super()._send_status_message(status)
             return
         client.tell_status(self.session, status)
+
+
+def _call(method: WeakMethod[Any], *arguments: Any) -> None:
+    """Call a method, if there is still an object that has it."""
+    alive = method()
+    if alive is not None:
+        alive(*arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import proxy
 
 from kernelwire._protocol import DELIMITER, STDIN
 from kernelwire.connection.nudge import current_state
@@ -26,7 +27,8 @@ class SessionPrompt:
     """
 
     def __init__(self, connection: ZMQChannelsWebsocketConnection) -> None:
-        self._connection = connection
+        # The connection has this, and is to be freed as soon as nobody else refers to it.
+        self._connection: ZMQChannelsWebsocketConnection = proxy(connection)
         self._prompts: Prompts | None = getattr(connection.multi_kernel_manager, "prompts", None)
 
     def noter(self) -> Callable[[list[bytes]], None] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from weakref import proxy
 
 from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
@@ -47,7 +48,8 @@ class Incoming:
         reads_parts: bool,
     ) -> None:
         session = connection.session
-        self._connection = connection
+        # The connection has this, and is to be freed as soon as nobody else refers to it.
+        self._connection: KernelwireWebsocketConnection = proxy(connection)
         self._manager = connection.multi_kernel_manager
         self._session: Any = session
         self._failures = failures

@@ -153,6 +153,7 @@ class Probe:
             self._timer.cancel()
         for stream in self.streams.values():
             if not stream.closed():
+                stream.on_recv(None)
                 stream.close()
 
 

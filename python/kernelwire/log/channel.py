@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import proxy
 
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
@@ -24,7 +25,7 @@ class _NoSocket:
     """Says of a stream that has no socket whether it is closed."""
 
     def __init__(self, stream: LogStream) -> None:
-        self._stream = stream
+        self._stream = proxy(stream)
 
     @property
     def closed(self) -> bool:

@@ -59,7 +59,7 @@ class Client:
         self._scheduled = False
         self.has_dropped = False
         """Whether its last connection has ended without a goodbye: it will be back."""
-        self._holds = Holds(self.go_on, failures)
+        self._holds = Holds(failures)
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -234,7 +234,7 @@ class Client:
         connection = self._connection
         if connection is None:
             return False
-        return self._holds.answer(hold, self.cursor, self._writer, connection)
+        return self._holds.answer(hold, self.cursor, self._writer, connection, self.go_on)
 
     def go_on(self) -> None:
         """Write what is next to the client, as soon as others have had their turn if it takes long."""

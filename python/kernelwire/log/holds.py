@@ -36,16 +36,10 @@ class _Hold(NamedTuple):
 class Holds:
     """Has a connection deal with the messages that its cursor is held at.
 
-    Parameters
-    ----------
-    go_on
-        Called when a coroutine has dealt with a message, so that what follows is written.
-    failures
-        Logs what fails.
+    Failures are logged with ``failures``.
     """
 
-    def __init__(self, go_on: Callable[[], None], failures: Throttle) -> None:
-        self._go_on = go_on
+    def __init__(self, failures: Throttle) -> None:
         self._failures = failures
         self._hold: _Hold | None = None
         self._task: asyncio.Future[Any] | None = None
@@ -62,9 +56,17 @@ class Holds:
         return self._task is not None
 
     def answer(
-        self, number: int, cursor: Cursor, writer: Any, connection: KernelwireWebsocketConnection
+        self,
+        number: int,
+        cursor: Cursor,
+        writer: Any,
+        connection: KernelwireWebsocketConnection,
+        go_on: Callable[[], None],
     ) -> bool:
-        """Deal with a message; ``False`` if that takes longer, or the connection ends over it."""
+        """Deal with a message; ``False`` if that takes longer, or the connection ends over it.
+
+        Where a coroutine deals with it, ``go_on`` is called when it has.
+        """
         held = cursor.held()
         if held is None:
             return False
@@ -77,7 +79,7 @@ class Holds:
             else:
                 result = connection.handle_held(channel, frames, limited=limited)
                 if isinstance(result, Awaitable):
-                    self._await(result, hold, channel)
+                    self._await(result, hold, channel, go_on)
                     return False
         except WebSocketClosedError:
             closed = True
@@ -97,7 +99,9 @@ class Holds:
         else:
             task.cancel()
 
-    def _await(self, result: Awaitable[Any], hold: _Hold, channel: str) -> None:
+    def _await(
+        self, result: Awaitable[Any], hold: _Hold, channel: str, go_on: Callable[[], None]
+    ) -> None:
         """Go on when a coroutine has dealt with a message."""
         task = self._task = asyncio.ensure_future(result)
 
@@ -113,7 +117,7 @@ class Holds:
                     "failed", "Dropped a message on %s: %s: %s", channel, kind, error
                 )
             if self._release(hold, closed=closed):
-                self._go_on()
+                go_on()
 
         task.add_done_callback(done)
 
