@@ -32,7 +32,7 @@ PORTS_SECONDS = 0.05
 
 
 class LifeCycle(EndingMixin):
-    """Part of ``KernelwireWebsocketConnection``: connecting, and disconnecting exactly once.
+    """Part of ``KernelwireWebsocketConnection``: connecting, going live, and what goes one by one.
 
     A connection is registered, and replaces another one of its session, when its websocket is
     open, not before: a handshake that is refused has no effect.
