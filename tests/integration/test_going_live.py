@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 import pytest
+from jupyter_server import CallContext
 from tornado.ioloop import PeriodicCallback
 from tornado.web import Finish
 
@@ -295,5 +297,30 @@ class TestGivenUp:
             handler.on_close()
             assert not timer.is_running()
             finish(the_desk, connection)
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("N14")
+    def test_context_of_a_timer_does_not_keep_the_websocket(self, desk: RunOnDesk) -> None:
+        """A timer keeps the context of the request until it is due, also when it is cancelled."""
+
+        async def body(the_desk: Desk) -> None:
+            the_desk.multi_kernel_manager.buffer_offline_messages = False
+            connection = the_desk.connection()
+            handler = connection.websocket_handler
+            CallContext.set(CallContext.JUPYTER_HANDLER, handler)
+            await connection.prepare()
+            assert CallContext.get(CallContext.JUPYTER_HANDLER) == handler
+            context = copy_context()
+            alive = ref(handler)
+            connection.disconnect()
+            del connection, handler
+
+            def is_released() -> bool:
+                gc.collect()
+                return alive() is None
+
+            await wait_until_async(is_released, what="the release")
+            assert CallContext._NAME_VALUE_MAP in {variable.name for variable in context}
 
         desk(body)

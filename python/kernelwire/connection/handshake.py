@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, cast
 from weakref import proxy
 
+from jupyter_server import CallContext
 from tornado.httputil import HTTPServerRequest
 from tornado.web import HTTPError
 
@@ -64,6 +65,16 @@ class HandshakeMixin(_Base):
         prepare = super().prepare
         function = getattr(prepare, "__func__", None)
         await (prepare() if function is None else function(proxy(self)))
+
+    def _refer_weakly_to_handler(self) -> None:
+        """Have what begins in this request's context not keep its handler in memory.
+
+        A timer keeps the context that it was made in until it would be due, also when it was
+        cancelled: upstream's for giving up for a minute, that for pings for 30 s.
+        """
+        handler, name = self.websocket_handler, CallContext.JUPYTER_HANDLER
+        if CallContext.get(name) is handler:
+            CallContext.set(name, proxy(handler))
 
     def _check_session(self, session_id: str) -> None:
         """Refuse a session id that cannot be a routing id."""

@@ -47,6 +47,7 @@ class LifeCycle(EndingMixin):
         self._check_origin()
         self._check_session(self.session.session)
         self._phase = Phase.NEW
+        self._refer_weakly_to_handler()
         try:
             await self._prepare_weakly()
         except BaseException:
