@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import socket
-import struct
-import termios
-import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from support import cells
+from support.accounting import wait_until_stalled, watched_memory
 from support.fake_kernel import emit, script
+from support.parts import Chunks
 from support.waiting import wait_until
 from support.ws_client import Client, Connect, Execution, numbers
 
@@ -38,7 +36,8 @@ RATE, SECONDS = 900, 4
 @pytest.fixture
 def bounded(start_server: StartServer) -> Iterator[Server]:
     """A server that keeps 20 MB for a closed tab; fresh, because its memory is measured."""
-    server = start_server({"MappingKernelManager": {"max_offline_buffer_bytes": BOUND}})
+    config = {"max_offline_buffer_bytes": BOUND, "execution_state_policy": "stock"}  # For `Chunks`.
+    server = start_server({"MappingKernelManager": config})
     yield server
     server.stop()
 
@@ -264,40 +263,27 @@ def bytes_of(frame: bytes | str) -> bytes:
 
 @pytest.mark.kernelwire_only("H17")
 def test_flood_when_nobody_is_connected_then_memory_is_bounded_and_the_loss_is_counted(
-    bounded: Server, connect: Connect, gate: Path, protocol: str
+    bounded: Server, connect: Connect, tmp_path: Path, protocol: str
 ) -> None:
     """Stops a closed tab from eating the server, and a notice from saying less than is lost."""
     kernel_id = bounded.start_kernel("fake")
     client = connect(kernel_id, on=bounded, protocol=protocol)
-    before = bounded.resident_bytes()
     total = 1500
-    msg_id = client.start(do(gate, emit(total, size=100 * 1024)))
+    chunks = Chunks(tmp_path, emit(total, size=100 * 1024))
+    msg_id = client.start(chunks.code)
     client.messages(until=lambda m: m.is_status("busy", msg_id))
     leave(bounded, client, kernel_id)
-    gate.touch()
-    most = most_memory_until_idle(bounded, kernel_id)
+    with watched_memory(bounded) as memory:
+        chunks.run(bounded, kernel_id)
     session_id = client.session_id
     again = connect(kernel_id, on=bounded, protocol=protocol, session_id=session_id, settle=False)
     execution = everything(again, msg_id)
-    assert most - before < BOUND + SLACK
+    assert memory.growth < BOUND + SLACK
     assert execution.numbers == sorted(set(execution.numbers))
     assert execution.numbers[-1] == total - 1
     assert len(execution.numbers) > BOUND / 2 / (100 * 1024)
     assert len(execution.numbers) + announced(execution.messages) == total
     assert announced([m for m in execution.messages if m.parent_id != msg_id]) == 0
-
-
-def most_memory_until_idle(server: Server, kernel_id: str) -> int:
-    """The most that the server holds until the kernel is idle."""
-    most = 0
-
-    def is_idle() -> bool:
-        nonlocal most
-        most = max(most, server.resident_bytes())
-        return server.kernel(kernel_id)["execution_state"] == "idle"
-
-    wait_until(is_idle, what="the end of the flood", timeout=60)
-    return max(most, server.resident_bytes())
 
 
 @pytest.mark.kernelwire_only("H17")
@@ -374,25 +360,6 @@ def test_replay_when_the_client_is_slow_then_little_waits_for_it_in_the_server(
     wait_until_stalled(again)
     assert fresh.resident_bytes() - before < 16 * MEBIBYTE
     assert again.collect(msg_id).numbers == list(range(total))
-
-
-def wait_until_stalled(client: Client) -> None:
-    """Wait until nothing more reaches the client's socket, which nobody reads."""
-    last = [(0, time.monotonic())]
-
-    def is_stalled() -> bool:
-        waiting, now = unread_bytes(client), time.monotonic()
-        if waiting != last[0][0]:
-            last[0] = (waiting, now)
-        return waiting > 0 and now - last[0][1] > 0.5
-
-    wait_until(is_stalled, what="a full socket")
-
-
-def unread_bytes(client: Client) -> int:
-    """Bytes that have reached the client's socket."""
-    answer = fcntl.ioctl(client.socket._socket, termios.FIONREAD, struct.pack("i", 0))
-    return struct.unpack("i", answer)[0]
 
 
 @pytest.mark.kernelwire_only("H8")
