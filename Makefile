@@ -18,7 +18,7 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse wheel clean prerequisites
+.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse earlier wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -72,6 +72,10 @@ $(RELAY): $(RELAY_SOURCES)
 jupyverse: | prerequisites ## Install jupyverse, for the benchmarks to compare with
 	$(PYTHON) -m venv benches/.cache/jupyverse
 	benches/.cache/jupyverse/bin/python -m pip install --quiet 'jupyverse[noauth]==0.14.18'
+
+earlier: $(VENV)/.installed ## Install kernelwire of a COMMIT, for the benchmarks to compare with
+	@test -n "$(COMMIT)" || { echo "say which: make earlier COMMIT=..." >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target benches/.cache/earlier 'git+file://$(CURDIR)@$(COMMIT)'
 
 bench: $(VENV)/.installed $(RELAY) ## Measure against stock, end to end
 	$(BIN)/python -m benches.bridge $(ARGS)

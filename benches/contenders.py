@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from importlib.metadata import Distribution, distributions
+from pathlib import Path
+
 from benches import rivals
 from kernelwire.bench.contenders import (
     CONNECTION,
@@ -67,7 +71,13 @@ def all_contenders() -> dict[str, Contender]:
 
 
 def parse(text: str) -> Contender:
-    """Find a contender of the command line: a known name, or ``name=connection[,manager]``."""
+    """Find a contender of the command line.
+
+    That is a known name, ``name=connection[,manager]``, or ``name@directory``.
+    """
+    name, separator, directory = text.partition("@")
+    if separator:
+        return installed_in(Path(directory).resolve(), name)
     name, separator, classes = text.partition("=")
     if not separator:
         known = all_contenders()
@@ -81,3 +91,22 @@ def parse(text: str) -> Contender:
             msg = f"{path} cannot be imported"
             raise ValueError(msg)
     return Contender(name, connection, manager or STOCK_MANAGER)
+
+
+def installed_in(directory: Path, name: str) -> Contender:
+    """Return the kernelwire that ``pip install --target`` has put into a directory.
+
+    Raises ``ValueError`` where there is none.
+    """
+    for found in distributions(name="kernelwire", path=[str(directory)]):
+        environment = {"PYTHONPATH": str(directory)}
+        return Contender(name, CONNECTION, MANAGER, environment, what=described(found))
+    msg = f"no kernelwire is installed in {directory}"
+    raise ValueError(msg)
+
+
+def described(found: Distribution) -> str:
+    """Name a version, and the commit where pip was given one."""
+    origin = json.loads(found.read_text("direct_url.json") or "{}")
+    commit = origin.get("vcs_info", {}).get("commit_id", "")[:12]
+    return f"kernelwire {found.version}" + (f", commit {commit}" if commit else "")

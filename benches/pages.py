@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from benches.report import render
 from kernelwire.bench.plot import draw
+from kernelwire.bench.run import summarise_gains
+from kernelwire.bench.stats import FIGURES
 from kernelwire.bench.table import conditions, number, rows_of, spread
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ BLOCK = re.compile(
 
 def summary(result: dict[str, Any]) -> Iterator[str]:
     """Tabulate the figures that say most, a column per contender."""
-    names = list(result["settings"]["contenders"])
+    names = [name for name in result["settings"]["contenders"] if name != FIRST]
     yield "| | " + " | ".join(names) + " |"
     yield "|---|" + "---:|" * len(names)
     for row, summaries in rows_of(result):
@@ -70,10 +72,37 @@ def functions(result: dict[str, Any]) -> Iterator[str]:
     yield f"Median of rounds and their whole range. {conditions(result)}"
 
 
+FIRST, NOW = "first", "kernelwire"
+"""Contenders: the version that `earlier` compares with, and this one."""
+
+
+def earlier(result: dict[str, Any]) -> Iterator[str]:
+    """Tabulate every figure that has a better, of an earlier version and of this one."""
+    yield "| case | figure | first version | kernelwire | times better |"
+    yield "|---|---|---:|---:|---:|"
+    for case, outcome in result["cases"].items():
+        if not outcome["correct"] or FIRST not in outcome["contenders"]:
+            continue
+        before, now = (outcome["contenders"][name] for name in (FIRST, NOW))
+        for name, gain in summarise_gains(before["rounds"], now["rounds"]).items():
+            figure = FIGURES[name]
+            cells = [spread(each["summary"][name], figure.unit) for each in (before, now)]
+            yield f"| {case} | {figure.label} | {' | '.join(cells)} | {ratio(gain)} |"
+    yield ""
+    what = result["settings"]["contenders"][FIRST]["what"]
+    yield f"The first version is {what}. Median of rounds, and of their ratios, with the whole range."
+
+
+def ratio(gain: dict[str, float]) -> str:
+    """Write a ratio and its range."""
+    return f"{number(gain['median'])} ({number(gain['min'])}-{number(gain['max'])})"
+
+
 RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
     "summary": summary,
     "tables": tables,
     "functions": functions,
+    "earlier": earlier,
 }
 
 

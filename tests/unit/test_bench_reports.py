@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from benches import bridge, codec, pages, readme, report
+from benches import bridge, codec, contenders, pages, readme, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
 
@@ -248,3 +248,39 @@ def test_call_when_counted_then_errors_are_not_taken_for_calls(line: str, calls:
     match = CALL.match(line)
     assert match
     assert match["calls"] == calls
+
+
+def test_earlier_version_when_it_is_in_a_result_then_a_page_compares_this_one_with_it() -> None:
+    """Stops a figure that got worse from being hidden by a machine that got slower."""
+    rounds = {"stock": (80, 90), "first": (4, 6), "kernelwire": (5, 3)}
+    case = summarise_case(
+        {
+            name: [{"ok": True, "figures": {"main_us_per_msg": value}} for value in values]
+            for name, values in rounds.items()
+        }
+    )
+    contenders = {"stock": {}, "first": {"what": "kernelwire 0.1.0"}, "kernelwire": {}}
+    result = {"settings": {"contenders": contenders}, "cases": {"flood": case}}
+    lines = list(pages.earlier(result))
+    row = "| flood | loop CPU per message | 5.00 µs (4.00-6.00) | 4.00 µs (3.00-5.00) | 1.40 (0.80-2.00) |"
+    assert row in lines
+    assert "The first version is kernelwire 0.1.0." in lines[-1]
+
+
+def test_contender_when_kernelwire_is_in_a_directory_then_that_one_serves(tmp_path: Path) -> None:
+    """Stops two versions from being compared in runs of different days."""
+    info = tmp_path / "kernelwire-0.0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kernelwire\nVersion: 0.0.1\n")
+    origin = {"url": "file:///there", "vcs_info": {"vcs": "git", "commit_id": "1234567890abcdef"}}
+    (info / "direct_url.json").write_text(json.dumps(origin))
+    found = contenders.parse(f"first@{tmp_path}")
+    assert found.name == "first"
+    assert found.environment == {"PYTHONPATH": str(tmp_path)}
+    assert found.as_json() == {"name": "first", "what": "kernelwire 0.0.1, commit 1234567890ab"}
+
+
+def test_contender_when_nothing_is_in_the_directory_then_it_is_refused(tmp_path: Path) -> None:
+    """Stops this version from being measured under another's name."""
+    with pytest.raises(ValueError, match="no kernelwire is installed"):
+        contenders.parse(f"first@{tmp_path}")
