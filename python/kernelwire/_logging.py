@@ -8,6 +8,7 @@ import reprlib
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from tornado.httputil import HTTPServerRequest
 from tornado.log import app_log, gen_log
@@ -25,10 +26,11 @@ SHOWN_CHARACTERS = 100
 SHOWN_OF_ERRORS = 500
 """Characters of an exception's text that a log line shows at most."""
 
-_SECRETS = re.compile(
-    r"([?&;][^=&\s\"'#]*(?:token|auth|key|code|state|xsrf)[^=&\s\"'#]*=)[^&\s\"'#]+"
-)
-"""Parameters of an address that Jupyter Server hides in its own lines, too."""
+_PARAMETER = re.compile(r"([?&;]([^=&\s\"'#]*)=)[^&\s\"'#]+")
+"""A parameter of an address; its name may be percent-encoded."""
+
+_SECRETS = ("token", "auth", "key", "code", "state", "xsrf")
+"""In names of parameters that Jupyter Server hides in its own lines, too."""
 
 
 def shown(text: object, limit: int = SHOWN_CHARACTERS) -> str:
@@ -60,7 +62,13 @@ class _Scrubber(logging.Filter):
     def _scrubbed(value: Any) -> Any:
         if isinstance(value, HTTPServerRequest):
             value = repr(value)
-        return _SECRETS.sub(r"\1[secret]", value) if isinstance(value, str) else value
+        return _PARAMETER.sub(_hidden, value) if isinstance(value, str) else value
+
+
+def _hidden(parameter: re.Match[str]) -> str:
+    """Return a parameter without its value, if that is a secret."""
+    name = unquote(parameter[2])
+    return f"{parameter[1]}[secret]" if any(each in name for each in _SECRETS) else parameter[0]
 
 
 def hide_secrets() -> None:

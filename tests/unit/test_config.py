@@ -112,6 +112,7 @@ def server_app(config: Any, lines: Lines, **traits: Any) -> ServerApp:
     [
         ("GET /api/x?token=abc (::1)", "GET /api/x?token=[secret] (::1)"),
         ("GET /x?a=1&token=abc&b=2 (::1)", "GET /x?a=1&token=[secret]&b=2 (::1)"),
+        ("GET /x?%74oken=abc&b=%26 (::1)", "GET /x?%74oken=[secret]&b=%26 (::1)"),
         ("GET /x?session_id=%FF&token=a%20c", "GET /x?session_id=%FF&token=[secret]"),
         ("uri='/x?my_auth=abc', version", "uri='/x?my_auth=[secret]', version"),
         ("no address", "no address"),
