@@ -269,3 +269,35 @@ class TestAwayClient:
         chunks = Chunks(tmp_path, emit(SMALL_COUNT, size=SMALL_SIZE))
         _, memory = print_away(bounded, client, kernel_id, chunks)
         assert memory.growth < LARGE_BOUND + LARGE_SLACK
+
+
+class TestLargeMessage:
+    """A message is larger than the bound by itself."""
+
+    def test_client_that_reads_gets_it(self, way: Way, open_client: Connect) -> None:
+        """The bound is for clients that do not read, and for what comes besides one message."""
+        client = open_client()
+        large = emit(1, size=4 * BOUND, header=way.header, noise=way.compression)
+        steps = (emit(5, header=way.header), large, emit(20, header=way.header), large)
+        messages = client.execute(script(*steps)).messages
+        assert numbers(messages) == list(range(27))
+        assert announced(messages).messages == 0
+
+    @pytest.mark.parametrize("way", ["v1", "default protocol", "one by one"], indirect=True)
+    def test_client_that_was_away_gets_it(
+        self, bounded: Server, kernel_id: str, open_client: Connect, tmp_path: Path
+    ) -> None:
+        """Nor is its session given up."""
+        client = open_client()
+        gate = tmp_path / "gate"
+        wait: dict[str, object] = {"do": "wait_for", "path": str(gate)}
+        request_id = client.start(script(wait, emit(1, size=4 * BOUND), emit(20)))
+        client.messages(until=lambda m: m.is_status("busy", request_id))
+        client.reset()
+        bounded.wait_for_connections(kernel_id, 0)
+        gate.touch()
+        bounded.wait_for_state(kernel_id, "idle")
+        again = open_client(session_id=client.session_id, settle=False)
+        messages = all_until_now(again, request_id)
+        assert numbers(messages) == list(range(21))
+        assert announced(messages).messages == 0

@@ -94,7 +94,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         Over it, output is dropped, the oldest first, and the client is told in its place how much,
         once a second at most while it goes on lagging. Replies, status messages and input requests
         are never dropped; where they alone are more than twice as many bytes, the client is closed.
-        It is 64 KiB at least; 0 is no limit.
+        One message of any size is sent in any case. It is 64 KiB at least; 0 is no limit.
         """,
     )
 

@@ -7,6 +7,7 @@ use super::account::{Account, Count, Mark, Marks, Unreported};
 use super::mailbox::Mailbox;
 use super::merging::{self, Merging};
 use super::queue::{self, Begun, Item, Queue, StandsFor};
+use super::read::MAX_IN_FLIGHT;
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Protocol, Reason, Rules, Settings};
@@ -34,6 +35,14 @@ pub(super) enum Held {
     Merged,
 }
 
+/// A large entry that a cursor has before it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kept {
+    pub(super) seq: u64,
+    pub(super) drop: DropPriority,
+    pub(super) cost: u64,
+}
+
 /// A position in the log, and what belongs to it.
 #[derive(Debug)]
 pub(super) struct Cursor<P> {
@@ -48,6 +57,8 @@ pub(super) struct Cursor<P> {
     /// The totals there.
     pub(super) at: Totals,
     pub(super) marks: Marks,
+    /// An entry that is not skipped, and does not count: it alone is most of the bound.
+    pub(super) kept: Option<Kept>,
     /// The entry up to which nothing is limited: it came before the client did.
     pub(super) unlimited_before: u64,
     pub(super) limiter: Limiter,
@@ -86,6 +97,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             position,
             at,
             marks: Marks { low: mark, high: mark },
+            kept: None,
             unlimited_before: position,
             limiter: Limiter::new(settings.rules.limits.unwrap_or(UNLIMITED)),
             merging: Merging::new(settings.rules.limits.unwrap_or(UNLIMITED)),
@@ -120,15 +132,22 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         if self.overflowed { self.at } else { end }
     }
 
-    /// What waits for it, in bytes of memory, in flight included.
+    /// What waits for it, in bytes of memory, in flight included, but for one large message.
     pub(super) fn waiting(&self, end: Totals) -> ByPriority {
         let end = self.reads_to(end);
         let ahead = |drop| {
             let (at, mark) = (self.at.cost.of(drop), self.marks.of(drop).at.cost.of(drop));
-            end.cost.of(drop).saturating_sub(at.max(mark))
+            let kept = self.kept.filter(|kept| kept.drop == drop && !self.is_behind_mark(kept));
+            let cost = kept.map_or(0, |kept| kept.cost);
+            end.cost.of(drop).saturating_sub(at.max(mark)).saturating_sub(cost)
         };
+        // One message of any size may be on its way.
+        let room = MAX_IN_FLIGHT.min(self.bound / 2);
         let again = self.again.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        let own = [self.mailbox.cost(), self.queue.bytes(), again, self.merging.bytes()];
+        let largest = self.again.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default();
+        let again = again.saturating_sub(largest.saturating_sub(room));
+        let flying = self.queue.bytes().min(room);
+        let own = [self.mailbox.cost(), flying, again, self.merging.bytes()];
         let own = own.into_iter().fold(0, u64::saturating_add);
         ByPriority {
             never: ahead(DropPriority::Never).saturating_add(own),
@@ -144,7 +163,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
             end.messages.of(drop).saturating_sub(at.max(mark))
         };
-        ahead(DropPriority::Never) + ahead(DropPriority::Low) + ahead(DropPriority::High)
+        let kept = u64::from(self.kept.is_some_and(|kept| self.is_behind_mark(&kept)));
+        kept + ahead(DropPriority::Never) + ahead(DropPriority::Low) + ahead(DropPriority::High)
     }
 
     /// Messages of the log that it skips when it comes to them.
@@ -153,12 +173,41 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
             mark.saturating_sub(at)
         };
-        ahead(DropPriority::Low) + ahead(DropPriority::High)
+        let all = ahead(DropPriority::Low) + ahead(DropPriority::High);
+        let kept = self.kept.is_some_and(|kept| self.is_behind_mark(&kept));
+        all.saturating_sub(u64::from(kept))
+    }
+
+    /// Whether the other entries around a kept one are skipped.
+    fn is_behind_mark(&self, kept: &Kept) -> bool {
+        kept.seq < self.marks.of(kept.drop).seq
     }
 
     /// Whether an entry that it has not read is skipped.
     pub(super) fn skips(&self, seq: u64, drop: DropPriority) -> bool {
-        seq < self.marks.of(drop).seq
+        seq < self.marks.of(drop).seq && self.kept.is_none_or(|kept| kept.seq != seq)
+    }
+
+    /// Keeps the first droppable entry before it that is most of the bound by itself: whoever reads is to
+    /// get a message of any size, and what comes with it.
+    pub(super) fn keep_large(&mut self, store: &Store<P>) {
+        if self.kept.is_some() || !self.is_most_of_bound(store.largest) {
+            return;
+        }
+        let mut place = store.find(self.position);
+        while let Some(entry) = place.and_then(|place| store.entry(place)) {
+            let (seq, drop, cost) = (entry.seq, entry.class.policy.drop, entry.own.cost);
+            let droppable = drop != DropPriority::Never && !self.skips(seq, drop);
+            if droppable && self.is_most_of_bound(cost) {
+                self.kept = Some(Kept { seq, drop, cost });
+                return;
+            }
+            place = place.map(|place| store.next(place));
+        }
+    }
+
+    fn is_most_of_bound(&self, cost: u64) -> bool {
+        cost > self.bound / 2
     }
 
     /// The first entry that it may need. One that has overflowed needs what is in flight.
@@ -194,7 +243,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             Some((_, Held::Entry(seq) | Held::Again(seq))) => Some((seq, seq)),
             _ => None,
         };
-        self.queue.entries().chain(queue::entries(&self.again)).chain(held)
+        let kept = self.kept.map(|kept| (kept.seq, kept.seq));
+        self.queue.entries().chain(queue::entries(&self.again)).chain(held).chain(kept)
     }
 
     /// From which entry on its limiter counts messages one by one, as they came.
@@ -241,7 +291,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             lost.add(merging::count(&released));
         }
         self.account.skipped.add(lost);
-        (self.position, self.at) = (end, totals);
+        (self.position, self.at, self.kept) = (end, totals, None);
         lost
     }
 
@@ -249,6 +299,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     pub(super) fn pass(&mut self, seq: u64, after: Totals) {
         self.position = seq.saturating_add(1);
         self.at = after;
+        self.kept = self.kept.filter(|kept| kept.seq > seq);
     }
 
     /// Counts the entries between its position and these totals: they were skipped, and are gone.

@@ -99,9 +99,9 @@ impl<P: AsRef<[u8]>> Mailbox<P> {
         self.after.len()
     }
 
-    /// Bytes of memory that they take; none if there are none.
+    /// Bytes of memory that count for them; none if there are none.
     pub(super) fn cost(&self) -> u64 {
-        if self.after.is_empty() { 0 } else { self.store.memory }
+        if self.after.is_empty() { 0 } else { self.store.cost() }
     }
 }
 

@@ -30,12 +30,14 @@ pub(super) struct Store<P> {
     pub(super) segments: VecDeque<Segment<P>>,
     /// Bytes that all segments take, as allocated.
     pub(super) memory: u64,
+    /// The cost of the largest entry since it was empty.
+    pub(super) largest: u64,
     chunk: usize,
 }
 
 impl<P: AsRef<[u8]>> Store<P> {
     pub(super) fn new() -> Self {
-        Self { segments: VecDeque::new(), memory: 0, chunk: MAX_CHUNK }
+        Self { segments: VecDeque::new(), memory: 0, largest: 0, chunk: MAX_CHUNK }
     }
 
     /// Makes segments as small as a bound in bytes demands.
@@ -80,6 +82,8 @@ impl<P: AsRef<[u8]>> Store<P> {
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
         let before = last.memory();
         let pushed = push(last);
+        let cost = last.entries.last().map_or(0, |entry| entry.own.cost);
+        self.largest = self.largest.max(cost);
         self.memory = self.memory.saturating_sub(before).saturating_add(last.memory());
         pushed
     }
@@ -138,6 +142,11 @@ impl<P: AsRef<[u8]>> Store<P> {
         Some(Place { segment: index, entry }).filter(|_| entry < segment.entries.len())
     }
 
+    /// Bytes that it takes besides one message of any size, which there is always room for.
+    pub(super) fn cost(&self) -> u64 {
+        self.memory.saturating_sub(self.largest.saturating_sub(MAX_CHUNK as u64))
+    }
+
     /// Frees the segments in front of the entry with this number; how many.
     pub(super) fn free_before(&mut self, seq: u64) -> usize {
         let mut freed = 0;
@@ -163,6 +172,7 @@ impl<P: AsRef<[u8]>> Store<P> {
         if last.entries.is_empty() {
             return false;
         }
+        self.largest = 0;
         let before = last.memory();
         let (frames, envelopes, entries) =
             (last.frames.len(), last.envelopes.len(), last.entries.len());

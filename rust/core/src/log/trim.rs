@@ -86,7 +86,10 @@ impl<P: AsRef<[u8]>> Log<P> {
         let end = Mark { seq: self.end, at: self.totals };
         self.trim();
         let (mut needs, mut index) = (self.needs(), 0);
-        while self.store.memory > self.bound {
+        // One large message may be on its way, and another one be kept for who reads.
+        let large = if self.store.largest > self.bound / 2 { self.store.largest } else { 0 };
+        let bound = self.bound.saturating_add(large.saturating_mul(2));
+        while self.store.memory > bound {
             if self.compact_one(&needs, &mut index) {
                 continue;
             }
@@ -138,6 +141,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             let Some(slowest) = slowest else { continue };
             let mark = mark_at(&self.store, drop, slowest.saturating_add(step), end);
             for cursor in self.cursors.values_mut() {
+                cursor.keep_large(&self.store);
                 cursor.marks.advance(drop, mark);
             }
             return true;
@@ -159,6 +163,9 @@ impl<P: AsRef<[u8]>> Log<P> {
 /// Skips what is over a cursor's bound, and a little more.
 fn fit<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, end: Mark) {
     if cursor.waiting(end.at).sum() > cursor.bound {
+        cursor.keep_large(store);
+    }
+    if cursor.waiting(end.at).sum() > cursor.bound {
         let target = cursor.bound.saturating_sub(cursor.bound / SLACK);
         skip_down_to(store, cursor, target, end);
     }
@@ -172,7 +179,11 @@ pub(super) fn skip_down_to<P: AsRef<[u8]>>(
     end: Mark,
 ) {
     for drop in [DropPriority::High, DropPriority::Low] {
-        let over = cursor.waiting(end.at).sum().saturating_sub(target);
+        let mut over = cursor.waiting(end.at).sum().saturating_sub(target);
+        if over > 0 {
+            cursor.keep_large(store);
+            over = cursor.waiting(end.at).sum().saturating_sub(target);
+        }
         if over > 0 {
             skip(store, cursor, drop, over, end);
         }
@@ -187,8 +198,16 @@ fn skip<P: AsRef<[u8]>>(
     cost: u64,
     end: Mark,
 ) {
+    let from = cursor.position.max(cursor.marks.of(drop).seq);
     let to = droppable_from(cursor, drop).saturating_add(cost);
-    cursor.marks.advance(drop, mark_at(store, drop, to, end));
+    let mut mark = mark_at(store, drop, to, end);
+    if let Some(kept) =
+        cursor.kept.filter(|kept| kept.drop == drop && (from..mark.seq).contains(&kept.seq))
+    {
+        // It is passed, and saves nothing.
+        mark = mark_at(store, drop, to.saturating_add(kept.cost), end);
+    }
+    cursor.marks.advance(drop, mark);
 }
 
 /// The cost of a priority in front of the first entry of it that a cursor has still to read.

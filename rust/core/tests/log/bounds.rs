@@ -198,3 +198,66 @@ fn skipping_by_hand_leaves_the_latest() {
     assert!(log.release(id, number, NONE));
     assert_eq!(get(&mut log, id).last(), Some(&999));
 }
+
+/// A display of so many bytes more than its number.
+fn large(log: &mut Log<Vec<u8>>, number: u32, bytes: u64) {
+    let rest = " ".repeat(usize::try_from(bytes).unwrap_or_default());
+    append(log, "display_data", &format!(r##"{{"text":"#{number};{rest}"}}"##));
+}
+
+#[test]
+fn a_message_that_is_larger_than_the_bound_arrives_among_others() {
+    for settings in [V1, DEFAULT] {
+        let mut log = Log::new(None);
+        let id = log.open(Settings { bound: BOUND, ..settings });
+        (1..=20).for_each(|number| text(&mut log, &format!("#{number};")));
+        assert_eq!(get(&mut log, id).len(), 20);
+        large(&mut log, 21, 5 * BOUND);
+        idle(&mut log);
+        assert_eq!(
+            log.waiting(id).map(|waiting| (waiting.messages, waiting.skipped)),
+            Some((2, 0))
+        );
+        assert_eq!(numbers(&read(&mut log, id).0), [21]);
+        (22..=40).for_each(|number| text(&mut log, &format!("#{number};")));
+        log.acknowledge(id, u64::MAX);
+        assert_eq!(get(&mut log, id), (22..=40).collect::<Vec<_>>(), "it costs nothing behind it");
+        assert!(!log.has_overflowed(id));
+        assert_eq!(log.account(id).map(|account| account.skipped.messages), Some(0));
+    }
+}
+
+#[test]
+fn a_large_message_comes_again_to_who_was_away() {
+    let mut log = Log::new(None);
+    let id = log.open(Settings { bound: BOUND, ..V1 });
+    large(&mut log, 1, 5 * BOUND);
+    read(&mut log, id);
+    log.go_away(id, BOUND, false);
+    (2..=20).for_each(|number| text(&mut log, &format!("#{number};")));
+    assert!(log.take_reports().is_empty(), "the session is not given up");
+    assert!(log.come_back(id, Settings { bound: BOUND, ..V1 }));
+    let mut found = numbers(&read(&mut log, id).0);
+    log.acknowledge(id, u64::MAX);
+    found.extend(get(&mut log, id));
+    assert_eq!(found, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
+fn of_large_messages_that_nobody_reads_few_are_kept_and_the_rest_is_told() {
+    let mut log = Log::new(None);
+    let id = log.open(Settings { bound: BOUND, ..V1 });
+    let size = 2 * BOUND;
+    for number in 1..=50 {
+        large(&mut log, number, size);
+        assert!(log.memory() <= BOUND + 4 * size, "{}", log.memory());
+    }
+    let Some((number, Reason::Skipped(skipped))) = hold(&mut log, id).or_else(|| {
+        log.acknowledge(id, u64::MAX);
+        hold(&mut log, id)
+    }) else {
+        panic!("no notice")
+    };
+    assert!(log.release(id, number, NONE));
+    assert!(skipped.messages >= 47, "{skipped:?}");
+}
