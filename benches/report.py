@@ -27,7 +27,7 @@ SINGLE_ROUND_NOTE = "One round only: no spread, do not quote."
 
 def line_up(result: dict[str, Any]) -> Iterator[str]:
     """Say what each contender was: which classes, or which program."""
-    fighters = result["settings"]["contenders"].items()
+    fighters = result["settings"].get("contenders", {}).items()
     yield from (f"* {name}: {each.get('what') or classes(each)}" for name, each in fighters)
 
 
@@ -178,6 +178,16 @@ def states_table(case: str, by_name: dict[str, list[dict[str, float]]]) -> Itera
         yield f"| {what} | " + " | ".join(cell(summary, None) for summary in summaries) + " |"
 
 
+def visits_table(name: str, looks: list[dict[str, float]]) -> Iterator[str]:
+    """List what a server has behind so many tabs that have come and gone."""
+    yield f"### {name}"
+    yield ""
+    yield "| tabs that have come and gone | memory, MB | descriptors |"
+    yield "|---:|---:|---:|"
+    for look in looks:
+        yield f"| {look['tabs']:,} | {number(look['rss_mb'])} | {look['descriptors']} |"
+
+
 def never(_outcome: dict[str, Any]) -> list[str]:
     """Return no problems: a wrong answer ends the program that has measured this."""
     return []
@@ -189,6 +199,7 @@ KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator
     "completeness": (completeness_problems, completeness_table),
     "stages": (never, stages_table),
     "states": (never, states_table),
+    "visits": (never, visits_table),
 }
 
 

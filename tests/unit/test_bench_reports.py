@@ -284,3 +284,13 @@ def test_contender_when_nothing_is_in_the_directory_then_it_is_refused(tmp_path:
     """Stops this version from being measured under another's name."""
     with pytest.raises(ValueError, match="no kernelwire is installed"):
         contenders.parse(f"first@{tmp_path}")
+
+
+def test_report_of_visits_has_a_line_for_each_look() -> None:
+    """Stops what a server keeps of its tabs from being measured and not shown."""
+    looks = [{"tabs": 2000, "rss_mb": 83.25, "descriptors": 46}]
+    environment = {"date": "d", "cpu": "c", "cores": 2, "os": "o", "commit": "", "versions": {}}
+    result = {"schema": SCHEMA, "kind": "visits", "environment": environment, "settings": {}}
+    text, sound = report.render(result | {"cases": {"kernelwire": looks}})
+    assert sound
+    assert "| 2,000 | 83.2 | 46 |" in text
