@@ -32,6 +32,8 @@ BLOCK = re.compile(
     r"(?P<start><!-- figures: (?P<how>\w+) (?P<file>\S+) -->\n).*?(?P<end><!-- figures end -->)",
     re.DOTALL,
 )
+FIRST, NOW = "first", "kernelwire"
+"""Contenders: the version that `earlier` compares with, and this one."""
 
 
 def summary(result: dict[str, Any]) -> Iterator[str]:
@@ -72,10 +74,6 @@ def functions(result: dict[str, Any]) -> Iterator[str]:
     yield f"Median of rounds and their whole range. {conditions(result)}"
 
 
-FIRST, NOW = "first", "kernelwire"
-"""Contenders: the version that `earlier` compares with, and this one."""
-
-
 def earlier(result: dict[str, Any]) -> Iterator[str]:
     """Tabulate every figure that has a better, of an earlier version and of this one."""
     yield "| case | figure | first version | kernelwire | times better |"
@@ -87,15 +85,10 @@ def earlier(result: dict[str, Any]) -> Iterator[str]:
         for name, gain in summarise_gains(before["rounds"], now["rounds"]).items():
             figure = FIGURES[name]
             cells = [spread(each["summary"][name], figure.unit) for each in (before, now)]
-            yield f"| {case} | {figure.label} | {' | '.join(cells)} | {ratio(gain)} |"
+            yield f"| {case} | {figure.label} | {' | '.join(cells)} | {spread(gain, '')} |"
     yield ""
     what = result["settings"]["contenders"][FIRST]["what"]
     yield f"The first version is {what}. Median of rounds, and of their ratios, with the whole range."
-
-
-def ratio(gain: dict[str, float]) -> str:
-    """Write a ratio and its range."""
-    return f"{number(gain['median'])} ({number(gain['min'])}-{number(gain['max'])})"
 
 
 RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {

@@ -52,8 +52,8 @@ def number(value: float) -> str:
 
 
 def spread(summary: dict[str, float], unit: str) -> str:
-    """Median, and the whole range if there is one."""
-    text = f"{number(summary['median'])} {unit}"
+    """Median, and the whole range if there is one; a ratio has no unit."""
+    text = f"{number(summary['median'])} {unit}".rstrip()
     if summary["n"] > 1:
         text += f" ({number(summary['min'])}-{number(summary['max'])})"
     return text

@@ -163,8 +163,10 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             let (at, mark) = (self.at.messages.of(drop), self.marks.of(drop).at.messages.of(drop));
             end.messages.of(drop).saturating_sub(at.max(mark))
         };
-        let kept = u64::from(self.kept.is_some_and(|kept| self.is_behind_mark(&kept)));
-        kept + ahead(DropPriority::Never) + ahead(DropPriority::Low) + ahead(DropPriority::High)
+        self.messages_kept()
+            + ahead(DropPriority::Never)
+            + ahead(DropPriority::Low)
+            + ahead(DropPriority::High)
     }
 
     /// Messages of the log that it skips when it comes to them.
@@ -174,8 +176,12 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             mark.saturating_sub(at)
         };
         let all = ahead(DropPriority::Low) + ahead(DropPriority::High);
-        let kept = self.kept.is_some_and(|kept| self.is_behind_mark(&kept));
-        all.saturating_sub(u64::from(kept))
+        all.saturating_sub(self.messages_kept())
+    }
+
+    /// Messages that the marks have passed, and that are not skipped.
+    fn messages_kept(&self) -> u64 {
+        u64::from(self.kept.is_some_and(|kept| self.is_behind_mark(&kept)))
     }
 
     /// Whether the other entries around a kept one are skipped.

@@ -55,6 +55,8 @@ impl<P: AsRef<[u8]>> Log<P> {
         }
         self.take_back(id, too_big);
         self.look_soon(id);
+        // What was in flight counts from now on.
+        self.keep_bounds();
         let away = self.cursors.iter().filter_map(|(id, cursor)| Some((cursor.away?, *id)));
         if away.clone().count() > self.max_away
             && let Some((_, oldest)) = away.min()

@@ -162,13 +162,19 @@ impl<P: AsRef<[u8]>> Log<P> {
 
 /// Skips what is over a cursor's bound, and a little more.
 fn fit<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, end: Mark) {
-    if cursor.waiting(end.at).sum() > cursor.bound {
-        cursor.keep_large(store);
-    }
-    if cursor.waiting(end.at).sum() > cursor.bound {
+    if over(store, cursor, cursor.bound, end) > 0 {
         let target = cursor.bound.saturating_sub(cursor.bound / SLACK);
         skip_down_to(store, cursor, target, end);
     }
+}
+
+/// How much more waits for a cursor than `limit`, once it keeps a large entry if it must.
+fn over<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, limit: u64, end: Mark) -> u64 {
+    let over = |cursor: &Cursor<P>| cursor.waiting(end.at).sum().saturating_sub(limit);
+    if over(cursor) > 0 {
+        cursor.keep_large(store);
+    }
+    over(cursor)
 }
 
 /// Skips the oldest droppable entries of a cursor until no more than `target` bytes wait.
@@ -179,11 +185,7 @@ pub(super) fn skip_down_to<P: AsRef<[u8]>>(
     end: Mark,
 ) {
     for drop in [DropPriority::High, DropPriority::Low] {
-        let mut over = cursor.waiting(end.at).sum().saturating_sub(target);
-        if over > 0 {
-            cursor.keep_large(store);
-            over = cursor.waiting(end.at).sum().saturating_sub(target);
-        }
+        let over = over(store, cursor, target, end);
         if over > 0 {
             skip(store, cursor, drop, over, end);
         }
