@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from typing import TYPE_CHECKING
+import time
+from typing import TYPE_CHECKING, Any
+from unittest.mock import patch
 
 import pytest
+from tornado.web import Finish
 
-from support.desk import open_files
-from support.waiting import wait_until, wait_until_async
+from support.desk import files_at_rest, open_files, silenced
+from support.waiting import POLL_SECONDS, wait_until, wait_until_async
 from support.ws_client import Client
 
 if TYPE_CHECKING:
     from support.desk import Desk, RunOnDesk
     from support.server import Server
+
+LINGER_SECONDS = 2.0
+"""Longer than jupyter_client lets a closed socket wait for a kernel that is gone."""
 
 
 @pytest.mark.kernelwire_only("M1")
@@ -42,8 +48,7 @@ def test_files_when_a_tab_closes_as_its_kernel_is_deleted_then_none_stay_open(
             await deletion
             connection.disconnect()
 
-        await cycle()
-        before = open_files()
+        before = await files_at_rest(the_desk)
         for _ in range(3):
             await cycle()
         await wait_until_async(lambda: open_files() <= before, what=f"{before} descriptors")
@@ -69,10 +74,36 @@ def test_files_when_a_kernel_is_removed_as_dead_then_none_stay_open(desk: RunOnD
             await kernel_manager.cleanup_resources()
             await kernel_manager.provisioner.wait()
 
-        await cycle()
-        before = open_files()
+        before = await files_at_rest(the_desk)
         for _ in range(3):
             await cycle()
+        await wait_until_async(lambda: open_files() <= before, what=f"{before} descriptors")
+
+    desk(body)
+
+
+@pytest.mark.kernelwire_only("M1")
+def test_files_when_a_tab_closes_while_its_kernel_is_looked_for_then_none_stay_open(
+    desk: RunOnDesk,
+) -> None:
+    """Stops a handshake from asking a kernel, which may never answer, for a client that is gone."""
+
+    async def body(the_desk: Desk) -> None:
+        before = await files_at_rest(the_desk)
+        for _ in range(3):
+            connection = the_desk.connection()
+            connection.kernel_info_timeout = 0.05
+
+            async def is_alive(connection: Any = connection) -> bool:
+                connection.disconnect()
+                return True
+
+            with (
+                silenced(connection),
+                patch.object(the_desk.kernel, "is_alive", is_alive),
+                pytest.raises(Finish),
+            ):
+                await connection.prepare()
         await wait_until_async(lambda: open_files() <= before, what=f"{before} descriptors")
 
     desk(body)
@@ -91,7 +122,17 @@ def test_files_when_kernels_come_and_go_then_the_server_is_back_where_it_was(
         server.delete_kernel(kernel_id)
 
     cycle()
-    before = server.open_files()
+    before = fewest_files(server)
     for _ in range(8):
         cycle()
     wait_until(lambda: server.open_files() <= before, what=f"{before} descriptors")
+
+
+def fewest_files(server: Server) -> int:
+    """The descriptors of a server, without those that are about to be closed."""
+    until = time.monotonic() + LINGER_SECONDS
+    fewest = server.open_files()
+    while time.monotonic() < until:
+        fewest = min(fewest, server.open_files())
+        time.sleep(POLL_SECONDS)
+    return fewest

@@ -14,6 +14,7 @@ from jupyter_server.services.kernels.websocket import KernelWebsocketHandler
 from traitlets.utils.importstring import import_item
 
 from kernelwire.kernels.probe import Probe
+from support.waiting import wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -83,6 +84,25 @@ async def kernel_on_a_desk(classes: Mapping[str, str]) -> AsyncIterator[Desk]:
 def open_files() -> int:
     """The file descriptors of this process."""
     return psutil.Process().num_fds()
+
+
+async def files_at_rest(the_desk: Desk) -> int:
+    """The descriptors of this process, once the desk's kernel is up and nobody asks it any more.
+
+    Before, there are fewer: a socket whose kernel does not listen yet has no connection. After
+    another kernel has gone there are more, for a second: libzmq lingers over what it was to be sent.
+    """
+    kernel = the_desk.kernel
+
+    def is_at_rest() -> bool:
+        found = psutil.Process().net_connections("tcp")
+        peers = {one.raddr.port for one in found if one.status == psutil.CONN_ESTABLISHED}
+        # The activity watcher's, and that of the kernel's manager.
+        expected = {kernel.iopub_port, kernel.control_port}
+        return kernel.execution_state == "idle" and peers & {*kernel.ports} == expected
+
+    await wait_until_async(is_at_rest, what="a kernel that is up", timeout=30)
+    return open_files()
 
 
 def close_streams(connection: Any) -> None:

@@ -57,6 +57,15 @@ class LifeCycle(EndingMixin):
         if self._phase is Phase.ENDED:
             raise Finish  # the client is gone, and with it everything that would come next
 
+    def request_kernel_info(self) -> Any:
+        """Ask the kernel for its protocol version, unless the client went while it was starting.
+
+        The channel that asks would be closed by an answer alone.
+        """
+        if self._phase is Phase.ENDED:
+            raise Finish
+        return super().request_kernel_info()
+
     # -- connecting ------------------------------------------------------------------------------
 
     def create_stream(self) -> None:

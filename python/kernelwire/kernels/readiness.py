@@ -88,6 +88,8 @@ class Readiness:
         if self._is_up():
             self.seen()
             return
+        if self._timer.cancelled():
+            return  # closed by what was read just now, which has told of another process
         ports = list(self._kernel.ports)
         if not self._kernel.has_kernel or 0 in ports:
             return  # it is between two processes
