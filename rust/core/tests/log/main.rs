@@ -25,6 +25,17 @@ const PLAIN: Rules =
 const NONE: Answer = Answer::Written(0);
 const WIDE: Budget = Budget { messages: 10_000, bytes: u64::MAX };
 
+const BOUND: u64 = fewer(100_000, 20_000);
+/// Messages that take several bounds.
+const MANY: u64 = fewer(1_000, 100);
+/// Messages that take more than a bound, and less once their text is joined.
+const SOME: u64 = fewer(300, 50);
+
+/// How many there are: fewer under Miri, which takes a sixth of a second for each message.
+const fn fewer<T: Copy>(usually: T, under_miri: T) -> T {
+    if cfg!(miri) { under_miri } else { usually }
+}
+
 fn frames(msg_type: &str, parent: &str, content: &str) -> Vec<Vec<u8>> {
     let header = format!(
         r#"{{"msg_id":"1","msg_type":"{msg_type}","version":"5.3","date":"2026-01-01T00:00:00Z"}}"#
@@ -49,17 +60,17 @@ fn idle(log: &mut Log<Vec<u8>>) {
 fn read(log: &mut Log<Vec<u8>>, id: CursorId) -> (String, Option<Wait>) {
     let mut pieces = Vec::new();
     let wait = log.read(id, 0.0, WIDE, &mut pieces);
-    let bytes = pieces.iter().flat_map(|piece| log.bytes(id, *piece).unwrap_or_default().to_vec());
-    (String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned(), wait)
+    let bytes: Vec<_> = pieces.iter().filter_map(|piece| log.bytes(id, *piece)).collect();
+    (String::from_utf8_lossy(&bytes.concat()).into_owned(), wait)
 }
 
 /// The numbers in what a client gets, to which nothing else in a frame looks alike.
-fn numbers(frames: &str) -> Vec<u32> {
+fn numbers(frames: &str) -> Vec<u64> {
     let marked = frames.split('#').skip(1);
     marked.filter_map(|rest| rest.split(';').next()?.parse().ok()).collect()
 }
 
-fn get(log: &mut Log<Vec<u8>>, id: CursorId) -> Vec<u32> {
+fn get(log: &mut Log<Vec<u8>>, id: CursorId) -> Vec<u64> {
     let (frames, wait) = read(log, id);
     assert_eq!(wait, Some(Wait::Entry));
     log.acknowledge(id, u64::MAX);

@@ -2,8 +2,6 @@ use kernelwire_core::log::Hold;
 
 use super::*;
 
-const BOUND: u64 = 100_000;
-
 fn display(log: &mut Log<Vec<u8>>, number: u64) {
     append(log, "display_data", &format!(r##"{{"text":"#{number};"}}"##));
 }
@@ -32,7 +30,7 @@ impl Client {
         for piece in pieces {
             let bytes = self.log.bytes(self.id, piece).unwrap_or_default();
             for number in numbers(&String::from_utf8_lossy(bytes)) {
-                assert_eq!(u64::from(number), self.got, "a gap is reported where it is");
+                assert_eq!(number, self.got, "a gap is reported where it is");
                 self.got += 1;
                 self.outputs += 1;
             }
@@ -52,20 +50,21 @@ impl Client {
 #[test]
 fn a_second_gap_within_a_second_is_reported_where_it_is() {
     let mut client = Client::new();
-    (0..1_000).for_each(|number| display(&mut client.log, number));
+    (0..MANY).for_each(|number| display(&mut client.log, number));
     assert_eq!(client.read(5.0, u64::MAX), Some(Wait::Entry));
-    (1_000..2_000).for_each(|number| display(&mut client.log, number));
+    (MANY..2 * MANY).for_each(|number| display(&mut client.log, number));
     assert_eq!(client.read(5.5, u64::MAX), Some(Wait::Until(6.0)));
-    assert_eq!((client.got, client.notices), (1_000, 1), "output behind it waits");
+    assert_eq!((client.got, client.notices), (MANY, 1), "output behind it waits");
     assert_eq!(client.read(6.0, u64::MAX), Some(Wait::Entry));
-    assert_eq!((client.got, client.notices), (2_000, 2));
+    assert_eq!((client.got, client.notices), (2 * MANY, 2));
 }
 
 #[test]
 fn the_end_of_a_request_or_a_flush_waits_for_no_second() {
     let mut client = Client::new();
+    let each = fewer(1_000, 20);
     for round in 0..5 {
-        (0..1_000).for_each(|number| display(&mut client.log, round * 1_000 + number));
+        (0..each).for_each(|number| display(&mut client.log, round * each + number));
         client.log.skip(client.id, 0);
         if round % 2 == 0 {
             idle(&mut client.log);
@@ -73,31 +72,33 @@ fn the_end_of_a_request_or_a_flush_waits_for_no_second() {
             client.log.flush(client.id);
         }
         assert_eq!(client.read(5.0, u64::MAX), Some(Wait::Entry));
-        assert_eq!((client.got, client.notices), ((round + 1) * 1_000, round + 1));
+        assert_eq!((client.got, client.notices), ((round + 1) * each, round + 1));
     }
 }
 
 #[test]
 fn who_lags_for_long_gets_a_notice_a_second_and_half_its_bound_of_output() {
     let mut client = Client::new();
-    for number in 0..30_000_u32 {
+    // Of what is published in a second, half could be read.
+    let a_second = fewer(1_000_u32, 10);
+    for number in 0..30 * a_second {
         display(&mut client.log, u64::from(number));
-        // A thousand are published in a second, of which half could be read.
         if number % 10 == 0 {
-            client.read(f64::from(number) / 1_000.0, 1_000);
+            client.read(f64::from(number) / f64::from(a_second), 1_000);
         }
     }
     assert!((5..=31).contains(&client.notices), "{} notices", client.notices);
-    assert!(client.outputs > 3_000, "{} outputs", client.outputs);
+    assert!(client.outputs > u64::from(3 * a_second), "{} outputs", client.outputs);
 }
 
 #[test]
 fn what_only_passes_by_at_the_end_is_reported_once_a_second() {
     let mut client = Client::new();
-    for number in 0..1_000_u32 {
+    let count = fewer(1_000_u32, 100);
+    for number in 0..count {
         display(&mut client.log, u64::from(number));
         client.log.skip(client.id, 0);
-        client.read(f64::from(number) / 100.0, u64::MAX);
+        client.read(f64::from(number) * 10.0 / f64::from(count), u64::MAX);
     }
     assert!((9..=11).contains(&client.notices), "{}", client.notices);
 }

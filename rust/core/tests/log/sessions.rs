@@ -164,7 +164,9 @@ fn a_message_too_big_for_a_client_is_tried_once() {
     text(&mut log, "#1;");
     assert_eq!(refuse(&mut log, id, true), [], "a small one is not what was too big");
     assert_eq!(get(&mut log, id), [1]);
-    text(&mut log, &format!("#2;{}", " ".repeat(100_000)));
+    let mut large = frames("comm_msg", "{}", "{}");
+    large.push(vec![b' '; 100_000]);
+    assert_eq!(log.append(0.0, &mut large, |_, _| {}), Ok(()));
     text(&mut log, "#3;");
     assert_eq!(refuse(&mut log, id, true).len(), 1);
     assert_eq!(get(&mut log, id), [3]);

@@ -103,7 +103,8 @@ fn a_run_is_due_after_its_time_or_when_it_is_large() {
     assert!(!run.is_due(9.0, 0.05));
     put(&mut run, &frames(STREAM, "{}", TEXT), 1.0);
     assert!(!run.is_due(1.04, 0.05) && run.is_due(1.05, 0.05));
-    let large = format!(r#"{{"name":"stdout","text":"{}"}}"#, "x".repeat(MAX_BYTES));
-    put(&mut run, &frames(STREAM, "{}", &large), 1.0);
+    let large = Kind::Stream { name: "stdout".to_owned(), text: "x".repeat(MAX_BYTES) };
+    let small = frames(STREAM, "{}", TEXT);
+    assert_eq!(Parts::split(&small).map(|parts| run.merge(&large, &parts)), Ok(true));
     assert!(run.is_due(1.0, 0.05));
 }
