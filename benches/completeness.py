@@ -41,25 +41,67 @@ QUIET_S = 6.0
 FAST_COUNT = 500
 MARK = re.compile(rb"seq(\d{8})")
 
+WIDGETS = 50
+
+
+@dataclass(frozen=True)
+class Program:
+    """What the kernel runs. Marks are counted, not messages: printed lines may arrive joined."""
+
+    source: str
+    last: int = 0
+    """How many of the marks must arrive, from the end: what updates something gives way to what
+    updates it later. 0 is all."""
+
+    groups: int = 1
+    """In how many groups, dealt out in turn, each mark must come behind the one before."""
+
+    def wanted(self, count: int) -> range:
+        """Return the marks that must arrive."""
+        return range(count - self.last if self.last else 0, count)
+
+
 PROGRAMS = {
-    "display_data": """
+    "display_data": Program("""
 from IPython import get_ipython
 publish = get_ipython().display_pub.publish
 for number in range({count}):
     publish(dict([("text/plain", "seq%08d" % number)]))
-""",
-    "comm_msg": """
+"""),
+    "comm_msg": Program("""
 import comm
 channel = comm.create_comm(target_name="completeness")
 for number in range({count}):
     channel.send("seq%08d" % number)
-""",
-    "print": """
+"""),
+    "print": Program("""
 for number in range({count}):
     print("seq%08d" % number, flush=True)
+"""),
+    "update_display_data": Program(
+        """
+from IPython import get_ipython
+publish = get_ipython().display_pub.publish
+name = dict(display_id="completeness")
+publish(dict([("text/plain", "none")]), transient=name)
+for number in range({count}):
+    publish(dict([("text/plain", "seq%08d" % number)]), transient=name, update=True)
 """,
+        last=1,
+    ),
+    "widgets": Program(
+        f"""
+import comm
+channels = [comm.create_comm(target_name="completeness") for _ in range({WIDGETS})]
+for number in range({{count}}):
+    state = dict(value="seq%08d" % number)
+    data = dict(method="update", state=state, buffer_paths=[])
+    channels[number % {WIDGETS}].send(data)
+""",
+        last=WIDGETS,
+        groups=WIDGETS,
+    ),
 }
-"""What the kernel runs. Marks are counted, not messages: printed lines may arrive joined."""
 
 
 @dataclass
@@ -73,6 +115,8 @@ class Arrival:
     reply: bool = False
     idle: bool = False
     limited: bool = False
+    most_in_1_s: int = 0
+    most_in_3_s: int = 0
 
     @property
     def complete(self) -> bool:
@@ -189,7 +233,7 @@ def observe(server: Server, program: str, options: argparse.Namespace) -> Arriva
             Stall(server, options.stall, options.count // 4),
             Freeze(server, options.freeze, options.count // 10),
         ]
-        msg_id = client.execute(PROGRAMS[program].format(count=options.count))
+        msg_id = client.execute(PROGRAMS[program].source.format(count=options.count))
         listener = Listener(client, msg_id)
 
         def done() -> bool:
@@ -201,15 +245,17 @@ def observe(server: Server, program: str, options: argparse.Namespace) -> Arriva
             pump([client], done, QUIET_S + options.stall + options.freeze)
         for pause in pauses:
             pause.check()
-        arrival = count_marks(client, options.count)
+        arrival = count_marks(client, PROGRAMS[program], options.count)
         arrival.reply, arrival.idle = listener.reply, listener.idle
     return arrival
 
 
-def count_marks(client: KernelSocket, expected: int) -> Arrival:
+def count_marks(client: KernelSocket, program: Program, count: int) -> Arrival:
     """Find the marks of the program in the contents of what arrived."""
-    arrival = Arrival(expected)
+    wanted = program.wanted(count)
+    arrival = Arrival(len(wanted))
     numbers: list[int] = []
+    times: list[int] = []
     for index in range(client.count):
         message = decode_v1(client.payload(index))
         if message.channel != "iopub" or message.header["msg_type"] == "execute_input":
@@ -217,10 +263,29 @@ def count_marks(client: KernelSocket, expected: int) -> Arrival:
         found = [int(mark) for mark in MARK.findall(message.parts[3])]
         numbers += found
         arrival.messages += bool(found)
+        times += [client.arrived_ns(index)] * bool(found)
         arrival.limited |= b"rate exceeded" in message.parts[3]
-    arrival.arrived = len(set(numbers))
-    arrival.in_order = numbers == sorted(set(numbers))
+    arrival.arrived = len(set(numbers).intersection(wanted))
+    groups = [numbers_of(numbers, group, program.groups) for group in range(program.groups)]
+    arrival.in_order = all(group == sorted(set(group)) for group in groups)
+    arrival.most_in_1_s = most_within(times, 1.0)
+    arrival.most_in_3_s = most_within(times, 3.0)
     return arrival
+
+
+def numbers_of(numbers: list[int], group: int, groups: int) -> list[int]:
+    """Return the numbers of one of so many groups."""
+    return [number for number in numbers if number % groups == group]
+
+
+def most_within(times_ns: list[int], seconds: float) -> int:
+    """Return how many of the times, in ascending order, lie within so many seconds at most."""
+    first = most = 0
+    for index, time_ns in enumerate(times_ns):
+        while time_ns - times_ns[first] >= seconds * 1e9:
+            first += 1
+        most = max(most, index - first + 1)
+    return most
 
 
 def measure(contender: Contender, program: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -284,7 +349,8 @@ def describe(outcome: dict[str, Any]) -> str:
     text += "" if outcome["in_order"] else ", out of order"
     text += "" if outcome["reply"] else ", no execute_reply"
     text += "" if outcome["idle"] else ", no idle: the cell hangs"
-    return text + (", rate limit announced" if outcome["limited"] else "")
+    text += ", rate limit announced" if outcome["limited"] else ""
+    return f"{text}; {outcome['most_in_1_s']} in 1 s, {outcome['most_in_3_s']} in 3 s"
 
 
 def acceptable(name: str, outcome: dict[str, Any], *, limits_lifted: bool) -> bool:

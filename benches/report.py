@@ -115,13 +115,19 @@ def completeness_table(program: str, by_name: dict[str, list[dict[str, Any]]]) -
     """List what arrived of one program's output, a line per observation."""
     yield f"### {program}"
     yield ""
-    yield "| | arrived | of | in order | execute_reply | idle | rate limit announced |"
-    yield "|---|---:|---:|---|---|---|---|"
+    yield (
+        "| | arrived | of | in order | execute_reply | idle | rate limit announced "
+        "| messages within 1 s at most | within 3 s |"
+    )
+    yield "|---|---:|---:|---|---|---|---|---:|---:|"
     for name, rounds in by_name.items():
         for each in rounds:
             flags = ("in_order", "reply", "idle", "limited")
             answers = " | ".join("yes" if each[flag] else "no" for flag in flags)
-            yield f"| {name} | {each['arrived']:,} | {each['expected']:,} | {answers} |"
+            # Counted only since output waits for its turn.
+            rates = [each.get(name) for name in ("most_in_1_s", "most_in_3_s")]
+            most = " | ".join("" if rate is None else f"{rate:,}" for rate in rates)
+            yield f"| {name} | {each['arrived']:,} | {each['expected']:,} | {answers} | {most} |"
 
 
 def completeness_problems(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
@@ -188,16 +194,35 @@ def visits_table(name: str, looks: list[dict[str, float]]) -> Iterator[str]:
         yield f"| {look['tabs']:,} | {number(look['rss_mb'])} | {look['descriptors']} |"
 
 
+def interrupts_table(name: str, rounds: list[dict[str, Any]]) -> Iterator[str]:
+    """List how long a client has waited for what an interrupt, or a restart, brings about."""
+    yield f"### {name}"
+    yield ""
+    figures = [figure for figure in INTERRUPTS if any(figure in each for each in rounds)]
+    yield "| round | " + " | ".join(INTERRUPTS[figure] for figure in figures) + " |"
+    yield "|---:|" + "---:|" * len(figures)
+    for count, each in enumerate(rounds, 1):
+        seen = (number(each[figure]) if each["ok"] else "never" for figure in figures)
+        yield f"| {count} | " + " | ".join(seen) + " |"
+
+
 def never(_outcome: dict[str, Any]) -> list[str]:
     """Return no problems: a wrong answer ends the program that has measured this."""
     return []
 
+
+INTERRUPTS = {
+    "error_s": "error, s",
+    "idle_s": "idle, s",
+    "starting_s": "starting, s",
+}
 
 KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator[str]]]] = {
     "bridge": (bridge_problems, bridge_table),
     "codec": (bridge_problems, bridge_table),
     "completeness": (completeness_problems, completeness_table),
     "stages": (never, stages_table),
+    "interrupts": (never, interrupts_table),
     "states": (never, states_table),
     "visits": (never, visits_table),
 }

@@ -218,8 +218,10 @@ class _Settings(TypedDict):
     """Whether the client speaks the default websocket protocol."""
     limits: tuple[float, float, float] | None
     """Messages and bytes of stream output per second, taken over so many seconds."""
-    merging: bool
-    """Whether output over the limits is merged before any of it is withheld."""
+    overflow: str
+    """What becomes of output over the limits: ``"pace"``, ``"coalesce"`` or ``"drop"``."""
+    patience: float
+    """Seconds for which output over the limits waits at most, where it waits."""
     hide_tracebacks: bool
     """Whether ``error`` messages are left to the caller."""
     one_by_one: bool
@@ -263,6 +265,16 @@ class Log:
 
     def restart(self) -> None:
         """Begin the kernel's next life, of which nothing has come yet. What waits, waits on."""
+
+    def interrupt(self, now: float) -> None:
+        """Note that the kernel was interrupted, at a time of the clock by which cursors write.
+
+        Until what it executes is idle, output of that which waits for a client is skipped, but for
+        its last words.
+        """
+
+    def cut_short(self, now: float) -> None:
+        """Note that the kernel has ended: output that waits is skipped, but for its last words."""
 
     def has_received(self) -> bool:
         """Return whether anything was appended in this life."""
@@ -308,20 +320,20 @@ class Cursor:
         Returns ``False`` where nothing was to be written and ``True`` where all of it has been sent.
         Else what it waits for (0: an entry; 1: another call; 2: room, as more than 256 KiB are not
         acknowledged; 3: the client, which is away; 4: an answer to a hold; 5: nothing, the client is
-        to be closed; 6: 50 ms, after which what is held to be merged, or a notice, may go), the number
-        of the hold, the pieces that are left to be written, and the number of the error that has kept them from
-        being sent, 0 for none.
+        to be closed; 6: a time), the number of the hold or the microseconds until that time, the pieces
+        that are left to be written, and the number of the error that has kept them from being sent, 0
+        for none. ``now`` is in seconds, of any clock that is the same for all calls.
         """
 
     def acknowledge(self, size: int) -> None:
         """Note that so many bytes more of what was left to be written are."""
 
-    def held(self) -> tuple[str, list[bytes], bytes, bool, int, int, bool] | None:
+    def held(self) -> tuple[str, list[bytes], bytes, bool, int, int, str] | None:
         """Return the message that waits for an answer.
 
         Its channel, frames and parent header, and whether the rate limits apply to it. Without frames
-        it is a notice about so many skipped messages and bytes, of which some were skipped while the
-        client was away, or not.
+        it is a notice about so many skipped messages and bytes, and why they were: ``"bound"``,
+        ``"late"``, ``"interrupted"`` or ``"away"``.
         """
 
     def release(self, number: int, written: int) -> bool:

@@ -44,7 +44,7 @@ def test_limits_when_changed_while_output_is_held_then_order_is_kept(
     """Stops what comes later from overtaking what was held by the limit before."""
 
     async def play() -> None:
-        with workbench(way, **ROOM) as bench:
+        with workbench(way, iopub_overflow="coalesce", **ROOM) as bench:
             exceed(bench)
             arrive(bench, [printed(number) for number in range(3)])
             assert bench.connection.stats["held"] > 0

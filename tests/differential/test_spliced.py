@@ -208,7 +208,9 @@ def test_output_when_over_the_limit_then_is_merged_and_all_of_it_arrives(way: st
     async def check() -> None:
         now = [1_000.0]
         with clock(now, DATE):
-            bench = Workbench(way, subprotocol=None, iopub_msg_rate_limit=3.0)
+            bench = Workbench(
+                way, subprotocol=None, iopub_msg_rate_limit=3.0, iopub_overflow="coalesce"
+            )
             for first in range(0, 60, 4):
                 now[0] += 0.06
                 bench.deliver([message(number) for number in range(first, first + 4)])

@@ -100,7 +100,7 @@ def break_restart_callbacks(trial: Trial) -> None:
 
 
 def break_socket_option(trial: Trial) -> None:
-    trial.breaks(trial.connection, "_set_nodelay")
+    trial.breaks(trial.connection, "_tune_socket")
 
 
 def break_going_live(trial: Trial) -> None:

@@ -50,6 +50,17 @@ def limited(start_server: StartServer) -> Server:
 
 
 @pytest.fixture(scope="module")
+def dropping(start_server: StartServer) -> Server:
+    """A server with tiny limits, over which it drops."""
+    return start_server(
+        {
+            "ZMQChannelsWebsocketConnection": LIMITS,
+            "KernelwireWebsocketConnection": {"iopub_overflow": "drop"},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
 def restricted(start_server: StartServer) -> Server:
     """A server that hides tracebacks, allows few requests, and drops what exceeds the limits."""
     return start_server(
@@ -84,24 +95,24 @@ def stderr_after(execution: Execution, shown: int) -> str:
 
 
 def test_rate_when_messages_exceed_it_then_the_rest_is_dropped_behind_one_warning(
-    limited: Server, connect: Connect, protocol: str
+    dropping: Server, connect: Connect, protocol: str
 ) -> None:
     """Stops a runaway cell from crashing the browser, and users from not being told."""
-    client = connect(limited.start_kernel("fake"), on=limited, protocol=protocol)
-    log_end = limited.log_end()
+    client = connect(dropping.start_kernel("fake"), on=dropping, protocol=protocol)
+    log_end = dropping.log_end()
     execution = client.execute(script(emit("display_data", 100)))
     assert execution.numbers == list(range(ALLOWED_IN_WINDOW))
     assert stderr_after(execution, ALLOWED_IN_WINDOW) == MESSAGE_WARNING
-    assert "IOPub message rate exceeded." in "".join(limited.log_lines(log_end))
+    assert "IOPub message rate exceeded." in "".join(dropping.log_lines(log_end))
     # Idle starts a new account.
     assert client.execute(script(emit("display_data", 20))).numbers == list(range(100, 120))
 
 
 def test_rate_when_stream_bytes_exceed_it_then_the_rest_is_dropped_behind_one_warning(
-    limited: Server, connect: Connect, protocol: str
+    dropping: Server, connect: Connect, protocol: str
 ) -> None:
     """Stops endless printing from crashing the browser, and users from not being told."""
-    client = connect(limited.start_kernel("fake"), on=limited, protocol=protocol)
+    client = connect(dropping.start_kernel("fake"), on=dropping, protocol=protocol)
     execution = client.execute(script(emit("stream", 1, size=100), emit("stream", 1, size=40_000)))
     assert execution.numbers == [0]
     assert stderr_after(execution, 1) == DATA_WARNING
@@ -127,6 +138,36 @@ def test_rate_when_a_cell_prints_line_by_line_then_all_its_text_arrives(
     assert execution.text() == "".join(f"{n}\n" for n in range(500))
     assert execution.text("stderr") == ""
     assert execution.messages[-1].is_status("idle") or execution.messages[-2].is_status("idle")
+
+
+@pytest.mark.kernelwire_only("H22")
+def test_rate_when_displays_exceed_it_then_they_wait_and_all_arrive(
+    limited: Server, connect: Connect, protocol: str
+) -> None:
+    """Stops a loop that displays fast from losing what it displays."""
+    client = connect(limited.start_kernel("fake"), on=limited, protocol=protocol)
+    execution = client.execute(script(emit("display_data", 60)))
+    assert execution.numbers == list(range(60))
+    assert execution.text("stderr") == ""
+
+
+@pytest.mark.kernelwire_only("I15")
+def test_interrupt_when_output_waits_then_it_is_skipped_and_the_cell_ends(
+    limited: Server, connect: Connect, protocol: str, gate: Path
+) -> None:
+    """Stops an endless cell from showing for minutes after it was interrupted."""
+    kernel_id = limited.start_kernel()
+    client = connect(kernel_id, on=limited, protocol=protocol)
+    said = f"import pathlib, time\npathlib.Path({str(gate)!r}).touch()\ntime.sleep(600)"
+    request_id = client.start(f"for _ in range(300): display('x')\n{said}")
+    wait_until(gate.exists, what="the end of what the cell displays")
+    limited.interrupt_kernel(kernel_id)
+    rest = client.messages(until=lambda m: m.is_status("idle", request_id))
+    assert [m.content["ename"] for m in rest if m.msg_type == "error"] == ["KeyboardInterrupt"]
+    notices = [m.content["text"] for m in rest if m.msg_type == "stream"]
+    assert notices
+    # What the server has received later is a gap of its own.
+    assert all("were skipped because the kernel was interrupted" in text for text in notices)
 
 
 @pytest.mark.kernelwire_only("H22")

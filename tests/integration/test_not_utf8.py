@@ -79,7 +79,12 @@ def shown(client: Client, name: str = "stdout") -> str:
 @pytest.fixture(scope="module")
 def limited(start_server: StartServer) -> Server:
     """A server whose limits a few messages exceed."""
-    return start_server({"ZMQChannelsWebsocketConnection": LIMITS})
+    return start_server(
+        {
+            "ZMQChannelsWebsocketConnection": LIMITS,
+            "KernelwireWebsocketConnection": {"iopub_overflow": "coalesce"},
+        }
+    )
 
 
 class TestBytes:

@@ -286,6 +286,17 @@ def test_contender_when_nothing_is_in_the_directory_then_it_is_refused(tmp_path:
         contenders.parse(f"first@{tmp_path}")
 
 
+def test_report_of_interrupts_says_which_never_showed() -> None:
+    """Stops a client that waits for ever from being left out."""
+    rounds = [{"ok": True, "error_s": 0.5, "idle_s": 0.75}, {"ok": False, "reason": "silence"}]
+    environment = {"date": "d", "cpu": "c", "cores": 2, "os": "o", "commit": "", "versions": {}}
+    result = {"schema": SCHEMA, "kind": "interrupts", "environment": environment, "settings": {}}
+    text, sound = report.render(result | {"cases": {"stock": rounds}})
+    assert sound
+    assert "| 1 | 0.50 | 0.75 |" in text
+    assert "| 2 | never | never |" in text
+
+
 def test_report_of_visits_has_a_line_for_each_look() -> None:
     """Stops what a server keeps of its tabs from being measured and not shown."""
     looks = [{"tabs": 2000, "rss_mb": 83.25, "descriptors": 46}]

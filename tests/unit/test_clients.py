@@ -163,7 +163,8 @@ class StuckConnection:
         return {
             "spliced": False,
             "limits": None,
-            "merging": False,
+            "overflow": "drop",
+            "patience": 0.0,
             "hide_tracebacks": False,
             "one_by_one": True,
             "bound": self._bound,

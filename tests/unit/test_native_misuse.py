@@ -97,7 +97,8 @@ def test_number_when_it_is_odd_then_is_taken_or_a_clear_error(odd: Any) -> None:
     """Stops a number that nobody thought of from ending the server with a panic."""
     cursor = log().open()
     window = cursor.window()
-    settings = dict.fromkeys(("spliced", "merging", "hide_tracebacks", "one_by_one"), False)
+    flags = dict.fromkeys(("spliced", "hide_tracebacks", "one_by_one"), False)
+    settings: Any = {**flags, "overflow": "pace", "patience": 1.0}
     calls: list[Callable[[], object]] = [
         lambda: _native.Log(b"", odd, 10, 1.0),
         lambda: _native.Log(b"", 10, odd, 1.0),
@@ -105,6 +106,8 @@ def test_number_when_it_is_odd_then_is_taken_or_a_clear_error(odd: Any) -> None:
         lambda: log().append([b"x"], odd),
         lambda: cursor.apply({**settings, "limits": (odd, odd, odd), "bound": 1}),
         lambda: cursor.apply({**settings, "limits": None, "bound": odd}),
+        lambda: cursor.apply({**settings, "limits": None, "bound": 1, "patience": odd}),
+        lambda: cursor.apply({**settings, "limits": None, "bound": 1, "overflow": odd}),
         lambda: cursor.write(odd, 0.0),
         lambda: cursor.write(-1, odd),
         lambda: cursor.acknowledge(odd),

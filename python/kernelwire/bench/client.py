@@ -155,13 +155,13 @@ class KernelSocket:
             raise ClientError("clear() in the middle of a frame")
         self._reset()
 
-    def on_readable(self) -> None:
-        """One `recv`, and a walk over the frames it completed."""
+    def on_readable(self, most: int = RECV_BYTES) -> None:
+        """One `recv` of so many bytes at most, and a walk over the frames it completed."""
         if len(self._buffer) - self._end < RECV_BYTES:
             self._buffer.extend(bytes(len(self._buffer)))
         with memoryview(self._buffer) as view:
             try:
-                got = self.sock.recv_into(view[self._end :], RECV_BYTES)
+                got = self.sock.recv_into(view[self._end :], most)
             except BlockingIOError:
                 return
         if not got:

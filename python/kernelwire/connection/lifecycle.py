@@ -18,6 +18,7 @@ from kernelwire.connection.ending import EndingMixin, Phase
 from kernelwire.connection.nudge import FirstOutput, Nudge, current_state
 from kernelwire.log.backlog import Backlog
 from kernelwire.log.channel import log_of
+from kernelwire.sockets.options import keep_little_unsent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +100,7 @@ class LifeCycle(EndingMixin):
             manager.add_restart_callback(self.kernel_id, self.on_kernel_restarted)
             manager.add_restart_callback(self.kernel_id, self.on_restart_failed, "dead")
             self._open_sockets.add(self)
-            self._set_nodelay()
+            self._tune_socket()
             connected.add_done_callback(self._connected)
         except Exception as error:
             self._fail()
@@ -204,15 +205,19 @@ class LifeCycle(EndingMixin):
             self._fail()
             self.websocket_handler.close()
 
-    def _set_nodelay(self) -> None:
-        """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs."""
-        handler = self.websocket_handler
+    def _tune_socket(self) -> None:
+        """Have small messages sent at once: Nagle's algorithm costs 40 ms with delayed ACKs.
+
+        And have little wait in the socket: what does can be overtaken no more, nor joined or skipped.
+        """
+        handler: Any = self.websocket_handler
         if getattr(handler, "ws_connection", None) is None:
             return
         try:
             handler.set_nodelay(True)
-        except (OSError, StreamClosedError) as error:
-            self.log.debug("TCP_NODELAY could not be set: %s", error)
+            keep_little_unsent(handler.ws_connection.stream.socket)
+        except (AttributeError, OSError, StreamClosedError) as error:
+            self.log.debug("The socket's options could not be set: %s", error)
 
     # -- messages that go one by one ---------------------------------------------------------------
 
@@ -249,6 +254,8 @@ class LifeCycle(EndingMixin):
         if client is None:
             super()._send_status_message(status)
             return
+        if status in ("restarting", "dead"):
+            client.log.end_output()
         client.tell_status(self.session, status)
 
 

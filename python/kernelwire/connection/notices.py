@@ -25,13 +25,29 @@ class NoticesMixin(ChannelsMixin):
 
     if TYPE_CHECKING:
         max_pending_bytes: Any
+        iopub_pace_seconds: Any
 
-    def tell_skipped(self, dropped: Dropped, parent: bytes, *, away: bool) -> None:
-        """Tell the client what was skipped because too much waited for it; ``away`` as it was."""
-        if away:
+    def tell_skipped(self, dropped: Dropped, parent: bytes, why: str) -> None:
+        """Tell the client what it does not get, and why; see ``_native.Cursor.held`` for the reasons."""
+        if why == "away":
             manager = self.multi_kernel_manager
             why = "while no client was connected"
             self.tell_dropped(dropped, why, manager, "max_offline_buffer_bytes", parent)
+            return
+        if why == "interrupted":
+            ended = "because the kernel was interrupted, or has ended, while they waited"
+            self._tell(f"{_amount(dropped)} were skipped {ended}.", dropped, parent)
+            return
+        if why == "late":
+            late = "because they came faster than the rate limits allow, for too long"
+            self._tell(
+                f"{_amount(dropped)} were dropped {late}."
+                f"\nTo change this, set the config variables\n{self._current('iopub_pace_seconds')}"
+                f" (seconds)\n{self._current('iopub_msg_rate_limit')} (messages per second)\n"
+                f"{self._current('iopub_data_rate_limit')} (bytes per second)\n",
+                dropped,
+                parent,
+            )
             return
         self.log.warning(
             "Client of kernel %s is not reading; more than %d bytes were queued, dropped output",
@@ -50,13 +66,21 @@ class NoticesMixin(ChannelsMixin):
         Never raises: other messages depend on what follows.
         """
         setting = f"{type(owner).__name__}.{trait}"
+        self._tell(
+            f"{_amount(dropped)} were dropped {why}."
+            f"\nTo change this limit, set the config variable\n`--{setting}`.\n\n"
+            f"Current value:\n{setting}={getattr(owner, trait, None)} (bytes)\n",
+            dropped,
+            parent,
+        )
+
+    def _current(self, trait: str) -> str:
+        return f"{type(self).__name__}.{trait}={getattr(self, trait)}"
+
+    def _tell(self, text: str, dropped: Dropped, parent: bytes) -> None:
+        """Write a notice about what was dropped."""
         try:
-            self.write_stderr(
-                f"{dropped.messages} messages ({dropped.size} bytes) of output were dropped {why}."
-                f"\nTo change this limit, set the config variable\n`--{setting}`.\n\n"
-                f"Current value:\n{setting}={getattr(owner, trait, None)} (bytes)\n",
-                self._readable_header(parent),
-            )
+            self.write_stderr(text, self._readable_header(parent))
         except WebSocketClosedError:
             self.log.debug("The client is gone that should be told of %s", dropped)
         except Exception:
@@ -110,3 +134,7 @@ class NoticesMixin(ChannelsMixin):
         except Exception:
             return {}
         return parsed if isinstance(parsed, dict) and "msg_id" in parsed else {}
+
+
+def _amount(dropped: Dropped) -> str:
+    return f"{dropped.messages} messages ({dropped.size} bytes) of output"

@@ -197,13 +197,16 @@ class Incoming:
     def _tell_watcher(self, header: Any, content: Any, read: Callable[[Any], Any]) -> None:
         """Tell the watcher of a request on the control channel: statuses do not say where it runs.
 
-        Nor do they say which subshell a request deletes. ``read`` makes a dictionary of a part.
+        Nor do they say which subshell a request deletes. Nobody waits for output that is interrupted.
+        ``read`` makes a dictionary of a part.
         """
-        if not hasattr(self._manager, "note_control"):
-            return
         kernel_id = self._connection.kernel_id
         try:
             request = read(header)
+            if request["msg_type"] == "interrupt_request":
+                self._connection.note_interrupt()
+            if not hasattr(self._manager, "note_control"):
+                return
             self._manager.note_control(kernel_id, request["msg_id"])
             if request["msg_type"] == "delete_subshell_request":
                 deleted = read(content)["subshell_id"]

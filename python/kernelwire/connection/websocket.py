@@ -10,7 +10,7 @@ from weakref import finalize, ref
 
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from traitlets import CaselessStrEnum, HasTraits, Integer, observe, validate
+from traitlets import CaselessStrEnum, Float, HasTraits, Integer, observe, validate
 
 from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
@@ -75,16 +75,32 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     """
 
     iopub_overflow = CaselessStrEnum(
-        ["coalesce", "drop"],
-        default_value="coalesce",
+        ["pace", "coalesce", "drop"],
+        default_value="pace",
         config=True,
         help="""What becomes of output over the rate limits.
 
-        "coalesce" merges it first: consecutive output to the same stream becomes one message, and
-        an update of a display gives way to a later one. Only what is over the limits even so is
-        dropped; errors, results, clear_output and comm_close never are. "drop" drops at once.
+        "pace": it waits, and arrives as fast as the limits allow, a window's worth at once. While
+        it waits, text is joined, and an update of a display or of a widget gives way to a later one.
+        Replies, requests for input, the status of other requests, and messages of widgets do not
+        wait behind it. "coalesce" sends what it can merge, and drops the rest. "drop" drops at once.
         """,
     )
+
+    iopub_pace_seconds = Float(
+        30.0,
+        config=True,
+        help="""Seconds for which output waits at most where iopub_overflow is "pace".
+
+        What has waited for longer is dropped, the oldest first, and the client is told how much. 0
+        has the same effect as iopub_overflow="drop".
+        """,
+    )
+
+    @validate("iopub_pace_seconds")
+    def _valid_pace_seconds(self, proposal: Any) -> Any:
+        """Refuse times that mean nothing."""
+        return at_least(proposal, 0, zero="what is over the limits is dropped at once")
 
     max_pending_bytes = Integer(
         64 * 1024 * 1024,
@@ -158,6 +174,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         "iopub_data_rate_limit",
         "rate_limit_window",
         "iopub_overflow",
+        "iopub_pace_seconds",
         "max_pending_bytes",
     )
     def _limits_changed(self, _change: Any = None) -> None:
@@ -171,13 +188,20 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         return {
             "spliced": self.subprotocol != V1,
             "limits": limits if self.limit_rate else None,
-            "merging": self.iopub_overflow == "coalesce",
+            "overflow": self._overflow(),
+            "patience": self.iopub_pace_seconds,
             "hide_tracebacks": self.hides_tracebacks,
             "one_by_one": self._obstacle() is not None,
             "bound": max(self.max_pending_bytes, MIN_PENDING_BYTES)
             if self.max_pending_bytes
             else 0,
         }
+
+    def _overflow(self) -> str:
+        """Return what becomes of output over the rate limits."""
+        if self.iopub_overflow == "pace" and self.iopub_pace_seconds == 0:
+            return "drop"
+        return str(self.iopub_overflow)
 
     @property
     def _window(self) -> Window:
@@ -189,9 +213,10 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """How many of the kernel's messages on ``iopub`` took which way since the client came.
 
         ``received`` is the sum of ``forwarded``, ``coalesced`` (merged into another message),
-        ``rate_limited``, ``congested`` (dropped because the client did not read), ``handed_over``
-        (to the one-message path), ``duplicate`` (received before), ``refused`` (malformed), ``held``
-        (right now, to be merged) and ``queued`` (right now, for a client that lags). ``bytes`` is of
+        ``superseded`` (given way to a later update), ``rate_limited``, ``congested`` (dropped because
+        too much waited, or for too long), ``handed_over`` (to the one-message path), ``duplicate``
+        (received before), ``refused`` (malformed), ``held`` (right now, to be merged), ``paced`` (right
+        now, until the rate limits allow it) and ``queued`` (right now, for a client that lags). ``bytes`` is of
         what was forwarded, ``congested_bytes`` of what was dropped, ``pending_bytes`` what the
         websocket has queued; ``largest_batch`` is how many messages were received at once.
         """
@@ -254,6 +279,11 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         if channel != "iopub" or is_for_clients(outgoing_msg, self.session.unpack):
             super().handle_outgoing_message(stream, outgoing_msg)
 
+    def note_interrupt(self) -> None:
+        """Note that the kernel is interrupted: output of what it runs that waits is skipped."""
+        if self._client is not None:
+            self._client.log.interrupt()
+
     def handle_incoming_message(self, incoming_msg: Any) -> None:
         """Handle a message from the client; see ``Incoming``."""
         if self._incoming is None:
@@ -273,9 +303,18 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """
         if self.rate_limit_window == 0 or self._unlimited:
             return False
-        if self.limit_rate and channel == "iopub" and self.iopub_overflow == "coalesce":
+        overflow = self._overflow()
+        if self.limit_rate and channel == "iopub" and overflow != "drop":
             msg["header"] = self.get_part("header", msg["header"], msg_list)
-            if _is_limited_by_stock_alone(msg["header"]["msg_type"]):
+            msg_type = msg["header"]["msg_type"]
+            if overflow == "pace":
+                # What is to wait has waited. Stock sends nothing that its limiter cannot read.
+                hash(msg_type)
+                if msg_type == "status":
+                    msg["content"] = self.get_part("content", msg["content"], msg_list)
+                    msg["content"].get("execution_state")
+                return False
+            if _is_limited_by_stock_alone(msg_type):
                 return False
         return super()._limit_rate(channel, msg, msg_list)
 

@@ -121,6 +121,18 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         if log is not None:
             log.restart()
 
+    def _interrupt_output(self, kernel_id: str) -> None:
+        """Have no client wait for output of what a kernel runs that is interrupted."""
+        log = self._logs.get(kernel_id)
+        if log is not None:
+            log.interrupt()
+
+    def _end_output(self, kernel_id: str) -> None:
+        """Have no client wait for output of a kernel's process that ends."""
+        log = self._logs.get(kernel_id)
+        if log is not None:
+            log.end_output()
+
     def listen(
         self,
         kernel_id: str,

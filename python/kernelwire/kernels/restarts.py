@@ -91,6 +91,8 @@ class RestartsMixin(_Base):
 
         def _tell_away(self, kernel_id: str, status: str) -> None: ...
         def _begin_life(self, kernel_id: str) -> None: ...
+        def _end_output(self, kernel_id: str) -> None: ...
+        def _interrupt_output(self, kernel_id: str) -> None: ...
 
     # -- what happens to kernels -----------------------------------------------------------------
 
@@ -112,8 +114,9 @@ class RestartsMixin(_Base):
         return answered
 
     def interrupt_kernel(self, kernel_id: str, *args: Any, **kwargs: Any) -> Any:
-        """Interrupt a kernel, which waits for no answer then; see upstream."""
+        """Interrupt a kernel: it waits for no answer then, nor its clients for output; see upstream."""
         self.prompts.forget(kernel_id)
+        self._interrupt_output(kernel_id)
         return super().interrupt_kernel(kernel_id, *args, **kwargs)
 
     def stop_watching_activity(self, kernel_id: str) -> None:
@@ -125,6 +128,7 @@ class RestartsMixin(_Base):
     def _note_restart(self, kernel_id: str) -> str | None:
         """Have a kernel be starting: nothing that it was running goes on; returns its state before."""
         self.prompts.forget(kernel_id)
+        self._end_output(kernel_id)
         policy = self._policies.get(kernel_id)
         if policy is None or self.execution_state_policy == "stock":
             return None
@@ -146,6 +150,7 @@ class RestartsMixin(_Base):
     def _on_crash(self, kernel_id: str) -> None:
         """Note that a kernel has died, and is about to be restarted."""
         if kernel_id in self._kernels:
+            self._end_output(kernel_id)
             self._tell_away(kernel_id, "restarting")
             self._begin_life(kernel_id)
         if self.execution_state_policy != "stock":

@@ -12,7 +12,7 @@ from kernelwire.log.channel import LogStream
 from kernelwire.log.holds import Holds
 from kernelwire.log.kernel_log import MAX_SECONDS, receive_portably
 from kernelwire.log.notices import status_notice
-from kernelwire.log.waits import CLOSE, HOLD, HOLD_SECONDS, MORE, ROOM, TIME
+from kernelwire.log.waits import CLOSE, HOLD, MORE, ROOM, TIME
 from kernelwire.log.writers import writer_for
 from kernelwire.sockets.pacing import IOPUB
 from kernelwire.sockets.stream import KernelwireStream
@@ -55,7 +55,8 @@ class Client:
         self._on_question = on_question
         self._connection: KernelwireWebsocketConnection | None = None
         self._writer: Any = None
-        self._holding = False
+        self._timer: asyncio.TimerHandle | None = None
+        """What goes on when the time has come that the cursor waits for."""
         self._scheduled = False
         self.has_dropped = False
         """Whether its last connection has ended without a goodbye: it will be back."""
@@ -144,7 +145,7 @@ class Client:
         self._writer = writer_for(connection.websocket_handler, self._on_written)
         self.log.add(self)
         if lost is not None:
-            connection.tell_skipped(lost, b"{}", away=True)
+            connection.tell_skipped(lost, b"{}", "away")
         self.go_on()
 
     def _come_back(self, connection: KernelwireWebsocketConnection) -> Dropped | None:
@@ -212,7 +213,7 @@ class Client:
             descriptor = self._writer.descriptor()
             if descriptor is None:
                 return False
-            written = self.cursor.write(descriptor, self.log.now())
+            written = self.cursor.write(descriptor, self.log.clock())
             if written is True or written is False:
                 return False
             wait, hold, data, error = written
@@ -226,7 +227,7 @@ class Client:
                 if monotonic() >= until:
                     return True
             elif wait != MORE or data is None:
-                return self._wait_for(wait)
+                return self._wait_for(wait, hold)
         return False
 
     def _answer(self, hold: int) -> bool:
@@ -250,11 +251,10 @@ class Client:
         self.cursor.acknowledge(taken)
         return MORE if wait == ROOM else wait
 
-    def _wait_for(self, wait: int) -> bool:
+    def _wait_for(self, wait: int, microseconds: int) -> bool:
         """Wait for what the cursor waits for; ``True`` if that is another call."""
-        if wait == TIME and not self._holding:
-            self._holding = True
-            asyncio.get_running_loop().call_later(HOLD_SECONDS, self._end_hold)
+        if wait == TIME:
+            self._go_on_in(microseconds / 1e6)
         elif wait == CLOSE:
             self._close_slow()
         return wait == MORE
@@ -265,8 +265,17 @@ class Client:
         while self.write():
             pass
 
-    def _end_hold(self) -> None:
-        self._holding = False
+    def _go_on_in(self, seconds: float) -> None:
+        """Go on in so many seconds, if that is not to happen sooner."""
+        loop = asyncio.get_running_loop()
+        if self._timer is not None:
+            if self._timer.when() <= loop.time() + seconds:
+                return
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
         self.go_on()
 
     def _on_written(self) -> None:

@@ -70,12 +70,12 @@ class Holds:
         held = cursor.held()
         if held is None:
             return False
-        channel, frames, parent, limited, messages, size, away = held
+        channel, frames, parent, limited, messages, size, why = held
         hold = self._hold = _Hold(number, cursor, writer, writer.mark())
         closed = False
         try:
             if not frames:
-                connection.tell_skipped(Dropped(messages, size), parent, away=away)
+                connection.tell_skipped(Dropped(messages, size), parent, why)
             else:
                 result = connection.handle_held(channel, frames, limited=limited)
                 if isinstance(result, Awaitable):

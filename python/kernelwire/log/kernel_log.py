@@ -110,6 +110,9 @@ class KernelLog:
         """When something was last received."""
         self.receives_natively = drain().native
         self.now = loop_clock()
+        """The clock by which messages arrive, and by which upstream's rate limits decide."""
+        self.clock = monotonic if self.now is time else self.now
+        """The clock by which clients are written to: output is not to wait for a clock that was put back."""
 
     # -- where it is received from -----------------------------------------------------------------
 
@@ -179,6 +182,20 @@ class KernelLog:
         """Begin the kernel's next life, of which nothing has come yet. What waits, waits on."""
         self.native.restart()
 
+    def interrupt(self) -> None:
+        """Have clients wait no longer for what the kernel has said that was interrupted just now."""
+        self.native.interrupt(self.clock())
+        self._go_on()
+
+    def end_output(self) -> None:
+        """Have clients wait no longer for what the kernel has said that has ended just now."""
+        self.native.cut_short(self.clock())
+        self._go_on()
+
+    def _go_on(self) -> None:
+        for reader in list(self._readers):
+            reader.go_on()
+
     def when_received(self, callback: Callable[[], None]) -> None:
         """Call back, once, when the subscription is known to work.
 
@@ -227,8 +244,7 @@ class KernelLog:
         if refused is not None and self.activity is None:
             self._refuse(refused)
         self._notify()
-        for reader in list(self._readers):
-            reader.go_on()
+        self._go_on()
         self._tell_activity()
 
     def finish(self, _stream: Any) -> None:

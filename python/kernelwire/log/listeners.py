@@ -7,7 +7,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from kernelwire._protocol import message_type
-from kernelwire.log.waits import HOLD, HOLD_SECONDS, MORE, TIME
+from kernelwire.log.waits import HOLD, MORE, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -63,7 +63,8 @@ class Listener:
             {
                 "spliced": False,
                 "limits": None,
-                "merging": False,
+                "overflow": "drop",
+                "patience": 0.0,
                 "hide_tracebacks": False,
                 "one_by_one": True,
                 "bound": bound,
@@ -115,14 +116,14 @@ class Listener:
         messages: list[list[bytes]] = []
         missed = 0
         while len(messages) < self._batch:
-            written = self._cursor.write(-1, self._log.now())
+            written = self._cursor.write(-1, self._log.clock())
             if written is True or written is False:
                 return messages, missed, False
             wait, hold, _, _ = written
             held = self._cursor.held() if wait == HOLD else None
             if held is None:
                 if wait == TIME:
-                    self._write_after(HOLD_SECONDS)
+                    self._write_after(hold / 1e6)
                 return messages, missed, wait == MORE
             _, frames, _, _, skipped, _, _ = held
             self._cursor.release(hold, 0)

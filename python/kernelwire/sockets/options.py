@@ -1,7 +1,8 @@
-"""Options of libzmq for the sockets that others make."""
+"""Options of the sockets that others make."""
 
 from __future__ import annotations
 
+import socket
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,20 @@ import zmq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["bounded_sending", "unbounded_receiving"]
+__all__ = ["bounded_sending", "keep_little_unsent", "unbounded_receiving"]
+
+UNSENT_BYTES = 64 << 10
+"""Bytes that a socket takes from us before it has sent them: a network's worth, and not megabytes."""
 
 MAX_SENT_MESSAGES = 4
 """Messages of any size that libzmq holds for a kernel that does not read."""
+
+
+def keep_little_unsent(connection: Any) -> None:
+    """Have the operating system take no more for a client than it can soon send, where it knows how."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, option, UNSENT_BYTES)
 
 
 def bounded_sending(context: Any) -> AbstractContextManager[None]:

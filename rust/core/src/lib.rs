@@ -11,6 +11,7 @@ pub mod activity;
 pub mod limit;
 pub mod log;
 pub mod message;
+pub mod pace;
 pub mod policy;
 pub mod state;
 pub mod wire;

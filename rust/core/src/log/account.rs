@@ -46,7 +46,10 @@ pub struct Account {
     pub handed_over: Count,
     /// Merged into another message; their bytes count with that.
     pub merged: Count,
-    /// Skipped, because more was waiting than the bound allows.
+    /// Given way to a later update of the same display or comm, while it waited.
+    pub superseded: Count,
+    /// Skipped, because more was waiting than the bound allows, or for longer; or because its request
+    /// was interrupted.
     pub skipped: Count,
     /// Withheld by the rate limiter.
     pub withheld: Count,
@@ -78,8 +81,22 @@ pub(super) struct Unreported {
     pub(super) parent: Vec<u8>,
     /// Whether some of it is dropped last.
     pub(super) low: bool,
-    /// Whether some of it was skipped while the client was away.
-    pub(super) away: bool,
+    /// The reason that explains most.
+    pub(super) why: Why,
+}
+
+/// Why something was skipped. Of several reasons, the last one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// More was waiting than the bound allows.
+    #[default]
+    Bound,
+    /// It had waited too long.
+    Late,
+    /// Its request was interrupted, or its kernel ended.
+    Interrupted,
+    /// More was waiting than the bound allows, while the client was away.
+    Away,
 }
 
 impl Unreported {
@@ -87,7 +104,7 @@ impl Unreported {
     pub(super) fn take_back(&mut self, notice: Self) {
         self.skipped.add(notice.skipped);
         self.low |= notice.low;
-        self.away |= notice.away;
+        self.why = self.why.max(notice.why);
         if self.parent.is_empty() {
             self.parent = notice.parent;
         }

@@ -10,7 +10,8 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     pub(super) fn again(&mut self, item: Item, bytes: u64) -> Option<Wait> {
         match item {
             Item::Entries { first, last } => {
-                if let Some((number, place)) = self.cursor.mailbox.due(first) {
+                let lifted = self.cursor.lane.lifted.is_some();
+                if let Some((number, place)) = self.cursor.mailbox.due(first).filter(|_| !lifted) {
                     self.cursor.again.push_front((item, bytes));
                     return self.letter(number, place);
                 }
@@ -18,6 +19,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             }
             Item::Made { number, .. } => {
                 self.out.push(Piece::Made { number });
+                self.cursor.pace.count(bytes, self.now);
                 self.cursor.queue.push(item, bytes);
                 self.last = None;
                 None

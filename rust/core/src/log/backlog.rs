@@ -1,6 +1,7 @@
 //! What waits for a client, message by message.
 
 use super::cursor::Cursor;
+use super::lane::Body;
 use super::queue::Item;
 use super::store::Store;
 use super::{CursorId, Log, frame, merging};
@@ -30,6 +31,20 @@ impl<P: AsRef<[u8]>> Log<P> {
                 }
                 Item::Merged(released) => found.push(message(released, self.key.as_ref())),
                 Item::Made { .. } | Item::Letter(_) | Item::Written(_) | Item::Notice(_) => {}
+            }
+        }
+        for item in cursor.lane.iter() {
+            match &item.body {
+                Body::Entry(seq) => {
+                    let all = (*seq, seq.saturating_add(1));
+                    self.entries(cursor, all, &mut letter, &mut found);
+                }
+                Body::Text(run) => {
+                    if let Some(released) = run.clone().release() {
+                        found.push(message(&released, self.key.as_ref()));
+                    }
+                }
+                Body::Gap(_) => {}
             }
         }
         self.entries(cursor, (cursor.position, self.end), &mut letter, &mut found);

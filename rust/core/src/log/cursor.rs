@@ -3,16 +3,18 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::account::{Account, Count, Mark, Marks, Unreported};
+use super::account::{Account, Count, Mark, Marks, Unreported, Why};
+use super::lane::Lane;
 use super::mailbox::Mailbox;
 use super::merging::{self, Merging};
 use super::queue::{self, Begun, Item, Queue, StandsFor};
 use super::read::MAX_IN_FLIGHT;
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
-use super::{Hold, Protocol, Reason, Rules, Settings};
+use super::{Hold, Overflow, Protocol, Reason, Rules, Settings};
 use crate::limit::{Limiter, Limits};
 use crate::log::run::Released;
+use crate::pace::Pace;
 use crate::policy::DropPriority;
 
 /// No limits: what a cursor without a limiter has.
@@ -63,6 +65,12 @@ pub(super) struct Cursor<P> {
     pub(super) unlimited_before: u64,
     pub(super) limiter: Limiter,
     pub(super) merging: Merging,
+    /// How fast it gets output, where nothing is thrown away for coming fast.
+    pub(super) pace: Pace,
+    /// What it does not get yet.
+    pub(super) lane: Lane,
+    /// The request that was interrupted, until that is idle.
+    pub(super) cut: Option<u64>,
     /// The merged message that is held, with its signature.
     pub(super) held_merged: Option<(Released, Vec<u8>)>,
     pub(super) queue: Queue,
@@ -101,6 +109,9 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             unlimited_before: position,
             limiter: Limiter::new(settings.rules.limits.unwrap_or(UNLIMITED)),
             merging: Merging::new(settings.rules.limits.unwrap_or(UNLIMITED)),
+            pace: Pace::new(settings.rules.limits.unwrap_or(UNLIMITED)),
+            lane: Lane::default(),
+            cut: None,
             held_merged: None,
             queue: Queue::default(),
             again: VecDeque::new(),
@@ -124,6 +135,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.bound = settings.bound;
         self.limiter.limits = settings.rules.limits.unwrap_or(UNLIMITED);
         self.merging.shadow.limits = self.limiter.limits;
+        self.pace.set_limits(self.limiter.limits);
         self.merging.flush();
     }
 
@@ -132,8 +144,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         if self.overflowed { self.at } else { end }
     }
 
-    /// What waits for it, in bytes of memory, in flight included, but for one large message.
-    pub(super) fn waiting(&self, end: Totals) -> ByPriority {
+    /// What it has still to read, in bytes of memory, but for one large message.
+    pub(super) fn unread(&self, end: Totals) -> ByPriority {
         let end = self.reads_to(end);
         let ahead = |drop| {
             let (at, mark) = (self.at.cost.of(drop), self.marks.of(drop).at.cost.of(drop));
@@ -141,6 +153,15 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             let cost = kept.map_or(0, |kept| kept.cost);
             end.cost.of(drop).saturating_sub(at.max(mark)).saturating_sub(cost)
         };
+        ByPriority {
+            never: ahead(DropPriority::Never),
+            low: ahead(DropPriority::Low),
+            high: ahead(DropPriority::High),
+        }
+    }
+
+    /// What waits for it, in bytes of memory, in flight included, but for one large message.
+    pub(super) fn waiting(&self, end: Totals) -> ByPriority {
         // One message of any size may be on its way.
         let room = MAX_IN_FLIGHT.min(self.bound / 2);
         let again = self.again.iter().fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
@@ -148,12 +169,11 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let again = again.saturating_sub(largest.saturating_sub(room));
         let flying = self.queue.bytes().min(room);
         let own = [self.mailbox.cost(), flying, again, self.merging.bytes()];
-        let own = own.into_iter().fold(0, u64::saturating_add);
-        ByPriority {
-            never: ahead(DropPriority::Never).saturating_add(own),
-            low: ahead(DropPriority::Low),
-            high: ahead(DropPriority::High),
+        let mut all = self.unread(end).zip(self.lane.cost(), u64::saturating_add);
+        for bytes in own {
+            all.add(DropPriority::Never, bytes);
         }
+        all
     }
 
     /// Messages of the log that it has still to read.
@@ -197,7 +217,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     /// Keeps the first droppable entry before it that is most of the bound by itself: whoever reads is to
     /// get a message of any size, and what comes with it.
     pub(super) fn keep_large(&mut self, store: &Store<P>) {
-        if self.kept.is_some() || !self.is_most_of_bound(store.largest) {
+        let keeps = self.kept.is_some() || self.lane.keeps();
+        if keeps || !self.is_most_of_bound(store.largest) {
             return;
         }
         let mut place = store.find(self.position);
@@ -218,19 +239,21 @@ impl<P: AsRef<[u8]>> Cursor<P> {
 
     /// The first entry that it may need. One that has overflowed needs what is in flight.
     pub(super) fn oldest(&self) -> u64 {
-        let first = self.queue.first_entry().into_iter().chain(queue::first_entry(&self.again));
-        first.fold(if self.overflowed { u64::MAX } else { self.position }, u64::min)
+        let again = queue::entries(&self.again).map(|(first, _)| first);
+        let waits = self.queue.lowest_entry().into_iter().chain(self.lane.first_entry());
+        let position = if self.overflowed { u64::MAX } else { self.position };
+        again.chain(waits).fold(position, u64::min)
     }
 
-    /// From which entry to behind which one something is in flight.
-    pub(super) fn in_flight(&self) -> Option<(u64, u64)> {
-        let last = self.queue.entries().next_back().map(|(_, last)| last)?;
-        Some((self.queue.first_entry()?, last.saturating_add(1)))
+    /// The runs of entries that are in flight.
+    pub(super) fn in_flight(&self) -> impl Iterator<Item = (u64, u64)> {
+        self.queue.entries().map(|(first, last)| (first, last.saturating_add(1)))
     }
 
     /// Where it is, for a letter that is to be read in its place.
     pub(super) fn here(&self) -> u64 {
-        queue::first_entry(&self.again).unwrap_or(self.position)
+        let waits = || self.lane.first().unwrap_or(self.position);
+        queue::first_entry(&self.again).unwrap_or_else(waits)
     }
 
     /// Whether its frames are those of the default protocol.
@@ -243,6 +266,13 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.rules.limits.is_some() && seq >= self.unlimited_before
     }
 
+    /// Whether output waits for its turn instead of being thrown away.
+    pub(super) fn is_paced(&self) -> bool {
+        self.rules.overflow == Overflow::Pace
+            && self.rules.limits.is_some()
+            && self.pace.is_limiting()
+    }
+
     /// The entries that must stay as they are, although it has read them or is at them.
     pub(super) fn pinned(&self) -> impl Iterator<Item = (u64, u64)> {
         let held = match self.hold {
@@ -250,12 +280,15 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             _ => None,
         };
         let kept = self.kept.map(|kept| (kept.seq, kept.seq));
-        self.queue.entries().chain(queue::entries(&self.again)).chain(held).chain(kept)
+        let queued = self.queue.entries().chain(queue::entries(&self.again));
+        queued.chain(held).chain(kept).chain(self.lane.entries())
     }
 
     /// From which entry on its limiter counts messages one by one, as they came.
     pub(super) fn counted_from(&self) -> Option<u64> {
-        let counts = self.away.is_none() && self.rules.limits.is_some();
+        let counts = self.away.is_none()
+            && self.rules.limits.is_some()
+            && self.rules.overflow != Overflow::Pace;
         counts.then(|| self.unlimited_before.max(self.position))
     }
 
@@ -296,6 +329,9 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
             lost.add(merging::count(&released));
         }
+        let (waited, gaps) = self.lane.take_all();
+        lost.add(waited);
+        self.unreported.take_back(gaps);
         self.account.skipped.add(lost);
         (self.position, self.at, self.kept) = (end, totals, None);
         lost
@@ -308,20 +344,27 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.kept = self.kept.filter(|kept| kept.seq > seq);
     }
 
+    /// Why something is skipped at its position.
+    pub(super) fn why_here(&self) -> Why {
+        if self.position < self.unlimited_before { Why::Away } else { Why::Bound }
+    }
+
     /// Counts the entries between its position and these totals: they were skipped, and are gone.
     pub(super) fn pass_gap(&mut self, before: Totals) {
         let gap = Count::between(self.at, before);
         self.account.skipped.add(gap);
         self.unreported.skipped.add(gap);
         self.unreported.low |= before.messages.low > self.at.messages.low;
-        self.unreported.away |= gap.messages > 0 && self.position < self.unlimited_before;
+        if gap.messages > 0 {
+            self.unreported.why = self.unreported.why.max(self.why_here());
+        }
         self.at = before;
     }
 
     /// Goes to the end; what lies between was skipped.
     pub(super) fn go_to(&mut self, (end, totals): (u64, Totals)) {
         self.pass_gap(totals);
-        self.position = end;
+        (self.position, self.kept) = (end, None);
     }
 
     /// Counts an entry that it skips.
@@ -329,7 +372,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.account.skipped.add(skipped);
         self.unreported.skipped.add(skipped);
         self.unreported.low |= drop == DropPriority::Low;
-        self.unreported.away |= self.position < self.unlimited_before;
+        self.unreported.why = self.unreported.why.max(self.why_here());
         self.unreported.parent.clear();
         self.unreported.parent.extend_from_slice(parent);
     }

@@ -1,6 +1,6 @@
 //! Messages that the caller deals with, one by one, and notices that it makes.
 
-use super::account::{Count, Unreported};
+use super::account::{Count, Unreported, Why};
 use super::cursor::{Cursor, Held};
 use super::queue::{Item, StandsFor};
 use super::session::drop_first;
@@ -55,8 +55,8 @@ pub struct HeldMessage<'a> {
     pub limited: bool,
     /// What a notice reports; nothing where there is a message.
     pub skipped: Count,
-    /// Whether some of it was skipped while the client was away.
-    pub away: bool,
+    /// Why that was skipped.
+    pub why: Why,
     /// Its frames as they were received; none where a notice is to be made.
     pub frames: Vec<&'a [u8]>,
     /// The parent header: of the message, or of what was skipped; empty where it is not known.
@@ -79,9 +79,14 @@ impl<P: AsRef<[u8]>> Log<P> {
         Some(HeldMessage {
             channel: frame::channel(entry.frame.of(&segment.frames)),
             arrived: entry.arrived,
-            limited: matches!(what, Held::Entry(seq) if cursor.is_limited(seq)),
+            limited: match what {
+                Held::Entry(seq) => cursor.is_limited(seq),
+                // What has waited is handed out again, for the first time.
+                Held::Again(seq) => cursor.is_paced() && cursor.is_limited(seq),
+                _ => false,
+            },
             skipped: Count::default(),
-            away: false,
+            why: Why::default(),
             frames: segment.received(entry),
             parent: segment.parts(entry).get(1).copied().unwrap_or_default(),
         })
@@ -113,7 +118,7 @@ fn notice(unreported: &Unreported) -> HeldMessage<'_> {
         arrived: 0.0,
         limited: false,
         skipped: unreported.skipped,
-        away: unreported.away,
+        why: unreported.why,
         frames: Vec::new(),
         parent: &unreported.parent,
     }
@@ -127,7 +132,7 @@ fn merged((released, signature): &(Released, Vec<u8>)) -> HeldMessage<'_> {
         arrived: 0.0,
         limited: true,
         skipped: Count::default(),
-        away: false,
+        why: Why::default(),
         frames: frames.collect(),
         parent: released.frames.get(3).map_or(&[], Vec::as_slice),
     }

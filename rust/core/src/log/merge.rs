@@ -29,7 +29,7 @@ pub(super) struct Needs {
     spliced: u64,
     /// Where something is in flight: from which entry to which.
     in_flight: Vec<(u64, u64)>,
-    /// Runs that are read already, and must stay as they are.
+    /// Runs that are read already, and must stay as they are, in ascending order.
     pinned: Vec<(u64, u64)>,
     /// The numbers that tell apart what an entry is to a cursor, in ascending order.
     boundaries: Vec<u64>,
@@ -44,7 +44,21 @@ impl Needs {
     }
 
     fn is_pinned(&self, seq: u64) -> bool {
-        self.pinned.iter().any(|(first, last)| (*first..=*last).contains(&seq))
+        let behind = self.pinned.partition_point(|(first, _)| *first <= seq);
+        let before = behind.checked_sub(1).and_then(|index| self.pinned.get(index));
+        before.is_some_and(|(_, last)| seq <= *last)
+    }
+
+    /// Whether anything between two entries must stay as it is.
+    fn pins(&self, first: u64, last: u64) -> bool {
+        let index = self.pinned.partition_point(|(_, end)| *end < first);
+        self.pinned.get(index).is_some_and(|(begin, _)| *begin <= last)
+    }
+
+    /// What the entries of a segment cost that no cursor needs.
+    fn dead<P: AsRef<[u8]>>(&self, segment: &Segment<P>) -> u64 {
+        let dead = segment.entries.iter().filter(|entry| !self.has(entry));
+        dead.fold(0, |sum, entry| sum.saturating_add(entry.own.cost))
     }
 
     /// Whether a part of a segment may be about to be written.
@@ -93,8 +107,8 @@ impl<P: AsRef<[u8]>> Log<P> {
                 .map(Cursor::oldest)
                 .min()
                 .unwrap_or(self.end),
-            in_flight: all().filter_map(Cursor::in_flight).collect(),
-            pinned: all().flat_map(Cursor::pinned).collect(),
+            in_flight: all().flat_map(Cursor::in_flight).collect(),
+            pinned: united(all().flat_map(Cursor::pinned).collect()),
             boundaries,
             counted: cursors().filter_map(Cursor::counted_from).min().unwrap_or(self.end),
         }
@@ -134,7 +148,9 @@ impl<P: AsRef<[u8]>> Log<P> {
         let low = if last < needs.floor.low { live.low } else { 0 };
         let high = if last < needs.floor.high { live.high } else { 0 };
         let spliced = if last < needs.spliced { segment.spliced.capacity() as u64 } else { 0 };
-        let dead = never.saturating_add(low).saturating_add(high).saturating_add(spliced);
+        let passed = never.saturating_add(low).saturating_add(high);
+        let passed = if needs.pins(first, last) { needs.dead(segment) } else { passed };
+        let dead = passed.saturating_add(spliced);
         segment.may_be_joined() || dead > segment.memory() / DEAD_SHARE
     }
 
@@ -239,6 +255,19 @@ impl<P: AsRef<[u8]>> Group<P> {
             && !needs.parts(last.seq, entry.seq)
             && same_stream(old, &self.first, entry)
     }
+}
+
+/// Runs without those that lie in others, in ascending order.
+fn united(mut runs: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    runs.sort_unstable();
+    let mut found: Vec<(u64, u64)> = Vec::with_capacity(runs.len());
+    for (first, last) in runs {
+        match found.last_mut() {
+            Some((_, end)) if first <= *end => *end = last.max(*end),
+            _ => found.push((first, last)),
+        }
+    }
+    found
 }
 
 /// Whether two entries are text of the same parent and stream.

@@ -29,15 +29,18 @@ mod account;
 mod again;
 mod backlog;
 mod cursor;
+mod cutting;
 mod entry;
 mod frame;
 mod history;
 mod hold;
 mod joining;
+mod lane;
 mod mailbox;
 mod merge;
 mod merging;
 mod notices;
+mod pacing;
 mod piece;
 mod queue;
 mod read;
@@ -54,7 +57,7 @@ mod trim;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-pub use account::{Account, Count};
+pub use account::{Account, Count, Why};
 pub use backlog::Waits;
 pub use entry::LARGE_PART;
 pub use hold::{Answer, HeldMessage, Hold, Reason};
@@ -62,7 +65,7 @@ pub use mailbox::After;
 pub use merging::HOLD_SECONDS;
 pub use piece::{Budget, Piece, Source, Wait};
 pub use report::{LogCounts, Refusal, Report, Waiting};
-pub use settings::{CursorId, Protocol, Rules, Settings};
+pub use settings::{CursorId, Overflow, Protocol, Rules, Settings};
 pub use totals::{ByPriority, Totals};
 
 use crate::limit::Limiter;
@@ -97,6 +100,8 @@ pub struct Log<P> {
     /// The session of whoever has sent the last message.
     sender: String,
     keeps_text_apart: bool,
+    /// The request that the kernel's main shell executes.
+    executing: Option<u64>,
     history: History,
     incarnation: u64,
     received_in_this_life: bool,
@@ -122,6 +127,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             own_session: String::new(),
             sender: String::new(),
             keeps_text_apart: false,
+            executing: None,
             history: History::default(),
             incarnation: 0,
             received_in_this_life: false,
@@ -176,6 +182,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         let facts = Facts::of(&parts);
         self.received_in_this_life = true;
         see(&parts, &facts);
+        self.note_executing(&facts);
         if facts.is_welcome() || facts.is_status_of(&parts, &self.own_session) {
             self.counts.not_for_clients = self.counts.not_for_clients.saturating_add(1);
             frames.clear();
@@ -254,8 +261,12 @@ impl<P: AsRef<[u8]>> Log<P> {
             return Some(Wait::Client);
         }
         let end = (self.end, self.totals);
-        let reader = Reader::new((&mut self.store, cursor), self.key.as_ref(), end, now, out);
-        Some(reader.run(budget))
+        let mut reader = Reader::new((&mut self.store, cursor), self.key.as_ref(), end, now, out);
+        let wait = reader.run(budget);
+        if reader.taken_in > 0 {
+            self.look_at_bound_soon(id);
+        }
+        Some(wait)
     }
 
     /// Begins the next life of the kernel; which one it is. What waits, waits on.
@@ -316,6 +327,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             messages: cursor.messages_waiting(self.totals),
             skipped: cursor.messages_skipped(),
             held: cursor.merging.messages(),
+            paced: cursor.lane.messages(),
             again: cursor.again.len() as u64,
             replies: cursor.mailbox.len(),
             bytes: cursor.waiting(self.totals),

@@ -58,7 +58,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     }
 
     /// Takes the parent of the entry that a notice stands before, if none is known that is better.
-    fn note_parent(&mut self, place: Place) {
+    pub(super) fn note_parent(&mut self, place: Place) {
         if self.cursor.unreported.parent.is_empty()
             && let Some((segment, entry)) = self.store.at(place)
             && let Some(parent) = segment.parts(entry).get(1)

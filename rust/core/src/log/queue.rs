@@ -180,21 +180,19 @@ impl Queue {
         })
     }
 
-    /// The first entry that is in it.
-    pub(super) fn first_entry(&self) -> Option<u64> {
-        first_entry(&self.items)
+    /// The lowest entry that is in it: some may have overtaken others.
+    pub(super) fn lowest_entry(&self) -> Option<u64> {
+        entries(&self.items).map(|(first, _)| first).min()
     }
 
     /// The runs of entries in it.
-    pub(super) fn entries(&self) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, u64)> {
         entries(&self.items)
     }
 }
 
 /// The runs of entries among items.
-pub(super) fn entries(
-    items: &VecDeque<(Item, u64)>,
-) -> impl DoubleEndedIterator<Item = (u64, u64)> {
+pub(super) fn entries(items: &VecDeque<(Item, u64)>) -> impl Iterator<Item = (u64, u64)> {
     items.iter().filter_map(|(item, _)| match item {
         Item::Entries { first, last } => Some((*first, *last)),
         Item::Written(seq) => Some((*seq, *seq)),
@@ -202,7 +200,7 @@ pub(super) fn entries(
     })
 }
 
-/// The first entry among items.
+/// The entry that is next among items.
 pub(super) fn first_entry(items: &VecDeque<(Item, u64)>) -> Option<u64> {
     entries(items).next().map(|(first, _)| first)
 }
@@ -227,12 +225,12 @@ mod tests {
             queue.push_entry(seq, 10, seq != 1);
         }
         queue.push(Item::Letter(7), 5);
-        assert_eq!((queue.bytes(), queue.first_entry()), (45, Some(1)));
+        assert_eq!((queue.bytes(), queue.lowest_entry()), (45, Some(1)));
         let mut done = Vec::new();
         queue.acknowledge(25, frame, |item| done.push(item));
         assert_eq!(done, [run(1, 1), run(2, 2)]);
         assert_eq!(queue.begun(), Some(Begun::Entry(3)));
-        assert_eq!((queue.bytes(), queue.first_entry()), (25, Some(3)));
+        assert_eq!((queue.bytes(), queue.lowest_entry()), (25, Some(3)));
         done.clear();
         queue.acknowledge(1_000, frame, |item| done.push(item));
         assert_eq!(done, [run(3, 4), Item::Letter(7)]);

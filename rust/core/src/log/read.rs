@@ -7,11 +7,14 @@ use super::frame::{self, FramePiece};
 use super::queue::Item;
 use super::store::{Place, Store};
 use super::totals::Totals;
-use super::{Budget, Piece, Reason, Source, Wait, splicing};
+use super::{Budget, Overflow, Piece, Reason, Source, Wait, splicing};
 use crate::message::sign::Key;
 
 /// Bytes in flight from which on a cursor waits for its client.
 pub(super) const MAX_IN_FLIGHT: u64 = 256 << 10;
+
+/// The same where output waits for its turn: what is in flight can be overtaken no more.
+const BEHIND_IN_FLIGHT: u64 = 32 << 10;
 
 /// One call of [`super::Log::read`].
 pub(super) struct Reader<'a, P> {
@@ -26,6 +29,8 @@ pub(super) struct Reader<'a, P> {
     pub(super) next: Option<Place>,
     /// The entry that was handed out last.
     pub(super) last: Option<(Source, Place)>,
+    /// Entries that were taken in to wait.
+    pub(super) taken_in: usize,
 }
 
 /// What is done with an entry.
@@ -38,6 +43,8 @@ pub(super) enum Decision {
     Merge,
     /// What is held goes first.
     LetGo,
+    /// It waits for its turn.
+    Wait,
 }
 
 impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
@@ -48,18 +55,20 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         now: f64,
         out: &'a mut Vec<Piece>,
     ) -> Self {
-        Self { store, cursor, key, end, now, out, next: None, last: None }
+        Self { store, cursor, key, end, now, out, next: None, last: None, taken_in: 0 }
     }
 
     /// Hands out until the budget is used up or there is something to wait for.
-    pub(super) fn run(mut self, budget: Budget) -> Wait {
+    pub(super) fn run(&mut self, budget: Budget) -> Wait {
         let before = self.cursor.queue.bytes();
         for _ in 0..budget.messages {
             let bytes = self.cursor.queue.bytes();
             if let Some((hold, _)) = &self.cursor.hold {
                 return Wait::Hold(*hold);
             }
-            if bytes >= MAX_IN_FLIGHT {
+            let most = if self.is_behind() { BEHIND_IN_FLIGHT } else { MAX_IN_FLIGHT };
+            if bytes >= most {
+                self.take_in_for_later();
                 return Wait::Room;
             }
             if bytes.saturating_sub(before) >= budget.bytes {
@@ -76,8 +85,13 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         if let Some((item, bytes)) = self.cursor.again.pop_front() {
             return self.again(item, bytes);
         }
-        if let Some((number, place)) = self.cursor.mailbox.due(self.cursor.here()) {
+        if let Some((number, place)) = self.cursor.mailbox.due(self.cursor.here())
+            && !self.lift(place)
+        {
             return self.letter(number, place);
+        }
+        if self.is_behind() {
+            return self.step_in_lane();
         }
         if self.next.is_none() {
             self.next = self.store.find(self.cursor.position);
@@ -159,6 +173,10 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             Decision::Duplicate => self.cursor.account.duplicate.add(own),
             Decision::Merge => {}
             Decision::LetGo => return self.let_go(),
+            Decision::Wait => {
+                self.take_in_one(place);
+                return None;
+            }
             Decision::Hold(reason) => {
                 return Some(Wait::Hold(self.cursor.hold(reason, Held::Entry(seq))));
             }
@@ -204,7 +222,11 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
         let (class, arrived, own) = (entry.class, entry.arrived, entry.own);
         let cursor = &mut *self.cursor;
-        let limited = cursor.is_limited(entry.seq) && class.policy.is_limited(cursor.rules.merging);
+        let limited = cursor.is_limited(entry.seq)
+            && class.policy.is_limited(cursor.rules.overflow != Overflow::Drop);
+        if cursor.is_paced() {
+            return self.decide_in_pace(place, plainly);
+        }
         if !limited || !matches!(plainly, Decision::Send) {
             if cursor.merging.is_holding() {
                 return Decision::LetGo;
@@ -218,10 +240,29 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         let bytes = if class.policy.counts_bytes { own.bytes } else { 0 };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if cursor.rules.merging || cursor.merging.is_holding() {
+        if cursor.rules.overflow == Overflow::Merge || cursor.merging.is_holding() {
             return self.merge_or_limit(place, bytes);
         }
         self.within_limits(bytes, arrived)
+    }
+
+    /// Decides on an entry where nothing waits before it.
+    fn decide_in_pace(&mut self, place: Place, plainly: Decision) -> Decision {
+        let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
+        let (policy, idle) = (entry.class.policy, entry.class.idle);
+        let text = if policy.counts_bytes { entry.own.bytes } else { 0 };
+        if !matches!(plainly, Decision::Send | Decision::Hold(_))
+            || !self.cursor.is_limited(entry.seq)
+        {
+            return plainly;
+        }
+        if policy.is_limited(true) && !self.is_in_pace(text) {
+            return Decision::Wait;
+        }
+        if idle {
+            self.cursor.pace.fill_up();
+        }
+        plainly
     }
 
     /// Adds the pieces of a frame, and notes that it is in flight.
@@ -249,6 +290,9 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             Source::Mailbox => self.cursor.queue.push(Item::Letter(seq), size),
         }
         self.last = Some((source, place));
+        if self.cursor.rules.overflow == Overflow::Pace {
+            self.cursor.pace.count(size, self.now);
+        }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct Waiting {
     pub skipped: u64,
     /// Messages that are held to be merged.
     pub held: u64,
+    /// Messages that wait for their turn, because they came faster than the client is to get them.
+    pub paced: u64,
     /// Messages that were in flight when a connection ended, or were made by the caller.
     pub again: u64,
     /// Replies that have not arrived.

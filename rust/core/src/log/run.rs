@@ -12,6 +12,7 @@ use std::fmt::Write as _;
 
 use crate::message::parts::{DELIMITER, MIN_PARTS, Parts};
 use crate::message::peek::{self, RawFields};
+use crate::state::mark;
 
 /// What a plain `stream` message says: the raw JSON strings between the quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,46 @@ pub fn updated_display<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Option<String> {
         ([Some(peek::Value::Text(id))], 0) => Some(id.into_owned()),
         _ => None,
     }
+}
+
+/// The comm that a `comm_msg` updates, and the marks of the keys that it sets, in ascending order;
+/// `None` where it is none that may give way to a later one.
+///
+/// Source: the messages of Jupyter Widgets.
+#[must_use]
+pub fn updated_comm<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Option<(String, Vec<u64>)> {
+    if !is_bare(parts) {
+        return None;
+    }
+    let content = peek::fields(parts.content(), ["comm_id", "data"]).ok()?;
+    let ([Some(peek::Value::Text(comm)), Some(peek::Value::Other(data))], 0) =
+        (content.values, content.others)
+    else {
+        return None;
+    };
+    let data = peek::fields(data.as_bytes(), ["method", "state", "buffer_paths"]).ok()?;
+    let ([Some(peek::Value::Text(method)), Some(peek::Value::Other(state)), paths], 0) =
+        (data.values, data.others)
+    else {
+        return None;
+    };
+    if method != "update" || !matches!(paths, None | Some(peek::Value::Other("[]"))) {
+        return None;
+    }
+    if routes_output(state.as_bytes()) {
+        return None;
+    }
+    let keys = peek::keys(state.as_bytes()).ok()?;
+    let mut marks: Vec<u64> = keys.iter().map(|key| mark(key)).collect();
+    marks.sort_unstable();
+    Some((comm.into_owned(), marks))
+}
+
+/// Whether the state of a comm may decide where output is shown, as the `msg_id` of an Output widget
+/// does.
+#[must_use]
+pub fn routes_output(state: &[u8]) -> bool {
+    state.windows(b"msg_id".len()).any(|bytes| bytes == b"msg_id")
 }
 
 /// Bytes that are held at most; more than that is let go.

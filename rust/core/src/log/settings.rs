@@ -16,13 +16,27 @@ pub enum Protocol {
     Default,
 }
 
+/// What becomes of output that is over the rate limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Overflow {
+    /// It is withheld, as by stock.
+    #[default]
+    Drop,
+    /// What can be is merged first; types that only stock limits are exempt.
+    Merge,
+    /// It waits for its turn. Types that only stock limits are exempt.
+    Pace,
+}
+
 /// What is done with messages besides passing them on.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Rules {
     /// The rate limits, decided on by the time of arrival; `None` does not limit.
     pub limits: Option<Limits>,
-    /// Whether types that only stock limits are exempt.
-    pub merging: bool,
+    /// What becomes of output that is over them.
+    pub overflow: Overflow,
+    /// Seconds for which output waits at most, with [`Overflow::Pace`].
+    pub patience: f64,
     /// Whether `error` messages are the caller's business.
     pub hide_tracebacks: bool,
     /// Whether every message is.

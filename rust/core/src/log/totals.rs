@@ -38,13 +38,19 @@ impl ByPriority {
         *slot = slot.saturating_add(more);
     }
 
+    /// Takes from the number for one priority.
+    pub(super) fn remove(&mut self, drop: DropPriority, less: u64) {
+        let slot = self.slot(drop);
+        *slot = slot.saturating_sub(less);
+    }
+
     /// The sum of all three.
     #[must_use]
     pub fn sum(&self) -> u64 {
         self.never.saturating_add(self.low).saturating_add(self.high)
     }
 
-    fn zip(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
+    pub(super) fn zip(self, other: Self, combine: impl Fn(u64, u64) -> u64) -> Self {
         Self {
             never: combine(self.never, other.never),
             low: combine(self.low, other.low),

@@ -59,6 +59,11 @@ impl<P: AsRef<[u8]>> Log<P> {
         // A segment that is written anew is there twice for a moment.
         self.bound = bound.saturating_sub(bound / SLACK);
         self.due.memory = 0;
+        self.look_at_bound_soon(id);
+    }
+
+    /// Has the bound of one cursor looked at with the next entry: what waits for it takes more than before.
+    pub(super) fn look_at_bound_soon(&mut self, id: CursorId) {
         self.due.cursors.retain(|(_, other)| *other != id);
         if self.cursors.contains_key(&id) {
             self.due.cursors.insert((0, id));
@@ -129,13 +134,31 @@ impl<P: AsRef<[u8]>> Log<P> {
         }
     }
 
+    /// Skips what waits for the cursor of which most does, so many bytes of it; `false` if nothing can be.
+    fn skip_in_lanes(&mut self, drop: DropPriority, step: u64) -> bool {
+        let lanes = self.cursors.values_mut().filter(|cursor| cursor.lane.cost().of(drop) > 0);
+        let Some(cursor) = lanes.max_by_key(|cursor| cursor.lane.cost().of(drop)) else {
+            return false;
+        };
+        cursor.lane.keep_large(cursor.bound / 2);
+        let most = cursor.lane.cost().of(drop).saturating_sub(step);
+        let mut skipped = false;
+        while cursor.lane.cost().of(drop) > most && cursor.skip_oldest_in_lane(drop) {
+            skipped = true;
+        }
+        skipped
+    }
+
     /// Skips the oldest droppable entries for the cursor that lags most, and for those that lag
     /// as much: else nothing could be freed. `false` if no cursor has any.
     fn skip_slowest(&mut self, end: Mark) -> bool {
         self.counts.looks = self.counts.looks.saturating_add(self.cursors.len() as u64);
         let step = (self.bound / SLACK).max(1);
         for drop in [DropPriority::High, DropPriority::Low] {
-            let waiting = |cursor: &&Cursor<P>| cursor.waiting(end.at).of(drop) > 0;
+            if self.skip_in_lanes(drop, step) {
+                return true;
+            }
+            let waiting = |cursor: &&Cursor<P>| cursor.unread(end.at).of(drop) > 0;
             let from = |cursor: &Cursor<P>| droppable_from(cursor, drop);
             let slowest = self.cursors.values().filter(waiting).map(from).min();
             let Some(slowest) = slowest else { continue };
@@ -173,6 +196,7 @@ fn over<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, limit: u64, en
     let over = |cursor: &Cursor<P>| cursor.waiting(end.at).sum().saturating_sub(limit);
     if over(cursor) > 0 {
         cursor.keep_large(store);
+        cursor.lane.keep_large(cursor.bound / 2);
     }
     over(cursor)
 }
@@ -185,6 +209,8 @@ pub(super) fn skip_down_to<P: AsRef<[u8]>>(
     end: Mark,
 ) {
     for drop in [DropPriority::High, DropPriority::Low] {
+        // What waits already is older than what was not read.
+        while over(store, cursor, target, end) > 0 && cursor.skip_oldest_in_lane(drop) {}
         let over = over(store, cursor, target, end);
         if over > 0 {
             skip(store, cursor, drop, over, end);

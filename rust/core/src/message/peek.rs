@@ -96,6 +96,16 @@ pub fn raw_strings<'a, const N: usize>(
     Ok(found)
 }
 
+/// The keys of the object that `json` holds.
+pub fn keys(json: &[u8]) -> Result<Vec<String>, Undecided> {
+    let mut found = Vec::new();
+    Reader::new(json)?.whole(|reader, key| {
+        found.push(key.to_owned());
+        reader.value(MAX_DEPTH)
+    })?;
+    Ok(found)
+}
+
 /// Finds the values of `keys` in the object that `json` holds, as they stand in it.
 pub fn raw_values<'a, const N: usize>(
     json: &'a [u8],

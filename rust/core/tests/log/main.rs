@@ -5,6 +5,7 @@ mod bounds;
 mod default_protocol;
 mod merging;
 mod notices;
+mod pacing;
 mod reading;
 mod rules;
 mod sessions;
@@ -12,16 +13,21 @@ mod written;
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    After, Answer, Budget, Count, CursorId, Log, Piece, Protocol, Reason, Refusal, Report, Rules,
-    Settings, Wait,
+    After, Answer, Budget, Count, CursorId, Log, Overflow, Piece, Protocol, Reason, Refusal,
+    Report, Rules, Settings, Wait,
 };
 use kernelwire_core::message::parts::PartsError;
 use kernelwire_core::message::sign::Key;
 
 const V1: Settings = Settings { protocol: Protocol::V1, rules: PLAIN, bound: u64::MAX };
 const DEFAULT: Settings = Settings { protocol: Protocol::Default, ..V1 };
-const PLAIN: Rules =
-    Rules { limits: None, merging: false, hide_tracebacks: false, one_by_one: false };
+const PLAIN: Rules = Rules {
+    limits: None,
+    overflow: Overflow::Drop,
+    patience: f64::INFINITY,
+    hide_tracebacks: false,
+    one_by_one: false,
+};
 const NONE: Answer = Answer::Written(0);
 const WIDE: Budget = Budget { messages: 10_000, bytes: u64::MAX };
 
@@ -58,8 +64,12 @@ fn idle(log: &mut Log<Vec<u8>>) {
 
 /// Everything that is handed out until the cursor waits, as one string, and what it waits for.
 fn read(log: &mut Log<Vec<u8>>, id: CursorId) -> (String, Option<Wait>) {
+    read_at(log, id, 0.0)
+}
+
+fn read_at(log: &mut Log<Vec<u8>>, id: CursorId, now: f64) -> (String, Option<Wait>) {
     let mut pieces = Vec::new();
-    let wait = log.read(id, 0.0, WIDE, &mut pieces);
+    let wait = log.read(id, now, WIDE, &mut pieces);
     let bytes: Vec<_> = pieces.iter().filter_map(|piece| log.bytes(id, *piece)).collect();
     (String::from_utf8_lossy(&bytes.concat()).into_owned(), wait)
 }

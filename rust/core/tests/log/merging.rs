@@ -13,7 +13,7 @@ fn limit(log: &mut Log<Vec<u8>>, id: CursorId, messages: f64) {
 
 fn log() -> (Log<Vec<u8>>, CursorId) {
     let mut log = Log::new(None);
-    let rules = Rules { limits: Some(LIMITS), merging: true, ..PLAIN };
+    let rules = Rules { limits: Some(LIMITS), overflow: Overflow::Merge, ..PLAIN };
     let id = log.open(Settings { rules, ..V1 });
     (log, id)
 }

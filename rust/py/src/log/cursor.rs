@@ -1,7 +1,9 @@
 //! One client's place in a log.
 
 use kernelwire_core::limit::Limits;
-use kernelwire_core::log::{After, Answer, CursorId, Protocol, Rules, Settings, Waits};
+use kernelwire_core::log::{
+    After, Answer, CursorId, Overflow, Protocol, Rules, Settings, Waits, Why,
+};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -14,9 +16,19 @@ use crate::errors::contained;
 use crate::sys::zmq::Socket;
 
 /// A message that is held: its channel, its frames, its parent header, whether it is limited; for a
-/// notice, how many messages and bytes were skipped, and whether while the client was away.
+/// notice, how many messages and bytes were skipped, and why.
 type HeldMessage<'py> =
-    (String, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>, bool, u64, u64, bool);
+    (String, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>, bool, u64, u64, &'static str);
+
+/// Why something was skipped, as Python is told.
+fn reason(why: Why) -> &'static str {
+    match why {
+        Why::Bound => "bound",
+        Why::Late => "late",
+        Why::Interrupted => "interrupted",
+        Why::Away => "away",
+    }
+}
 
 /// A client's place in a log.
 #[pyclass(frozen, module = "kernelwire._native")]
@@ -35,7 +47,9 @@ struct Wanted {
     #[pyo3(item)]
     limits: Option<(f64, f64, f64)>,
     #[pyo3(item)]
-    merging: bool,
+    overflow: String,
+    #[pyo3(item)]
+    patience: f64,
     #[pyo3(item)]
     hide_tracebacks: bool,
     #[pyo3(item)]
@@ -52,7 +66,12 @@ impl Wanted {
             protocol: if self.spliced { Protocol::Default } else { Protocol::V1 },
             rules: Rules {
                 limits,
-                merging: self.merging,
+                overflow: match self.overflow.as_str() {
+                    "pace" => Overflow::Pace,
+                    "coalesce" => Overflow::Merge,
+                    _ => Overflow::Drop,
+                },
+                patience: self.patience,
                 hide_tracebacks: self.hide_tracebacks,
                 one_by_one: self.one_by_one,
             },
@@ -118,8 +137,8 @@ impl Cursor {
         let channel = String::from_utf8_lossy(held.channel).into_owned();
         let frames = copied(py, &held.frames);
         let parent = PyBytes::new(py, held.parent);
-        let (limited, skipped, away) = (held.limited, held.skipped, held.away);
-        Ok(Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, away)))
+        let (limited, skipped, why) = (held.limited, held.skipped, reason(held.why));
+        Ok(Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, why)))
     }
 
     /// Answers a hold: the caller has written the message, in so many bytes, or has not.
@@ -207,7 +226,8 @@ impl Cursor {
     /// How many messages wait, replies included, and the bytes that they take.
     fn waiting(&self) -> PyResult<(u64, u64)> {
         let waiting = self.log.get().lock()?.waiting(self.id).unwrap_or_default();
-        let messages = waiting.messages.saturating_add(waiting.replies as u64);
+        let log = waiting.messages.saturating_add(waiting.paced);
+        let messages = log.saturating_add(waiting.replies as u64);
         Ok((messages.saturating_add(waiting.again), waiting.bytes.sum()))
     }
 
@@ -221,6 +241,8 @@ impl Cursor {
         dict.set_item("forwarded", account.forwarded.messages)?;
         dict.set_item("coalesced", account.merged.messages)?;
         dict.set_item("held", waiting.held)?;
+        dict.set_item("paced", waiting.paced)?;
+        dict.set_item("superseded", account.superseded.messages)?;
         dict.set_item("rate_limited", account.withheld.messages)?;
         dict.set_item("congested", account.skipped.messages.saturating_add(waiting.skipped))?;
         dict.set_item("congested_bytes", account.skipped.bytes)?;

@@ -179,6 +179,18 @@ impl Log {
         Ok(())
     }
 
+    /// Notes that the kernel was interrupted, at a time of the clock by which cursors write.
+    fn interrupt(&self, now: f64) -> PyResult<()> {
+        self.lock()?.interrupt(now);
+        Ok(())
+    }
+
+    /// Notes that the kernel has ended, at a time of the clock by which cursors write.
+    fn cut_short(&self, now: f64) -> PyResult<()> {
+        self.lock()?.cut_short(now);
+        Ok(())
+    }
+
     /// Whether anything was appended in this life.
     fn has_received(&self) -> PyResult<bool> {
         Ok(self.lock()?.has_received())

@@ -26,8 +26,8 @@ pub(super) enum Piece<'py> {
 pub(super) enum Written<'py> {
     /// `False` where nothing was to be written, `True` where all of it has been sent.
     Done(bool),
-    /// What the cursor waits for, the number of the hold if that is an answer, what is left to be
-    /// written, and the number of the error that has kept it from being sent.
+    /// What the cursor waits for, the number of the hold if that is an answer, or the microseconds if
+    /// it is a time, what is left to be written, and the number of the error that has kept it from being sent.
     Left((u8, u64, Option<Vec<Piece<'py>>>, i32)),
 }
 
@@ -46,14 +46,20 @@ const CLOSE: u8 = 5;
 /// The time at which what is held to be merged goes.
 const TIME: u8 = 6;
 
-const fn code(wait: Wait) -> (u8, u64) {
+/// Microseconds until a time; at least one, so that nobody asks again and again.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // neither for what is clamped
+fn until(time: f64, now: f64) -> u64 {
+    ((time - now) * 1e6).ceil().clamp(1.0, 1e12) as u64
+}
+
+fn code(wait: Wait, now: f64) -> (u8, u64) {
     match wait {
         Wait::Entry => (ENTRY, 0),
         Wait::Room => (ROOM, 0),
         Wait::Client => (CLIENT, 0),
         Wait::Hold(Hold { number, .. }) => (HOLD, number),
         Wait::Close => (CLOSE, 0),
-        Wait::Until(_) => (TIME, 0),
+        Wait::Until(time) => (TIME, until(time, now)),
         _ => (MORE, 0),
     }
 }
@@ -79,7 +85,7 @@ impl Cursor {
             core.acknowledge(self.id, sent);
             done = done.saturating_add(sent);
             if !rest.is_empty() || error != 0 {
-                let (wait, hold) = code(wait);
+                let (wait, hold) = code(wait, now);
                 return Ok(Written::Left((wait, hold, Some(rest), error)));
             }
             let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -88,7 +94,7 @@ impl Cursor {
                 Wait::Room | Wait::Budget if sent > 0 && done < slice.bytes && !late() => {}
                 Wait::Room if sent > 0 => return Ok(Written::Left((MORE, 0, None, 0))),
                 wait => {
-                    let (wait, hold) = code(wait);
+                    let (wait, hold) = code(wait, now);
                     return Ok(Written::Left((wait, hold, None, 0)));
                 }
             }

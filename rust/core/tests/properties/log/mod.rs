@@ -9,11 +9,11 @@ mod stock;
 
 use std::collections::BTreeMap;
 
-use client::{Client, LARGE};
+use client::{Client, LARGE, OF_A_REQUEST};
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Account, After, Answer, Budget, CursorId, Hold, Log, Protocol, Reason, Report, Rules, Settings,
-    Wait,
+    Account, After, Answer, Budget, CursorId, Hold, Log, Overflow, Protocol, Reason, Report, Rules,
+    Settings, Wait,
 };
 use kernelwire_core::message::sign::Key;
 use kernelwire_core::policy::{self, DropPriority};
@@ -23,6 +23,9 @@ const TYPES: [&str; 7] =
     ["stream", "display_data", "status", "error", "stream", "comm_msg", "execute_result"];
 
 const LIMITS: Limits = Limits { messages: 3.0, bytes: 900.0, window: 1.0 };
+
+/// Reads after which nothing waits any more: a second passes with each.
+const MAX_TURNS: usize = 20_000;
 
 /// Takes numbers off the front of the bytes.
 struct Bytes<'a>(&'a [u8]);
@@ -80,7 +83,11 @@ impl World {
             4 => (0..bytes.or_zero() % 40).for_each(|size| self.append(operation / 16, size)),
             5 => self.open(bytes.or_zero()),
             6 => self.now += f64::from(u32::try_from(bytes.or_zero()).unwrap_or_default()) / 64.0,
-            7 => drop(self.log.restart()),
+            7 => match bytes.or_zero() % 3 {
+                0 => drop(self.log.restart()),
+                1 => self.log.interrupt(self.now),
+                _ => self.log.cut_short(self.now),
+            },
             operation => {
                 if let Some(id) = client(self, bytes.or_zero()) {
                     self.step_of(id, operation, bytes);
@@ -142,7 +149,8 @@ impl World {
     fn frames(&self, msg_type: &str, number: usize, content: &str) -> Vec<Vec<u8>> {
         let rest = r#""version":"5.3","date":"2026-01-01T00:00:00Z"}"#;
         let header = format!(r#"{{"msg_id":"{number}","msg_type":"{msg_type}",{rest}"#);
-        let parent = format!(r#"{{"msg_id":"p{}","msg_type":"execute_request"}}"#, number / 7);
+        let of = number / OF_A_REQUEST;
+        let parent = format!(r#"{{"msg_id":"p{of}","msg_type":"execute_request"}}"#);
         let parts = [header.as_bytes(), parent.as_bytes(), b"{}", content.as_bytes()];
         let signature = self.key.as_ref().map_or(Vec::new(), |key| key.sign(&parts).to_vec());
         let envelope = [b"topic".to_vec(), b"<IDS|MSG>".to_vec(), signature];
@@ -167,8 +175,14 @@ impl World {
             return;
         }
         let limits = (seed % 2 == 1).then_some(LIMITS);
-        let (merging, one_by_one) = (seed % 64 >= 32, seed % 32 >= 24);
-        let rules = Rules { limits, merging, one_by_one, ..Rules::default() };
+        let one_by_one = seed % 32 >= 24;
+        let overflow = match seed / 32 {
+            0 | 2 => Overflow::Drop,
+            1 | 3 => Overflow::Merge,
+            _ => Overflow::Pace,
+        };
+        let patience = if seed >= 192 { 1.0 } else { f64::INFINITY };
+        let rules = Rules { limits, overflow, patience, one_by_one, ..Rules::default() };
         let protocol = if seed % 4 >= 2 { Protocol::Default } else { Protocol::V1 };
         let settings = Settings { protocol, rules, bound: self.bound };
         let id = self.log.open(settings);
@@ -203,6 +217,7 @@ impl World {
             assert!(count.messages > 0 && frames.is_empty());
             client.made(b"notice", &format!(r#"{{"text":"{};"}}"#, count.messages))
         } else if limited
+            && client.settings.rules.overflow != Overflow::Pace
             && self.log.limiter(id).is_some_and(|limiter| !offer_parts(limiter, &parts, arrived))
         {
             // A merged message has the numbers of all that it stands for.
@@ -303,7 +318,9 @@ impl World {
         for waiting in waiting {
             flying += waiting.in_flight;
             kept += waiting.bytes.never;
-            assert!(waiting.bytes.sum() <= self.bound * 3 + waiting.in_flight, "{waiting:?}");
+            // What waits for its turn takes more memory than before, and is looked at with the next entry.
+            let most = self.bound * 3 + waiting.in_flight + 256 * waiting.paced;
+            assert!(waiting.bytes.sum() <= most, "{waiting:?}");
         }
         // What is in flight holds its segments, and each client may be held at a large message.
         let held = (self.clients.len() * (LARGE + 2_000)) as u64;
@@ -335,8 +352,12 @@ impl World {
         if self.clients.get(&id).is_some_and(|client| client.away) {
             self.come_back(id);
         }
+        let mut turns = 0;
         while self.clients.contains_key(&id) && !self.is_drained(id) {
+            turns += 1;
+            assert!(turns < MAX_TURNS, "it never ends: {:?}", self.log.waiting(id));
             self.log.flush(id);
+            self.now += 1.0;
             self.read(id, 1_000);
             self.write(id, usize::MAX);
         }
@@ -363,7 +384,7 @@ impl World {
         // What was refused may be a reply, or have been made by the caller.
         let missing = sent - client.withheld - arrived;
         assert!(missing <= client.refused, "{sent} sent, {arrived} arrived: {account:?}");
-        assert!(client.entries.is_sorted_by(|one, other| one < other), "{:?}", client.entries);
+        client.assert_in_order();
         assert!(client.entries.iter().all(|number| (client.from..).contains(number)));
         assert!(client.replies.is_sorted_by(|one, other| one < other), "{:?}", client.replies);
         let refused = client.sent_replies - client.replies.len();
@@ -381,7 +402,8 @@ impl World {
     /// What may be dropped stands behind notices of all that is missing before it; what is dropped last,
     /// of all of its kind.
     fn assert_told_in_place(&self, client: &Client) {
-        // What is withheld is missing as well, and a connection that ends takes a notice with it.
+        // What is withheld is missing as well, and a connection that ends takes a notice with it; where
+        // output waits, some overtakes a notice.
         if client.allowed.is_some() || client.was_away || client.refused > 0 {
             return;
         }
@@ -408,7 +430,7 @@ impl World {
     fn assert_kept(&self, client: &Client) {
         let kept = self.messages.iter().enumerate().skip(client.from);
         let kept = kept.filter(|(_, drop)| **drop == DropPriority::Never);
-        let lost = kept.filter(|(number, _)| client.entries.binary_search(number).is_err());
+        let lost = kept.filter(|(number, _)| !client.entries.contains(number));
         assert!(client.lost || lost.count() as u64 <= client.refused);
     }
 }
@@ -417,6 +439,7 @@ fn sum(account: Account) -> u64 {
     let counts = [
         account.forwarded,
         account.merged,
+        account.superseded,
         account.handed_over,
         account.skipped,
         account.withheld,

@@ -1,0 +1,158 @@
+"""How long does an interrupt take to show? A cell displays as fast as it can, to a client that is slower.
+
+Usage: ``python -m benches.interrupts --json benches/results/interrupts.json``; see benches/README.md. The
+kernel is an ipykernel. It is interrupted over REST after some seconds; what is told is how long the
+client waits for the cell's ``error`` and its ``idle``. With ``--restart`` the kernel is restarted
+instead, and the client waits for the ``starting`` of its next process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+
+from benches import contenders
+from kernelwire.bench import environment
+from kernelwire.bench.asking import connected
+from kernelwire.bench.client import KernelSocket, SilenceError
+from kernelwire.bench.host import end_on_signals, running
+from kernelwire.bench.progress import tracked
+from kernelwire.bench.server import Server, Settings
+from kernelwire.bench.verify import decode_v1
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from kernelwire.bench.contenders import Contender
+
+PROGRAM = """
+from IPython import get_ipython
+publish = get_ipython().display_pub.publish
+data = dict([("text/plain", "x" * 300)])
+while True:
+    publish(data)
+"""
+FLOOD_S = 4.0
+"""How long the cell runs before it is interrupted."""
+GIVEN_UP_S = 60.0
+"""Seconds after which nobody waits any more."""
+
+
+class SlowClient:
+    """Reads so many messages a second of a websocket, as they come."""
+
+    def __init__(self, client: KernelSocket, rate: float) -> None:
+        self._client = client
+        self._rate = rate
+        self._looked = 0
+
+    def read_until(self, done: Callable[[Any], bool], until: float) -> float:
+        """Read until a message is the one, which came so many seconds ago at most.
+
+        Raises ``SilenceError`` where it has not come by then, on the monotonic clock.
+        """
+        begun, first = time.monotonic(), self._client.count
+        while time.monotonic() < until:
+            due = (time.monotonic() - begun) * self._rate
+            if self._client.count - first > due:
+                time.sleep(0.001)
+                continue
+            self._client.on_readable(2048)
+            while self._looked < self._client.count:
+                message = decode_v1(self._client.payload(self._looked))
+                self._looked += 1
+                if done(message):
+                    return time.monotonic()
+            time.sleep(0.0002)
+        raise SilenceError("what was waited for has not come")
+
+
+def is_status(message: Any, state: str, parent: str | None = None) -> bool:
+    """Whether a message is a status, of a request if one is given."""
+    return (
+        message.header["msg_type"] == "status"
+        and message.content["execution_state"] == state
+        and parent in (None, message.parent_id)
+    )
+
+
+def observe(server: Server, rate: float, *, restart: bool) -> dict[str, float]:
+    """Interrupt, or restart, one kernel in a flood: seconds until the client has seen it."""
+    kernel = server.start_kernel("ipy")
+    with connected(server, kernel) as client:
+        client.reserve(64 << 20)
+        slow = SlowClient(client, rate)
+        msg_id = client.execute(PROGRAM)
+        flood_ends = time.monotonic() + FLOOD_S
+        with suppress(SilenceError):  # nothing is waited for
+            slow.read_until(lambda _: False, flood_ends)
+        action = "restart" if restart else "interrupt"
+        call = Thread(target=server.request, args=("POST", f"/api/kernels/{kernel}/{action}"))
+        asked = time.monotonic()
+        call.start()
+        until = asked + GIVEN_UP_S
+        seen: dict[str, float] = {}
+        if restart:
+            seen["starting_s"] = slow.read_until(lambda m: is_status(m, "starting"), until) - asked
+        else:
+            error = slow.read_until(lambda m: m.header["msg_type"] == "error", until)
+            idle = slow.read_until(lambda m: is_status(m, "idle", msg_id), until)
+            seen |= {"error_s": error - asked, "idle_s": idle - asked}
+        call.join()
+    server.end_kernel(kernel)
+    return seen
+
+
+def measure(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
+    """One observation in a fresh server."""
+    try:
+        with running(Server(Settings.of(contender, lift_limits=False))) as server:
+            return {"ok": True, **observe(server, options.rate, restart=options.restart)}
+    except SilenceError as error:
+        return {"ok": False, "reason": f"{error}, in {GIVEN_UP_S:g} s"}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Observe each contender in turn; 1 where one was never seen to end."""
+    parser = argparse.ArgumentParser(prog="python -m benches.interrupts", description=__doc__)
+    parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
+    parser.add_argument("--rate", type=float, default=500, help="messages a second that are read")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--restart", action="store_true", help="restart it instead")
+    parser.add_argument("--json", type=Path, help="write everything observed to this file")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    end_on_signals()
+    plan = [
+        (number, contenders.parse(name))
+        for number in range(options.rounds)
+        for name in options.contenders
+    ]
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for _, contender in tracked(plan, lambda step: step[1].name, quiet=options.quiet):
+        outcome = measure(contender, options)
+        cases.setdefault(contender.name, []).append(outcome)
+    result = {
+        "schema": environment.SCHEMA,
+        "kind": "interrupts",
+        "environment": environment.describe(),
+        "settings": {"rate": options.rate, "flood_s": FLOOD_S, "restart": options.restart},
+        "cases": cases,
+    }
+    for name, outcomes in cases.items():
+        for each in outcomes:
+            print(f"{name:20} {each}")
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    ours = [each for name, each in cases.items() if name.startswith("kernelwire")]
+    return 0 if all(each["ok"] for outcomes in ours for each in outcomes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+//! Pacing: what is over the limits waits for its turn, and only output does.
+//!
+//! While a cursor is behind its pace, or its client takes nothing, its entries are taken into a
+//! [`super::lane::Lane`], where text is joined and updates give way to later ones. From there they go as
+//! the limits allow. What no output must hold up goes ahead: statuses of requests of which nothing
+//! waits, messages of comms past the output of other requests, all of a request that asks for input.
+
+use super::account::{Count, Unreported, Why};
+use super::cursor::Cursor;
+use super::entry::Entry;
+use super::lane::{Body, Item, Kind};
+use super::merge::MAX_TEXT;
+use super::merging::count;
+use super::queue;
+use super::read::Reader;
+use super::segment::Segment;
+use super::store::Place;
+use super::totals::{Amount, Totals};
+use super::{Wait, frame};
+use crate::log::run::{self, Run};
+use crate::message::parts::Parts;
+use crate::message::peek;
+use crate::policy::{DropPriority, Merge};
+use crate::state;
+
+/// Entries that one read takes into the lane at most.
+pub(super) const TAKEN_IN: usize = 4096;
+
+/// The mark of the request that a message belongs to; 0 where it belongs to none.
+pub(super) fn parent_mark(parent: &[u8]) -> u64 {
+    let id = peek::text(parent, "msg_id").ok().flatten();
+    id.filter(|id| !id.is_empty()).map_or(0, |id| state::mark(&id))
+}
+
+impl<P: AsRef<[u8]>> Reader<'_, P> {
+    /// Whether the cursor is behind its pace, or was and has not caught up.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.cursor.lane.is_empty()
+    }
+
+    /// Whether an entry that the limits apply to may go now; it has taken its tokens then.
+    pub(super) fn is_in_pace(&mut self, text: u64) -> bool {
+        let may_go = self.cursor.pace.may_go(text, self.now);
+        if may_go {
+            self.cursor.pace.take(text);
+        }
+        may_go
+    }
+
+    /// Takes entries into the lane, so many at most.
+    pub(super) fn take_in(&mut self, most: usize) {
+        self.next = None;
+        for _ in 0..most {
+            let place = self.next.or_else(|| self.store.find(self.cursor.position));
+            let Some(place) = place.filter(|place| self.store.entry(*place).is_some()) else {
+                if self.cursor.position < self.end.0 {
+                    self.note_gap(self.end.1);
+                    self.cursor.position = self.end.0;
+                }
+                break;
+            };
+            self.taken_in = self.taken_in.saturating_add(1);
+            self.take_in_one(place);
+        }
+        self.keep_last_words();
+    }
+
+    /// Takes what can be taken in by this read, if anything is left to take in.
+    fn take_in_the_rest(&mut self) {
+        if self.cursor.position < self.end.0 && self.taken_in < TAKEN_IN {
+            self.take_in(TAKEN_IN.saturating_sub(self.taken_in));
+        }
+    }
+
+    /// Does the same where the client takes nothing: text is joined while it waits.
+    pub(super) fn take_in_for_later(&mut self) {
+        if self.cursor.is_paced() {
+            self.take_in_the_rest();
+        }
+    }
+
+    /// Takes one entry into the lane.
+    pub(super) fn take_in_one(&mut self, place: Place) {
+        let Some((segment, entry)) = self.store.at(place) else { return };
+        let (seq, own, drop, twin) = (entry.seq, entry.own, entry.class.policy.drop, entry.twin);
+        let before = segment.before(entry);
+        let parent = parent_mark(header_of_parent(segment, entry));
+        if before != self.cursor.at {
+            self.note_gap(before);
+        }
+        let cursor = &mut *self.cursor;
+        let count = Count::of(own);
+        if cursor.skips(seq, drop) {
+            let gap = self.gap_of(place, count, drop == DropPriority::Low);
+            self.cursor.account.skipped.add(count);
+            self.cursor.lane.add_gap(seq, parent, gap);
+        } else if cursor.is_spliced() && twin.is_some_and(|twin| twin >= cursor.start) {
+            cursor.account.duplicate.add(count);
+        } else {
+            let genuine = self.is_genuine(place);
+            self.put_in_lane(place, parent, genuine);
+        }
+        let after = before.with(drop, own);
+        self.cursor.pass(seq, after);
+        self.next = Some(self.store.next(place));
+    }
+
+    /// What is said of an entry that is skipped.
+    fn gap_of(&self, place: Place, skipped: Count, low: bool) -> Unreported {
+        let found = self.store.at(place);
+        let parent = found.map(|(segment, entry)| header_of_parent(segment, entry).to_vec());
+        Unreported { skipped, parent: parent.unwrap_or_default(), low, why: self.cursor.why_here() }
+    }
+
+    /// Notes what was skipped and is gone between the position and these totals.
+    fn note_gap(&mut self, to: Totals) {
+        let cursor = &mut *self.cursor;
+        let skipped = Count::between(cursor.at, to);
+        if skipped.messages > 0 {
+            let low = to.messages.low > cursor.at.messages.low;
+            let gap = Unreported { skipped, parent: Vec::new(), low, why: cursor.why_here() };
+            cursor.account.skipped.add(skipped);
+            cursor.lane.add_gap(cursor.position, 0, gap);
+        }
+        cursor.at = to;
+    }
+
+    /// Whether a message may be signed anew, where anybody asks for its signature.
+    fn is_genuine(&self, place: Place) -> bool {
+        let cursor = &*self.cursor;
+        let asks = cursor.is_spliced() || cursor.rules.one_by_one;
+        let Some((segment, entry)) = self.store.at(place).filter(|_| asks) else { return true };
+        let received = segment.received(entry);
+        let verifies = |parts: &Parts<'_, &[u8]>| self.key.is_some_and(|key| key.verifies(parts));
+        entry.class.verified || Parts::split(&received).is_ok_and(|parts| verifies(&parts))
+    }
+
+    fn put_in_lane(&mut self, place: Place, parent: u64, genuine: bool) {
+        let Some((segment, entry)) = self.store.at(place) else { return };
+        let (seq, own, class) = (entry.seq, entry.own, entry.class);
+        let kind = kind_of(segment, entry, genuine);
+        let (cursor, since) = (&mut *self.cursor, self.now);
+        let limited = cursor.is_limited(seq) && class.policy.is_limited(true);
+        let text = if class.policy.counts_bytes { own.bytes } else { 0 };
+        let item = Item {
+            body: Body::Entry(seq),
+            kind,
+            parent,
+            counted: limited.then_some(text),
+            drop: class.policy.drop,
+            own,
+            since,
+        };
+        if !class.policy.may_wait && cursor.lane.may_overtake(parent) {
+            return cursor.lane.push_express(seq, item);
+        }
+        if item.kind == (Kind::Text { joins: true }) && self.join_in_lane(place, parent) {
+            return;
+        }
+        let cursor = &mut *self.cursor;
+        let (key, earlier) = cursor.lane.supersede(seq, &item.kind, parent);
+        if let Some(earlier) = earlier {
+            cursor.account.superseded.add(Count::of(earlier.own));
+        }
+        cursor.lane.push(key, item);
+        // It did not count before, and is not to count from now on.
+        cursor.lane.keep_large(cursor.bound / 2);
+        if class.idle && cursor.cut == Some(parent) {
+            self.keep_last_words();
+            self.cursor.cut = None;
+        }
+    }
+
+    /// Joins text to what waits of the same stream and request; `false` where it must stand alone.
+    fn join_in_lane(&mut self, place: Place, parent: u64) -> bool {
+        let Some((segment, entry)) = self.store.at(place) else { return false };
+        let lane = &mut self.cursor.lane;
+        let Some((key, waits)) = lane.text(parent, MAX_TEXT as u64) else { return false };
+        let received = segment.received(entry);
+        let Ok(parts) = Parts::split(&received) else { return false };
+        let Some(kind) = run::Kind::of(&parts) else { return false };
+        let begun = match waits.body {
+            Body::Entry(seq) => self.store.get(seq).and_then(|(segment, entry)| {
+                let received = segment.received(entry);
+                let parts = Parts::split(&received).ok()?;
+                let mut run = Run::default();
+                run.begin(run::Kind::of(&parts)?, &parts, entry.arrived);
+                Some(run)
+            }),
+            _ => None,
+        };
+        let is_begun = begun.is_some();
+        let Some(mut run) = begun.map(Box::new).or_else(|| lane.text_of(key)) else { return false };
+        if run.merge(&kind, &parts) {
+            lane.join(key, run, entry.own);
+            return true;
+        }
+        if !is_begun {
+            lane.put_back(key, run);
+        }
+        false
+    }
+
+    /// Skips what is more than the last words of a request that was interrupted.
+    fn keep_last_words(&mut self) {
+        if let Some(parent) = self.cursor.cut {
+            self.cursor.cut_lane(Some(parent), self.now);
+        }
+    }
+
+    /// Hands out what is next of what waits, or says what that waits for; `None` if something was
+    /// done, or nothing waits any more.
+    pub(super) fn step_in_lane(&mut self) -> Option<Wait> {
+        self.take_in_the_rest();
+        let cursor = &mut *self.cursor;
+        if let Some(item) = cursor.lane.pop_express() {
+            self.let_item_go(item);
+            return None;
+        }
+        cursor.skip_late(self.now);
+        if let Some(key) = cursor.lane.lifted.and_then(|parent| cursor.lane.head_of(parent)) {
+            return self.let_go_from_lane(key, true);
+        }
+        let comm = cursor.lane.overtaking_comm();
+        if let Some(key) = comm.filter(|_| cursor.lane.is_turn_of_comm()) {
+            return self.let_go_from_lane(key, false);
+        }
+        if let Some(due) = self.notice_in_lane() {
+            return match comm {
+                Some(key) if due > self.now => self.let_go_from_lane(key, false),
+                _ if due > self.now => Some(self.later(Wait::Until(due))),
+                _ => Some(self.announce_in_lane()),
+            };
+        }
+        let (key, _) = self.cursor.lane.head()?;
+        self.let_go_from_lane(key, false)
+    }
+
+    /// When skipped output is reported before what goes next.
+    fn notice_in_lane(&self) -> Option<f64> {
+        let due = self.notice_due_at()?;
+        Some(if self.cursor.lane.ends_request() { self.now } else { due })
+    }
+
+    fn announce_in_lane(&mut self) -> Wait {
+        let head = self.cursor.lane.head().map(|(_, item)| &item.body);
+        if let Some(Body::Entry(seq)) = head
+            && let Some(place) = self.store.find(*seq)
+        {
+            self.note_parent(place);
+        }
+        self.hold_for_notice()
+    }
+
+    /// Another call where entries are left to be taken in, else what there is to wait for.
+    fn later(&self, wait: Wait) -> Wait {
+        if self.cursor.position < self.end.0 { Wait::Budget } else { wait }
+    }
+
+    /// Hands out an item of the lane, if the pace allows it; `owes` if it goes all the same.
+    fn let_go_from_lane(&mut self, key: u64, owes: bool) -> Option<Wait> {
+        let cursor = &mut *self.cursor;
+        let overtakes = cursor.lane.head().is_some_and(|(head, _)| head != key);
+        let counted = cursor.lane.get(key).and_then(|item| item.counted);
+        let is_limited = cursor.is_paced() && key >= cursor.unlimited_before;
+        if let Some(text) = counted.filter(|_| is_limited) {
+            let asked = if owes { Ok(()) } else { cursor.pace.ask(text, self.now) };
+            if let Err(at) = asked {
+                return Some(self.later(Wait::Until(at)));
+            }
+            cursor.pace.take(text);
+        }
+        cursor.lane.note_turn(overtakes);
+        if let Some(item) = cursor.lane.take(key) {
+            self.let_item_go(item);
+        }
+        None
+    }
+
+    fn let_item_go(&mut self, item: Item) {
+        let end = self.end.0;
+        let idle = item.kind == Kind::Status { idle: true };
+        let cursor = &mut *self.cursor;
+        match item.body {
+            Body::Gap(gap) => cursor.unreported.take_back(gap),
+            Body::Entry(seq) => {
+                let Some((_, entry)) = self.store.get(seq) else { return };
+                cursor.account.forwarded.add(Count::of(entry.own));
+                let size = entry.frame_len(cursor.is_spliced());
+                let run = queue::Item::Entries { first: seq, last: seq };
+                cursor.again.push_front((run, size));
+            }
+            Body::Text(mut run) => {
+                let Some(mut released) = run.release() else { return };
+                released.messages = item.own.messages;
+                let all = count(&released);
+                cursor.account.forward_merged(all);
+                cursor.again.push_front((queue::Item::Merged(released), all.bytes));
+            }
+        }
+        if idle && cursor.lane.is_empty() && cursor.position >= end {
+            cursor.pace.fill_up();
+        }
+    }
+
+    /// Has all that waits of a request go before the question that it asks; whether anything does.
+    pub(super) fn lift(&mut self, letter: Place) -> bool {
+        let unread = self.cursor.is_paced() && self.cursor.position < self.end.0;
+        if !unread && !self.is_behind() {
+            return false;
+        }
+        let Some((segment, entry)) = self.cursor.mailbox.store.at(letter) else { return false };
+        if frame::channel(entry.frame.of(&segment.frames)) != b"stdin" {
+            return false;
+        }
+        let parent = parent_mark(header_of_parent(segment, entry));
+        self.take_in(usize::MAX);
+        let waits = self.cursor.lane.has(parent);
+        self.cursor.lane.lifted = waits.then_some(parent);
+        waits
+    }
+}
+
+fn header_of_parent<'a, P: AsRef<[u8]>>(segment: &'a Segment<P>, entry: &'a Entry<P>) -> &'a [u8] {
+    segment.parts(entry).get(1).copied().unwrap_or_default()
+}
+
+/// What an entry is to the lane.
+fn kind_of<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>, genuine: bool) -> Kind {
+    let policy = entry.class.policy;
+    let received = || segment.received(entry);
+    match (policy.merge, policy.msg_type) {
+        (Merge::Text, _) => {
+            let joins = genuine
+                && Parts::split(&received()).is_ok_and(|p| run::StreamText::of(&p).is_some());
+            Kind::Text { joins }
+        }
+        (Merge::Update, _) => {
+            let frames = received();
+            let display = Parts::split(&frames).ok().and_then(|p| run::updated_display(&p));
+            display.map_or(Kind::Display, Kind::Update)
+        }
+        (Merge::Comm, _) => {
+            let frames = received();
+            let update = Parts::split(&frames).ok().and_then(|p| run::updated_comm(&p));
+            let routes = || frames.last().is_some_and(|content| run::routes_output(content));
+            update.map_or_else(
+                || Kind::Comm { routes: routes() },
+                |(comm, keys)| Kind::CommUpdate(comm, keys),
+            )
+        }
+        (Merge::Never, "status") => Kind::Status { idle: entry.class.idle },
+        (Merge::Never, "comm_open" | "comm_close") => Kind::Comm { routes: false },
+        (Merge::Never, "display_data" | "execute_result") => Kind::Display,
+        (Merge::Never, _) => Kind::Other,
+    }
+}
+
+impl<P: AsRef<[u8]>> Cursor<P> {
+    /// Skips what has waited for longer than it may.
+    fn skip_late(&mut self, now: f64) {
+        if !self.is_paced() {
+            return;
+        }
+        while let Some((key, item)) = self.lane.take_late(now - self.rules.patience) {
+            self.skip_in_lane(key, &item, Why::Late);
+        }
+    }
+
+    /// Skips what waits of a request, of any where that is `None`, but for its last words.
+    pub(super) fn cut_lane(&mut self, parent: Option<u64>, now: f64) {
+        let most = self.pace.last_words(now);
+        for (key, item) in self.lane.cut(parent, most) {
+            self.skip_in_lane(key, &item, Why::Interrupted);
+        }
+    }
+
+    /// Skips the oldest that waits of a priority, because too much does; `false` if nothing can be.
+    pub(super) fn skip_oldest_in_lane(&mut self, drop: DropPriority) -> bool {
+        let Some((key, item)) = self.lane.take_oldest(drop) else { return false };
+        self.skip_in_lane(key, &item, Why::Bound);
+        true
+    }
+
+    fn skip_in_lane(&mut self, key: u64, item: &Item, why: Why) {
+        let Amount { messages, bytes, .. } = item.own;
+        let skipped = Count { messages, bytes };
+        self.account.skipped.add(skipped);
+        let low = item.drop == DropPriority::Low;
+        let gap = Unreported { skipped, parent: Vec::new(), low, why };
+        self.lane.add_gap(key, item.parent, gap);
+    }
+}

@@ -1,0 +1,300 @@
+//! How fast a client gets output where nothing is thrown away: two buckets of tokens. The time is
+//! passed in.
+//!
+//! A bucket holds what a limit allows in its window, and is filled at the limit. A message takes one
+//! token of the one, and text its bytes of the other; where there are too few, it waits. A message
+//! larger than a bucket goes when that is full, and the rest is owed. So in any `T` seconds no more
+//! than `limit × (window + T)` goes, but for one such message. While output waits, tokens are given
+//! out in steps of [`STEP_SECONDS`]: a wake-up for each message would cost more than the message.
+
+use crate::limit::Limits;
+
+/// Seconds between two looks at output that waits.
+pub const STEP_SECONDS: f64 = 0.05;
+
+/// Seconds of output that a client still gets of a request that was interrupted.
+const LAST_SECONDS: f64 = 0.25;
+
+/// Messages of it, and bytes of text, that each client gets, or those of a second where the limits
+/// allow fewer.
+const LAST_MESSAGES: f64 = 50.0;
+const LAST_BYTES: f64 = 65_536.0;
+
+/// Tokens by which rounding may miss a message.
+const TOLERANCE: f64 = 1e-6;
+
+/// One limit's tokens.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Tokens per second; none is no limit.
+    rate: Option<f64>,
+    capacity: f64,
+    /// Less than 0 where tokens are owed.
+    level: f64,
+}
+
+impl Bucket {
+    fn new(rate: f64, window: f64) -> Self {
+        let mut bucket = Self { rate: None, capacity: 0.0, level: 0.0 };
+        bucket.set(rate, window);
+        bucket.level = bucket.capacity;
+        bucket
+    }
+
+    /// Changes the limit; what is used up stays so.
+    fn set(&mut self, rate: f64, window: f64) {
+        let limits = rate > 0.0 && window > 0.0;
+        let used = self.capacity - self.level;
+        self.rate = limits.then_some(rate);
+        self.capacity = if limits { rate * window } else { 0.0 };
+        self.level = if limits { self.capacity - used } else { 0.0 };
+    }
+
+    fn fill(&mut self, seconds: f64) {
+        if let Some(rate) = self.rate {
+            self.level = (self.level + rate * seconds).min(self.capacity);
+        }
+    }
+
+    /// Tokens that are missing for a message that takes so many.
+    fn lacks(&self, tokens: f64) -> f64 {
+        let needed = tokens.min(self.capacity);
+        if self.rate.is_none() || tokens <= 0.0 { 0.0 } else { needed - self.level }
+    }
+
+    fn seconds_for(&self, tokens: f64) -> f64 {
+        let lacks = self.lacks(tokens);
+        if lacks <= TOLERANCE { 0.0 } else { lacks / self.rate.unwrap_or(f64::INFINITY) }
+    }
+
+    fn take(&mut self, tokens: f64) {
+        if self.rate.is_some() {
+            self.level -= tokens;
+        }
+    }
+}
+
+/// The pace of one client.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    messages: Bucket,
+    bytes: Bucket,
+    filled: f64,
+    /// When tokens are given out next, while something waits.
+    step: f64,
+    meter: Meter,
+}
+
+impl Pace {
+    /// Full buckets.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            messages: Bucket::new(limits.messages, limits.window),
+            bytes: Bucket::new(limits.bytes, limits.window),
+            filled: f64::NEG_INFINITY,
+            step: f64::NEG_INFINITY,
+            meter: Meter::default(),
+        }
+    }
+
+    /// Changes the limits; what is used up stays so.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.messages.set(limits.messages, limits.window);
+        self.bytes.set(limits.bytes, limits.window);
+    }
+
+    /// Whether anything is limited at all.
+    #[must_use]
+    pub fn is_limiting(&self) -> bool {
+        self.messages.rate.is_some() || self.bytes.rate.is_some()
+    }
+
+    /// Fills both buckets, as a kernel's `idle` does where nothing waits.
+    pub fn fill_up(&mut self) {
+        self.messages.level = self.messages.capacity;
+        self.bytes.level = self.bytes.capacity;
+    }
+
+    /// Whether a message with so many bytes of text may go now, if nothing waits before it.
+    pub fn may_go(&mut self, bytes: u64, now: f64) -> bool {
+        self.fill(now);
+        self.seconds_for(bytes) <= 0.0
+    }
+
+    /// Whether a message that waits, with so many bytes of text, may go now; else, when to ask again.
+    pub fn ask(&mut self, bytes: u64, now: f64) -> Result<(), f64> {
+        // A clock that was put back makes nobody wait.
+        if self.step > now && self.step <= now + STEP_SECONDS {
+            return Err(self.step);
+        }
+        if self.may_go(bytes, now) {
+            return Ok(());
+        }
+        self.step = now + STEP_SECONDS;
+        Err(self.step.max(now + self.seconds_for(bytes)))
+    }
+
+    /// Takes the tokens of a message with so many bytes of text.
+    #[allow(clippy::cast_precision_loss)] // no message has 2^53 bytes
+    pub fn take(&mut self, bytes: u64) {
+        self.messages.take(1.0);
+        self.bytes.take(bytes as f64);
+    }
+
+    /// Counts a message of so many bytes that was handed out.
+    pub fn count(&mut self, bytes: u64, now: f64) {
+        self.meter.count(bytes, now);
+    }
+
+    /// Messages, and bytes of text, that may go on waiting for a client whose request was interrupted:
+    /// what it takes in [`LAST_SECONDS`], by what it has taken before, and a little more than nothing.
+    #[must_use]
+    pub fn last_words(&self, now: f64) -> (f64, f64) {
+        let least = |bucket: &Bucket, least: f64| bucket.rate.map_or(least, |rate| rate.min(least));
+        let (messages, bytes) = self.meter.per_second(now);
+        (
+            (messages * LAST_SECONDS).max(least(&self.messages, LAST_MESSAGES)),
+            (bytes * LAST_SECONDS).max(least(&self.bytes, LAST_BYTES)),
+        )
+    }
+
+    fn fill(&mut self, now: f64) {
+        let seconds = now - self.filled;
+        if seconds > 0.0 && seconds.is_finite() {
+            self.messages.fill(seconds);
+            self.bytes.fill(seconds);
+        }
+        self.filled = now;
+    }
+
+    #[allow(clippy::cast_precision_loss)] // as in `take`
+    fn seconds_for(&self, bytes: u64) -> f64 {
+        self.messages.seconds_for(1.0).max(self.bytes.seconds_for(bytes as f64))
+    }
+}
+
+/// Counts what a client takes, second by second.
+#[derive(Clone, Copy, Debug, Default)]
+struct Meter {
+    since: f64,
+    /// Messages and bytes, in the second that has begun and in the one before.
+    this: (u32, u64),
+    before: (u32, u64),
+}
+
+impl Meter {
+    fn count(&mut self, bytes: u64, now: f64) {
+        self.turn(now);
+        self.this = (self.this.0.saturating_add(1), self.this.1.saturating_add(bytes));
+    }
+
+    fn turn(&mut self, now: f64) {
+        let seconds = now - self.since;
+        if !(0.0..1.0).contains(&seconds) {
+            self.before = if (1.0..2.0).contains(&seconds) { self.this } else { (0, 0) };
+            (self.since, self.this) = (now, (0, 0));
+        }
+    }
+
+    /// The higher of the last whole second and the one that has begun.
+    #[allow(clippy::cast_precision_loss)] // nobody takes 2^53 bytes
+    fn per_second(mut self, now: f64) -> (f64, f64) {
+        self.turn(now);
+        let bytes = self.before.1.max(self.this.1);
+        (f64::from(self.before.0.max(self.this.0)), bytes as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(messages: f64, bytes: f64, window: f64) -> Pace {
+        Pace::new(Limits { messages, bytes, window })
+    }
+
+    /// How many messages with so many bytes of text go at a time, from a queue that never ends.
+    fn burst(pace: &mut Pace, bytes: u64, now: f64) -> u64 {
+        let mut gone = 0;
+        while gone < 1_000_000 && pace.may_go(bytes, now) {
+            pace.take(bytes);
+            gone += 1;
+        }
+        gone
+    }
+
+    #[test]
+    fn a_window_goes_at_once_and_the_rest_at_the_limit() {
+        let mut pace = pace(1000.0, 0.0, 3.0);
+        assert_eq!(burst(&mut pace, 10, 5.0), 3000);
+        assert_eq!(burst(&mut pace, 10, 5.05), 50);
+        assert_eq!(burst(&mut pace, 10, 6.05), 1000);
+        assert_eq!(burst(&mut pace, 10, 60.0), 3000, "no more than a window is saved up");
+    }
+
+    #[test]
+    fn a_message_larger_than_the_bucket_goes_when_it_is_full_and_the_rest_is_owed() {
+        let mut pace = pace(0.0, 100.0, 1.0);
+        assert!(pace.may_go(250, 0.0));
+        pace.take(250);
+        assert!(!pace.may_go(1, 1.5), "150 bytes are owed");
+        assert!(pace.may_go(1, 1.6));
+        assert!(pace.may_go(0, 0.0), "only text has bytes");
+        let mut slow = self::pace(0.1, 0.0, 3.0);
+        assert_eq!(burst(&mut slow, 0, 0.0), 1);
+        assert_eq!(burst(&mut slow, 0, 9.9), 0);
+        assert_eq!(burst(&mut slow, 0, 10.1), 1);
+    }
+
+    #[test]
+    fn who_waits_is_asked_in_steps() {
+        let mut pace = pace(100.0, 0.0, 1.0);
+        assert_eq!(burst(&mut pace, 0, 0.0), 100);
+        assert_eq!(pace.ask(0, 0.0), Err(STEP_SECONDS));
+        assert_eq!(pace.ask(0, 0.02), Err(STEP_SECONDS), "two have come, and wait for the step");
+        assert_eq!(pace.ask(0, 0.06), Ok(()));
+        let mut slow = self::pace(1.0, 0.0, 1.0);
+        assert_eq!(burst(&mut slow, 0, 0.0), 1);
+        assert_eq!(slow.ask(0, 0.0), Err(1.0), "nobody is woken for nothing");
+    }
+
+    #[test]
+    fn a_clock_that_is_put_back_keeps_nobody_waiting() {
+        let mut pace = pace(100.0, 0.0, 1.0);
+        assert_eq!(burst(&mut pace, 0, 1000.0), 100);
+        assert!(pace.ask(0, 1000.0).is_err());
+        assert!(pace.ask(0, 10.0).is_err());
+        assert_eq!(pace.ask(0, 10.1), Ok(()));
+    }
+
+    #[test]
+    fn limits_of_nothing_do_not_limit() {
+        for mut pace in [pace(0.0, -1.0, 3.0), pace(5.0, 5.0, 0.0), pace(1e12, 1e12, 3.0)] {
+            assert_eq!(burst(&mut pace, 1000, 0.0), 1_000_000);
+        }
+        assert!(!pace(0.0, 0.0, 3.0).is_limiting());
+    }
+
+    #[test]
+    fn new_limits_forgive_nothing() {
+        let mut pace = pace(100.0, 0.0, 1.0);
+        assert_eq!(burst(&mut pace, 0, 0.0), 100);
+        pace.set_limits(Limits { messages: 200.0, bytes: 0.0, window: 1.0 });
+        assert_eq!(burst(&mut pace, 0, 0.0), 100);
+        pace.fill_up();
+        assert_eq!(burst(&mut pace, 0, 0.0), 200);
+    }
+
+    #[test]
+    fn last_words_are_what_a_client_takes_in_a_quarter_of_a_second() {
+        let mut pace = pace(1000.0, 5000.0, 3.0);
+        for millisecond in 0..2500 {
+            if millisecond % 2 == 0 {
+                pace.count(100, f64::from(millisecond) / 1000.0);
+            }
+        }
+        assert_eq!(pace.last_words(2.5), (125.0, 12_500.0));
+        assert_eq!(pace.last_words(9.0), (50.0, 5_000.0), "it has taken nothing lately");
+    }
+}
