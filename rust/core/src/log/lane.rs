@@ -103,6 +103,9 @@ pub(super) struct Lane {
     entries: BTreeSet<u64>,
     /// From where on updates can take the place of earlier ones: no display came between.
     updates_from: u64,
+    /// From where on updates can give way to later ones: an Output widget that shows what a request says
+    /// takes no updates, so each must find the widgets as they were.
+    routed_from: u64,
     /// From where on text can be joined, and updates of comms can give way.
     plain_from: u64,
     cost: ByPriority,
@@ -216,6 +219,7 @@ impl Lane {
                 self.barriers.insert(key);
             }
             Kind::Comm { routes: true } => {
+                self.routed_from = key;
                 self.barriers.insert(key);
             }
             _ => {}
@@ -335,7 +339,8 @@ impl Lane {
         let earlier = match kind {
             Kind::Update(display) => {
                 let found = self.updates.get(display).copied();
-                found.filter(|(_, of)| *of == parent).map(|(key, _)| key)
+                let found = found.filter(|(key, of)| *of == parent && *key >= self.routed_from);
+                found.map(|(key, _)| key)
             }
             Kind::CommUpdate(comm, keys) => self
                 .comm_updates

@@ -225,6 +225,16 @@ fn an_update_stays_behind_a_display_that_came_between() {
 }
 
 #[test]
+fn an_update_gives_way_to_none_behind_what_decides_where_output_is_shown() {
+    let (mut log, id) = behind(PACED);
+    update(&mut log, "flood", "a", 10);
+    set(&mut log, "other", "out", "msg_id", 11);
+    update(&mut log, "flood", "a", 12);
+    update(&mut log, "flood", "a", 13);
+    assert_eq!(rest(&mut log, id), [10, 11, 13]);
+}
+
+#[test]
 fn an_update_of_a_comm_gives_way_to_one_that_sets_at_least_as_much() {
     let (mut log, id) = behind(PACED);
     set(&mut log, "flood", "a", "x", 10);
@@ -261,15 +271,16 @@ fn replies_and_questions_wait_for_nothing_and_a_question_has_its_text_before_it(
     print(&mut log, "flood", 10);
     print(&mut log, "asks", 11);
     display(&mut log, "asks", 12);
-    let post = |log: &mut Log<Vec<u8>>, channel: &[u8], number: u64| {
-        let parent = r#"{"msg_id":"asks","msg_type":"execute_request"}"#;
-        let mut frames = frames("any", parent, &format!(r##"{{"prompt":"#{number};"}}"##));
-        assert_eq!(log.post(id, (0.0, After::Arrival), channel, &mut frames), Ok(true));
-    };
-    post(&mut log, b"shell", 13);
-    post(&mut log, b"stdin", 14);
+    post(&mut log, id, b"shell", 13);
+    post(&mut log, id, b"stdin", 14);
     assert_eq!(get_at(&mut log, id, 0.0).0, [13, 11, 12, 14]);
     assert_eq!(rest(&mut log, id), [10]);
+}
+
+fn post(log: &mut Log<Vec<u8>>, id: CursorId, channel: &[u8], number: u64) {
+    let parent = r#"{"msg_id":"asks","msg_type":"execute_request"}"#;
+    let mut frames = frames("any", parent, &format!(r##"{{"prompt":"#{number};"}}"##));
+    assert_eq!(log.post(id, (0.0, After::Arrival), channel, &mut frames), Ok(true));
 }
 
 #[test]
