@@ -45,8 +45,8 @@ pub(super) enum Body {
 pub(super) enum Kind {
     /// Text; whether more can be joined to it.
     Text { joins: bool },
-    /// A display, or a result, which may have the same id as one that is updated.
-    Display,
+    /// A display, or a result, with its id: one that has none may still be updated.
+    Display(Option<String>),
     /// An update of a display, which a later one can take the place of.
     Update(String),
     /// An update of a comm, and the keys of the state that it sets, in ascending order.
@@ -68,6 +68,15 @@ impl Kind {
 
     fn is_text(&self) -> bool {
         matches!(self, Self::Text { .. })
+    }
+
+    /// The display that it shows or updates.
+    fn display(&self) -> Option<&str> {
+        match self {
+            Self::Display(id) => id.as_deref(),
+            Self::Update(id) => Some(id),
+            _ => None,
+        }
     }
 }
 
@@ -93,6 +102,8 @@ pub(super) struct Lane {
     updates: HashMap<String, (u64, u64)>,
     /// Where the latest update of each comm waits.
     comm_updates: HashMap<String, u64>,
+    /// Where each display waits, and all its updates.
+    displays: HashMap<String, BTreeSet<u64>>,
     comms: BTreeSet<u64>,
     texts: BTreeSet<u64>,
     droppable: BTreeSet<u64>,
@@ -205,13 +216,13 @@ impl Lane {
             }
             Kind::Comm { .. } => self.plain_from = key,
             Kind::Status { .. } => parent.text = None,
-            Kind::Display | Kind::Update(_) | Kind::Other | Kind::Gap => {
+            Kind::Display(_) | Kind::Update(_) | Kind::Other | Kind::Gap => {
                 parent.text = None;
                 parent.comms_from = parent.comms_from.max(key);
             }
         }
         match &item.kind {
-            Kind::Display => self.updates_from = key,
+            Kind::Display(_) => self.updates_from = key,
             Kind::Update(display) => {
                 self.updates.insert(display.clone(), (key, item.parent));
             }
@@ -234,6 +245,9 @@ impl Lane {
         }
         if item.kind.is_text() {
             self.texts.insert(key);
+        }
+        if let Some(display) = item.kind.display() {
+            self.displays.entry(display.to_owned()).or_default().insert(key);
         }
         if item.drop == DropPriority::High {
             self.droppable.insert(key);
@@ -273,6 +287,14 @@ impl Lane {
                 self.comm_updates.remove(comm);
             }
             _ => {}
+        }
+        if let Some(display) = item.kind.display()
+            && let Some(keys) = self.displays.get_mut(display)
+        {
+            keys.remove(&key);
+            if keys.is_empty() {
+                self.displays.remove(display);
+            }
         }
         self.comms.remove(&key);
         self.texts.remove(&key);
@@ -389,8 +411,28 @@ impl Lane {
         self.items.first_key_value().map(|(key, item)| (*key, item))
     }
 
+    /// What goes next for the request that asks for input: its first item, or what that waits for.
+    pub(super) fn lifted_head(&self) -> Option<u64> {
+        let mut key = self.head_of(self.lifted?)?;
+        // Each round goes further to the front.
+        while let Some(before) = self.goes_before(key) {
+            key = self.head_of(self.items.get(&before)?.parent)?;
+        }
+        Some(key)
+    }
+
+    /// An item of another request that one must not overtake although its request asks for input.
+    fn goes_before(&self, key: u64) -> Option<u64> {
+        let kind = &self.items.get(&key)?.kind;
+        let all = self.items.keys().next();
+        let all = all.filter(|_| self.barriers.first().is_some_and(|barrier| *barrier <= key));
+        let comm = self.comms.first().filter(|_| kind.is_comm());
+        let display = kind.display().and_then(|id| self.displays.get(id)?.first());
+        all.into_iter().chain(comm).chain(display).copied().filter(|before| *before < key).min()
+    }
+
     /// The first item of a request, and its place.
-    pub(super) fn head_of(&self, parent: u64) -> Option<u64> {
+    fn head_of(&self, parent: u64) -> Option<u64> {
         self.parents.get(&parent)?.keys.first().copied()
     }
 

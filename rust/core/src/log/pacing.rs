@@ -218,7 +218,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             return None;
         }
         cursor.skip_late(self.now);
-        if let Some(key) = cursor.lane.lifted.and_then(|parent| cursor.lane.head_of(parent)) {
+        if let Some(key) = cursor.lane.lifted_head() {
             return self.let_go_from_lane(key, true);
         }
         let comm = cursor.lane.overtaking_comm();
@@ -338,7 +338,7 @@ fn kind_of<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>, genuine: bool
         (Merge::Update, _) => {
             let frames = received();
             let display = Parts::split(&frames).ok().and_then(|p| run::updated_display(&p));
-            display.map_or(Kind::Display, Kind::Update)
+            display.map_or_else(|| Kind::Display(display_of(&frames)), Kind::Update)
         }
         (Merge::Comm, _) => {
             let frames = received();
@@ -351,9 +351,13 @@ fn kind_of<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>, genuine: bool
         }
         (Merge::Never, "status") => Kind::Status { idle: entry.class.idle },
         (Merge::Never, "comm_open" | "comm_close") => Kind::Comm { routes: false },
-        (Merge::Never, "display_data" | "execute_result") => Kind::Display,
+        (Merge::Never, "display_data" | "execute_result") => Kind::Display(display_of(&received())),
         (Merge::Never, _) => Kind::Other,
     }
+}
+
+fn display_of(frames: &[&[u8]]) -> Option<String> {
+    Parts::split(frames).ok().and_then(|parts| run::shown_display(&parts))
 }
 
 impl<P: AsRef<[u8]>> Cursor<P> {

@@ -74,6 +74,17 @@ pub fn updated_display<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Option<String> {
     }
 }
 
+/// The display that a message shows or updates, whatever else it says; `None` where it has no id.
+#[must_use]
+pub fn shown_display<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Option<String> {
+    let [transient] = peek::fields(parts.content(), ["transient"]).ok()?.values;
+    let Some(peek::Value::Other(transient)) = transient else { return None };
+    match peek::fields(transient.as_bytes(), ["display_id"]).ok()?.values {
+        [Some(peek::Value::Text(id))] => Some(id.into_owned()),
+        _ => None,
+    }
+}
+
 /// The comm that a `comm_msg` updates, and the marks of the keys that it sets, in ascending order;
 /// `None` where it is none that may give way to a later one.
 ///

@@ -277,6 +277,28 @@ fn replies_and_questions_wait_for_nothing_and_a_question_has_its_text_before_it(
     assert_eq!(rest(&mut log, id), [10]);
 }
 
+#[test]
+fn what_goes_before_a_question_overtakes_no_comm_no_route_and_no_update_of_the_same_display() {
+    let (mut log, id) = behind(PACED);
+    print(&mut log, "flood", 10);
+    custom(&mut log, "slider", "a", 11);
+    update(&mut log, "flood", "d", 12);
+    update(&mut log, "flood", "e", 13);
+    custom(&mut log, "asks", "b", 14);
+    update(&mut log, "asks", "d", 15);
+    post(&mut log, id, b"stdin", 16);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [11, 14, 10, 12, 15, 16]);
+    assert_eq!(rest(&mut log, id), [13]);
+    let (mut log, id) = behind(PACED);
+    print(&mut log, "flood", 10);
+    set(&mut log, "other", "out", "msg_id", 11);
+    print(&mut log, "flood", 12);
+    print(&mut log, "asks", 13);
+    post(&mut log, id, b"stdin", 14);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [10, 11, 13, 14]);
+    assert_eq!(rest(&mut log, id), [12]);
+}
+
 fn post(log: &mut Log<Vec<u8>>, id: CursorId, channel: &[u8], number: u64) {
     let parent = r#"{"msg_id":"asks","msg_type":"execute_request"}"#;
     let mut frames = frames("any", parent, &format!(r##"{{"prompt":"#{number};"}}"##));
