@@ -10,8 +10,10 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     pub(super) fn again(&mut self, item: Item, bytes: u64) -> Option<Wait> {
         match item {
             Item::Entries { first, last } => {
-                let lifted = self.cursor.lane.lifted.is_some();
-                if let Some((number, place)) = self.cursor.mailbox.due(first).filter(|_| !lifted) {
+                // What it has overtaken is before it.
+                let here = self.cursor.lane.first().map_or(first, |waits| waits.min(first));
+                let due = self.cursor.mailbox.due(here);
+                if let Some((number, place)) = due.filter(|(_, letter)| !self.asks(*letter)) {
                     self.cursor.again.push_front((item, bytes));
                     return self.letter(number, place);
                 }

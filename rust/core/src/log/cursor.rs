@@ -252,8 +252,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
 
     /// Where it is, for a letter that is to be read in its place.
     pub(super) fn here(&self) -> u64 {
-        let waits = || self.lane.first().unwrap_or(self.position);
-        queue::first_entry(&self.again).unwrap_or_else(waits)
+        let waits = self.lane.first().unwrap_or(self.position);
+        queue::first_entry(&self.again).map_or(waits, |again| again.min(waits))
     }
 
     /// Whether its frames are those of the default protocol.

@@ -187,6 +187,11 @@ impl Lane {
         parent != 0 && !self.has(parent) && self.barriers.is_empty()
     }
 
+    /// Whether something waits that goes before all others.
+    pub(super) fn has_express(&self) -> bool {
+        !self.express.is_empty()
+    }
+
     /// Puts in a message that goes before all others.
     pub(super) fn push_express(&mut self, seq: u64, item: Item) {
         self.count(&item);

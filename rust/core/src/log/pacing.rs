@@ -303,21 +303,27 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         }
     }
 
+    /// Whether a letter asks for input.
+    pub(super) fn asks(&self, letter: Place) -> bool {
+        let found = self.cursor.mailbox.store.at(letter);
+        found.is_some_and(|(segment, entry)| {
+            frame::channel(entry.frame.of(&segment.frames)) == b"stdin"
+        })
+    }
+
     /// Has all that waits of a request go before the question that it asks; whether anything does.
     pub(super) fn lift(&mut self, letter: Place) -> bool {
+        self.cursor.lane.lifted = None;
         let unread = self.cursor.is_paced() && self.cursor.position < self.end.0;
-        if !unread && !self.is_behind() {
+        if (!unread && !self.is_behind()) || !self.asks(letter) {
             return false;
         }
         let Some((segment, entry)) = self.cursor.mailbox.store.at(letter) else { return false };
-        if frame::channel(entry.frame.of(&segment.frames)) != b"stdin" {
-            return false;
-        }
         let parent = parent_mark(header_of_parent(segment, entry));
         self.take_in(usize::MAX);
         let waits = self.cursor.lane.has(parent);
         self.cursor.lane.lifted = waits.then_some(parent);
-        waits
+        waits || self.cursor.lane.has_express()
     }
 }
 

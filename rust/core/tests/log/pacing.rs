@@ -299,6 +299,59 @@ fn what_goes_before_a_question_overtakes_no_comm_no_route_and_no_update_of_the_s
     assert_eq!(rest(&mut log, id), [12]);
 }
 
+#[test]
+fn a_question_stays_behind_the_status_of_its_request() {
+    let (mut log, id) = behind(PACED);
+    print(&mut log, "flood", 10);
+    status(&mut log, "asks", "busy", 11);
+    post(&mut log, id, b"stdin", 12);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [11, 12]);
+}
+
+#[test]
+fn a_question_stays_behind_what_is_handed_out_once_more() {
+    let mut log = Log::new(None);
+    let id = log.open(PACED);
+    (0..3).for_each(|number| print(&mut log, "asks", number));
+    assert_eq!(numbers(&read(&mut log, id).0), [0, 1, 2]);
+    post(&mut log, id, b"stdin", 3);
+    assert_eq!(numbers(&read(&mut log, id).0), [3]);
+    log.go_away(id, u64::MAX, false);
+    assert!(log.come_back(id, PACED));
+    assert_eq!(get_at(&mut log, id, 0.0).0, [0, 1, 2, 3]);
+}
+
+#[test]
+fn a_question_that_was_asked_of_a_client_that_is_away_stays_behind_what_was_overtaken() {
+    let (mut log, id) = behind(PACED);
+    print(&mut log, "flood", 10);
+    assert!(get_at(&mut log, id, 0.0).0.is_empty());
+    log.go_away(id, u64::MAX, false);
+    print(&mut log, "asks", 11);
+    post(&mut log, id, b"stdin", 12);
+    custom(&mut log, "slider", "a", 13);
+    assert!(log.come_back(id, PACED));
+    assert_eq!(get_at(&mut log, id, 0.0).0, [13, 10, 11, 12]);
+}
+
+#[test]
+fn a_question_lifts_nothing_once_it_is_asked() {
+    let (mut log, id) = behind(PACED);
+    print(&mut log, "asks", 10);
+    status(&mut log, "asks", "busy", 11);
+    post(&mut log, id, b"stdin", 12);
+    let mut pieces = Vec::new();
+    let wait = log.read(id, 0.0, Budget { messages: 2, bytes: u64::MAX }, &mut pieces);
+    assert_eq!(wait, Some(Wait::Budget));
+    log.apply(id, V1);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [11, 12]);
+    log.apply(id, PACED);
+    (20..30).for_each(|number| display(&mut log, "flood", number));
+    (30..33).for_each(|number| display(&mut log, "asks", number));
+    let (got, wait) = get_at(&mut log, id, 0.0);
+    assert!(got.len() <= 10 && matches!(wait, Some(Wait::Until(_))), "{got:?} {wait:?}");
+}
+
 fn post(log: &mut Log<Vec<u8>>, id: CursorId, channel: &[u8], number: u64) {
     let parent = r#"{"msg_id":"asks","msg_type":"execute_request"}"#;
     let mut frames = frames("any", parent, &format!(r##"{{"prompt":"#{number};"}}"##));
