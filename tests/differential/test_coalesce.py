@@ -16,46 +16,51 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import defaultdict
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from jupyter_client.session import Session
 
 from kernelwire.log.backlog import Backlog
 from support.coalescing import (
+    DATE,
     FLOOD_LIMITS,
     ROOM,
+    SCRIPTS,
+    TRAITS,
+    Flood,
     Got,
     Message,
     Said,
+    Steps,
     arrive,
+    cut,
     exceed,
     floods,
     head,
     iopub,
+    iopub_numbers,
     kernels,
     let_go,
+    odd_idle,
     other,
     printed,
     received,
+    said,
     status,
+    texts,
     update,
     workbench,
 )
-from support.kernel_messages import messages, odd_messages
 from support.offline_messages import display, message_header, packed, stream
 from support.waiting import run_to_end, wait_until_async
-from support.workbench import NATIVE, PORTABLE, STOCK, Workbench, clock
+from support.workbench import NATIVE, PORTABLE, Workbench, clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
-DATE = datetime(2026, 1, 1, tzinfo=UTC)
 MERGING = (NATIVE, PORTABLE)
 SLACK = 0.03
 ATTEMPTS = 50
@@ -63,9 +68,6 @@ ATTEMPTS = 50
 
 many = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 every_way = pytest.mark.parametrize("way", MERGING)
-
-Steps = list[tuple[float, list[Message]]]
-Flood = list[tuple[float, list[Said]]]
 
 
 @contextmanager
@@ -84,63 +86,6 @@ def holding(way: str) -> Iterator[Workbench]:
 
 
 # as stock, until stock would withhold something
-
-
-def odd_idle(number: int) -> Message:
-    """An idle that only Python's parsers can read."""
-    header = packed(message_header("status", number))
-    return iopub([header, head(), b"{}", b'{"execution_state": "idle", "odd": NaN}'])
-
-
-STEPS = st.lists(
-    st.tuples(
-        st.sampled_from((0.0, 0.01, 0.3, 1.0, 5.0)),
-        st.lists(
-            st.one_of(
-                messages(), messages(), messages(), odd_messages(), st.builds(odd_idle, st.just(0))
-            ),
-            max_size=8,
-        ),
-    ),
-    max_size=8,
-)
-TRAITS = st.fixed_dictionaries(
-    {},
-    optional={
-        "allow_tracebacks": st.booleans(),
-        "limit_rate": st.booleans(),
-        "iopub_msg_rate_limit": st.sampled_from((0.0, 3.5, 10.0, 1000.0)),
-        "iopub_data_rate_limit": st.sampled_from((0.0, 3000.0, 1e6)),
-        "rate_limit_window": st.sampled_from((-1.0, 0.05, 1.0, 3.0)),
-    },
-)
-
-
-def is_withholding(bench: Workbench) -> bool:
-    """Whether stock has begun to withhold output."""
-    return bench.connection._iopub_msgs_exceeded or bench.connection._iopub_data_exceeded
-
-
-def by_channel(batch: list[Message]) -> list[Message]:
-    """Messages in the order in which the channels are read."""
-    return [message for channel in ("iopub", "shell") for message in batch if message[0] == channel]
-
-
-async def cut(steps: Steps, traits: dict[str, Any]) -> tuple[Steps, bytes]:
-    """The part of a script of which stock withholds nothing, and what stock sends of it."""
-    now, kept = [1_000.0], []
-    with clock(now, DATE), workbench(STOCK, **traits) as bench:
-        sent = b""
-        for pause, batch in steps:
-            now[0] += pause
-            kept.append((pause, []))
-            for message in by_channel(batch):
-                bench.deliver([message])
-                if is_withholding(bench):
-                    return kept, sent
-                sent = await bench.sent()
-                kept[-1][1].append(message)
-        return kept, sent
 
 
 async def played(way: str, steps: Steps, traits: dict[str, Any]) -> bytes:
@@ -169,7 +114,7 @@ def bytes_as_stocks(steps: Steps, traits: dict[str, Any]) -> None:
     asyncio.run(compare())
 
 
-@given(steps=STEPS, traits=TRAITS)
+@given(steps=SCRIPTS, traits=TRAITS)
 @many
 def test_client_when_stock_withholds_nothing_yet_then_gets_what_stock_sends(
     steps: Steps, traits: dict[str, Any]
@@ -187,20 +132,6 @@ def test_client_when_idle_starts_a_new_account_then_gets_what_stock_sends(idle: 
 
 
 # the texts
-
-
-def texts(messages: list[Got]) -> dict[tuple[bytes, str], str]:
-    """Per parent and name, the texts of stream output, one behind the other."""
-    found: dict[tuple[bytes, str], str] = defaultdict(str)
-    for message in messages:
-        if message.msg_type == "stream":
-            found[message.parts[1], message.content["name"]] += message.content["text"]
-    return dict(found)
-
-
-def said(flood: Flood) -> list[Said]:
-    """All messages of a flood."""
-    return [one for _, batch in flood for one in batch]
 
 
 async def flooded(
@@ -222,11 +153,6 @@ def check_counts(stats: dict[str, int]) -> None:
     """Every message is counted in one place."""
     ways = ("forwarded", "coalesced", "rate_limited", "congested", "handed_over", "held")
     assert stats["received"] == sum(stats[way] for way in ways)
-
-
-def iopub_numbers(messages: list[Got]) -> list[int]:
-    """Which of the kernel's messages came, in order."""
-    return [n for one in messages if one.channel == "iopub" for n in one.numbers]
 
 
 def has_given_way(missing: Said, all_said: list[Said], arrived: set[int]) -> bool:

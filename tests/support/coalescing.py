@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hypothesis import strategies as st
 
-from support.messages import split_v1
+from support.kernel_messages import messages, odd_messages
+from support.messages import DICT_PARTS, decode, split_v1
 from support.offline_messages import (
     NUMBER,
     Sent,
@@ -19,7 +22,7 @@ from support.offline_messages import (
     stream,
     streams,
 )
-from support.workbench import Workbench
+from support.workbench import STOCK, V1, Workbench, clock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,18 +34,23 @@ ROOM = {"iopub_msg_rate_limit": 10.0, "rate_limit_window": 1.0, "iopub_data_rate
 """Limits that `exceed` uses up for stock, and hardly for a bridge that merges."""
 
 Message = tuple[str, list[bytes]]
+Steps = list[tuple[float, list[Message]]]
+
+DATE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def websocket_payloads(data: bytes) -> list[bytes]:
+def websocket_payloads(data: bytes) -> list[bytes | str]:
     """What is in whole, unmasked websocket frames, back to back (RFC 6455, section 5.2)."""
-    payloads, at = [], 0
+    payloads: list[bytes | str] = []
+    at = 0
     while at < len(data):
-        assert data[at] == 0x82, "a frame that is not one whole binary message"
-        size, at = data[at + 1], at + 2
+        assert data[at] in (0x81, 0x82), "a frame that is not one whole message"
+        is_text, size, at = data[at] == 0x81, data[at + 1], at + 2
         if size >= 126:
             width = 2 if size == 126 else 8
             size, at = int.from_bytes(data[at : at + width], "big"), at + width
-        payloads.append(data[at : at + size])
+        payload = data[at : at + size]
+        payloads.append(payload.decode() if is_text else payload)
         at += size
     assert at == len(data), "half a frame"
     return payloads
@@ -70,6 +78,11 @@ class Got(NamedTuple):
         return json.loads(self.parts[3])
 
     @property
+    def parent(self) -> str | None:
+        """The id of the request that it belongs to."""
+        return (json.loads(self.parts[1]) or {}).get("msg_id")
+
+    @property
     def is_servers(self) -> bool:
         """Whether the server says this itself."""
         return str(self.header.get("msg_id")).startswith(SERVER)
@@ -84,11 +97,23 @@ class Got(NamedTuple):
 
 async def received(bench: Workbench) -> list[Got]:
     """All that the client got so far."""
-    messages = []
-    for payload in websocket_payloads(await bench.sent()):
-        channel, *parts = split_v1(payload)
-        messages.append(Got(channel.decode(), parts))
-    return messages
+    read = read_v1 if bench.connection.subprotocol == V1 else read_default
+    return [read(payload) for payload in websocket_payloads(await bench.sent())]
+
+
+def read_v1(payload: bytes | str) -> Got:
+    """Take a message apart."""
+    assert isinstance(payload, bytes), "a text frame, where this protocol has binary ones only"
+    channel, *parts = split_v1(payload)
+    return Got(channel.decode(), parts)
+
+
+def read_default(payload: bytes | str) -> Got:
+    """Take a message of the default protocol apart, each part in one spelling."""
+    message = decode(payload, "legacy")
+    parts = (getattr(message, part) for part in DICT_PARTS)
+    spelled = [json.dumps(part, sort_keys=True).encode() for part in parts]
+    return Got(message.channel, [*spelled, *message.buffers])
 
 
 async def kernels(bench: Workbench) -> list[Got]:
@@ -185,6 +210,9 @@ class Said(NamedTuple):
         return Got(channel, frames[3:])
 
 
+Flood = list[tuple[float, list[Said]]]
+
+
 @st.composite
 def lines(draw: st.DrawFn, number: int) -> Said:
     """Stream output in any spelling, with or without something that keeps it from being joined."""
@@ -227,7 +255,7 @@ def others(draw: st.DrawFn, number: int) -> Said:
 
 
 @st.composite
-def floods(draw: st.DrawFn) -> list[tuple[float, list[Said]]]:
+def floods(draw: st.DrawFn) -> Flood:
     """What a kernel says after which pauses, numbered from 0."""
     pauses = st.sampled_from((0.0, 0.0, 0.01, 0.05, 0.3, 1.1))
     kinds = st.lists(st.sampled_from((lines, lines, updates, others)), max_size=8)
@@ -243,3 +271,87 @@ FLOOD_LIMITS = st.fixed_dictionaries(
         "rate_limit_window": st.sampled_from((-1.0, 0.05, 1.0, 3.0)),
     }
 )
+
+
+# what stock sends
+
+
+def odd_idle(number: int) -> Message:
+    """An idle that only Python's parsers can read."""
+    header = packed(message_header("status", number))
+    return iopub([header, head(), b"{}", b'{"execution_state": "idle", "odd": NaN}'])
+
+
+SCRIPTS = st.lists(
+    st.tuples(
+        st.sampled_from((0.0, 0.01, 0.3, 1.0, 5.0)),
+        st.lists(
+            st.one_of(
+                messages(), messages(), messages(), odd_messages(), st.builds(odd_idle, st.just(0))
+            ),
+            max_size=8,
+        ),
+    ),
+    max_size=8,
+)
+TRAITS = st.fixed_dictionaries(
+    {},
+    optional={
+        "allow_tracebacks": st.booleans(),
+        "limit_rate": st.booleans(),
+        "iopub_msg_rate_limit": st.sampled_from((0.0, 3.5, 10.0, 1000.0)),
+        "iopub_data_rate_limit": st.sampled_from((0.0, 3000.0, 1e6)),
+        "rate_limit_window": st.sampled_from((-1.0, 0.05, 1.0, 3.0)),
+    },
+)
+
+
+def is_withholding(bench: Workbench) -> bool:
+    """Whether stock has begun to withhold output."""
+    return bench.connection._iopub_msgs_exceeded or bench.connection._iopub_data_exceeded
+
+
+def by_channel(batch: list[Message]) -> list[Message]:
+    """Messages in the order in which the channels are read."""
+    return [message for channel in ("iopub", "shell") for message in batch if message[0] == channel]
+
+
+async def cut(
+    steps: Steps, traits: dict[str, Any], subprotocol: str | None = V1
+) -> tuple[Steps, bytes]:
+    """The part of a script of which stock withholds nothing, and what stock sends of it."""
+    now, kept = [1_000.0], []
+    with clock(now, DATE), workbench(STOCK, subprotocol=subprotocol, **traits) as bench:
+        sent = b""
+        for pause, batch in steps:
+            now[0] += pause
+            kept.append((pause, []))
+            for message in by_channel(batch):
+                bench.deliver([message])
+                if is_withholding(bench):
+                    return kept, sent
+                sent = await bench.sent()
+                kept[-1][1].append(message)
+        return kept, sent
+
+
+# what arrived
+
+
+def texts(messages: list[Got]) -> dict[tuple[bytes, str], str]:
+    """Per parent and name, the texts of stream output, one behind the other."""
+    found: dict[tuple[bytes, str], str] = defaultdict(str)
+    for message in messages:
+        if message.msg_type == "stream":
+            found[message.parts[1], message.content["name"]] += message.content["text"]
+    return dict(found)
+
+
+def said(flood: Flood) -> list[Said]:
+    """All messages of a flood."""
+    return [one for _, batch in flood for one in batch]
+
+
+def iopub_numbers(messages: list[Got]) -> list[int]:
+    """Which of the kernel's messages came, in order."""
+    return [n for one in messages if one.channel == "iopub" for n in one.numbers]
