@@ -12,16 +12,18 @@ from support.coalescing import (
     ROOM,
     arrive,
     exceed,
+    head,
     iopub,
     kernels,
     let_go,
     packed,
     printed,
+    received,
     workbench,
 )
 from support.offline_messages import message_header
 from support.streams import turns
-from support.waiting import run_to_end
+from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, PORTABLE
 
 WAYS = pytest.mark.parametrize("way", [NATIVE, PORTABLE])
@@ -38,27 +40,59 @@ CHANGES: list[tuple[str, Any]] = [
 
 @WAYS
 @pytest.mark.parametrize(("trait", "value"), CHANGES)
+@pytest.mark.parametrize(("overflow", "waits"), [("coalesce", "held"), ("pace", "paced")])
 def test_limits_when_changed_while_output_is_held_then_order_is_kept(
-    way: str, trait: str, value: Any
+    way: str, overflow: str, waits: str, trait: str, value: Any
 ) -> None:
     """Stops what comes later from overtaking what was held by the limit before."""
 
     async def play() -> None:
-        with workbench(way, iopub_overflow="coalesce", **ROOM) as bench:
+        with workbench(way, iopub_overflow=overflow, **ROOM) as bench:
             exceed(bench)
             arrive(bench, [printed(number) for number in range(3)])
-            assert bench.connection.stats["held"] > 0
+            assert bench.connection.stats[waits] > 0
             setattr(bench.connection, trait, value)
-            assert bench.connection.stats["held"] == 0
+            if overflow == "coalesce":
+                assert bench.connection.stats[waits] == 0
             # Nothing limits an error, whatever the settings are.
-            error = iopub([packed(message_header("error", 3)), b"{}", b"{}", b"{}"])
+            error = iopub([packed(message_header("error", 3)), head(), b"{}", b"{}"])
             arrive(bench, [error, printed(4)])
             let_go(bench)
+            await wait_until_async(lambda: not bench.connection.stats[waits], what="its turn")
             numbers = [n for got in await kernels(bench) for n in got.numbers if n < 1000]
             assert numbers[:4] == [0, 1, 2, 3]
             assert numbers == sorted(numbers)
-            if trait != "iopub_data_rate_limit" and value != "drop":
-                assert numbers == [0, 1, 2, 3, 4]  # the limit is off
+            if overflow == "pace" or (trait != "iopub_data_rate_limit" and value != "drop"):
+                assert numbers == [0, 1, 2, 3, 4]  # the limit is off, or it has waited
+
+    run_to_end(play)
+
+
+@WAYS
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_pace_seconds_when_lowered_live_then_what_waits_is_not_lost_without_a_word(
+    way: str, seconds: float
+) -> None:
+    """Stops a change of the time from losing output that nobody is told of."""
+
+    async def play() -> None:
+        with workbench(way, iopub_msg_rate_limit=0.5, rate_limit_window=2.0) as bench:
+            arrive(bench, [printed(number, parent=number) for number in range(20)])
+            assert bench.connection.stats["paced"] == 19
+            bench.connection.iopub_pace_seconds = seconds
+            await wait_until_async(lambda: not bench.connection.stats["paced"], what="its turn")
+            got = await received(bench)
+            numbers = [n for one in got for n in one.numbers]
+            if seconds == 0:
+                # It has waited where it was to wait, and is not thrown away for that.
+                assert numbers == list(range(20))
+                assert len(got) == 20
+            else:
+                dropped = bench.connection.stats["congested"]
+                assert dropped == 20 - len(numbers) > 0
+                notice = got[len(numbers)].content["text"]
+                assert notice.startswith(f"{dropped} messages (")
+                assert "iopub_pace_seconds=0.05 (seconds)" in notice
 
     run_to_end(play)
 
