@@ -47,7 +47,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             let mut out = Vec::new();
             Reader::new((&mut self.store, cursor), key, end, now, &mut out).take_in(usize::MAX);
             cursor.cut = request;
-            cursor.cut_lane(request, now);
+            cursor.cut_lane(&self.store, request, now);
         }
     }
 }

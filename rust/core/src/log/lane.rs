@@ -451,6 +451,12 @@ impl Lane {
         self.head().is_some_and(|(_, item)| item.kind == Kind::Status { idle: true })
     }
 
+    /// Whether it is known among the output of which request it is said that something was skipped.
+    pub(super) fn knows_parent_of_gap(&self) -> bool {
+        let gap = self.gap.and_then(|key| self.items.get(&key));
+        gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if !gap.parent.is_empty()))
+    }
+
     /// Notes that something was skipped at a place where nothing waits.
     ///
     /// There is one gap at a time, in the first place at which something is missing: notices are not to

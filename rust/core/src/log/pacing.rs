@@ -14,7 +14,7 @@ use super::merging::count;
 use super::queue;
 use super::read::Reader;
 use super::segment::Segment;
-use super::store::Place;
+use super::store::{Place, Store};
 use super::totals::{Amount, Totals};
 use super::{Wait, frame};
 use crate::log::run::{self, Run};
@@ -204,7 +204,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     /// Skips what is more than the last words of a request that was interrupted.
     fn keep_last_words(&mut self) {
         if let Some(parent) = self.cursor.cut {
-            self.cursor.cut_lane(Some(parent), self.now);
+            self.cursor.cut_lane(self.store, Some(parent), self.now);
         }
     }
 
@@ -217,7 +217,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             self.let_item_go(item);
             return None;
         }
-        cursor.skip_late(self.now);
+        cursor.skip_late(self.store, self.now);
         if let Some(key) = cursor.lane.lifted_head() {
             return self.let_go_from_lane(key, true);
         }
@@ -368,36 +368,49 @@ fn display_of(frames: &[&[u8]]) -> Option<String> {
 
 impl<P: AsRef<[u8]>> Cursor<P> {
     /// Skips what has waited for longer than it may.
-    fn skip_late(&mut self, now: f64) {
+    fn skip_late(&mut self, store: &Store<P>, now: f64) {
         if !self.is_paced() {
             return;
         }
         while let Some((key, item)) = self.lane.take_late(now - self.rules.patience) {
-            self.skip_in_lane(key, &item, Why::Late);
+            self.skip_in_lane(store, key, &item, Why::Late);
         }
     }
 
     /// Skips what waits of a request, of any where that is `None`, but for its last words.
-    pub(super) fn cut_lane(&mut self, parent: Option<u64>, now: f64) {
+    pub(super) fn cut_lane(&mut self, store: &Store<P>, parent: Option<u64>, now: f64) {
         let most = self.pace.last_words(now);
         for (key, item) in self.lane.cut(parent, most) {
-            self.skip_in_lane(key, &item, Why::Interrupted);
+            self.skip_in_lane(store, key, &item, Why::Interrupted);
         }
     }
 
     /// Skips the oldest that waits of a priority, because too much does; `false` if nothing can be.
-    pub(super) fn skip_oldest_in_lane(&mut self, drop: DropPriority) -> bool {
+    pub(super) fn skip_oldest_in_lane(&mut self, store: &Store<P>, drop: DropPriority) -> bool {
         let Some((key, item)) = self.lane.take_oldest(drop) else { return false };
-        self.skip_in_lane(key, &item, Why::Bound);
+        self.skip_in_lane(store, key, &item, Why::Bound);
         true
     }
 
-    fn skip_in_lane(&mut self, key: u64, item: &Item, why: Why) {
+    fn skip_in_lane(&mut self, store: &Store<P>, key: u64, item: &Item, why: Why) {
         let Amount { messages, bytes, .. } = item.own;
         let skipped = Count { messages, bytes };
         self.account.skipped.add(skipped);
         let low = item.drop == DropPriority::Low;
-        let gap = Unreported { skipped, parent: Vec::new(), low, why };
+        // Perhaps nothing follows that says whose output it was.
+        let parent = if self.lane.knows_parent_of_gap() {
+            Vec::new()
+        } else {
+            match &item.body {
+                Body::Entry(seq) => store
+                    .get(*seq)
+                    .map_or(&[][..], |(segment, entry)| header_of_parent(segment, entry)),
+                Body::Text(run) => run.parent(),
+                Body::Gap(_) => &[],
+            }
+            .to_vec()
+        };
+        let gap = Unreported { skipped, parent, low, why };
         self.lane.add_gap(key, item.parent, gap);
     }
 }

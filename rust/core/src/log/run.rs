@@ -233,6 +233,12 @@ impl Run {
         self.bytes
     }
 
+    /// The parent header of the first message that is held; empty where none is.
+    #[must_use]
+    pub fn parent(&self) -> &[u8] {
+        self.held.front().map_or(&[], Held::parent)
+    }
+
     /// Merges a message with what is held; `false` where it must come after it.
     pub fn merge<F: AsRef<[u8]>>(&mut self, kind: &Kind, parts: &Parts<'_, F>) -> bool {
         match kind {

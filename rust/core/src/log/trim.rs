@@ -143,7 +143,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         cursor.lane.keep_large(cursor.bound / 2);
         let most = cursor.lane.cost().of(drop).saturating_sub(step);
         let mut skipped = false;
-        while cursor.lane.cost().of(drop) > most && cursor.skip_oldest_in_lane(drop) {
+        while cursor.lane.cost().of(drop) > most && cursor.skip_oldest_in_lane(&self.store, drop) {
             skipped = true;
         }
         skipped
@@ -210,7 +210,7 @@ pub(super) fn skip_down_to<P: AsRef<[u8]>>(
 ) {
     for drop in [DropPriority::High, DropPriority::Low] {
         // What waits already is older than what was not read.
-        while over(store, cursor, target, end) > 0 && cursor.skip_oldest_in_lane(drop) {}
+        while over(store, cursor, target, end) > 0 && cursor.skip_oldest_in_lane(store, drop) {}
         let over = over(store, cursor, target, end);
         if over > 0 {
             skip(store, cursor, drop, over, end);
