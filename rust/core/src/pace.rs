@@ -15,8 +15,8 @@ pub const STEP_SECONDS: f64 = 0.05;
 /// Seconds of output that a client still gets of a request that was interrupted.
 const LAST_SECONDS: f64 = 0.25;
 
-/// Messages of it, and bytes of text, that each client gets, or those of a second where the limits
-/// allow fewer.
+/// Messages of it, and bytes of text, that each client gets, or fewer where the limits allow no more
+/// in that time.
 const LAST_MESSAGES: f64 = 50.0;
 const LAST_BYTES: f64 = 65_536.0;
 
@@ -151,7 +151,9 @@ impl Pace {
     /// what it takes in [`LAST_SECONDS`], by what it has taken before, and a little more than nothing.
     #[must_use]
     pub fn last_words(&self, now: f64) -> (f64, f64) {
-        let least = |bucket: &Bucket, least: f64| bucket.rate.map_or(least, |rate| rate.min(least));
+        let least = |bucket: &Bucket, least: f64| {
+            bucket.rate.map_or(least, |rate| least.min(rate * LAST_SECONDS)).max(1.0)
+        };
         let (messages, bytes) = self.meter.per_second(now);
         (
             (messages * LAST_SECONDS).max(least(&self.messages, LAST_MESSAGES)),
@@ -295,6 +297,6 @@ mod tests {
             }
         }
         assert_eq!(pace.last_words(2.5), (125.0, 12_500.0));
-        assert_eq!(pace.last_words(9.0), (50.0, 5_000.0), "it has taken nothing lately");
+        assert_eq!(pace.last_words(9.0), (50.0, 1_250.0), "it has taken nothing lately");
     }
 }

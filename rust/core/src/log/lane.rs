@@ -222,7 +222,8 @@ impl Lane {
             Kind::Comm { .. } => self.plain_from = key,
             Kind::Status { .. } => parent.text = None,
             Kind::Display(_) | Kind::Update(_) | Kind::Other | Kind::Gap => {
-                parent.text = None;
+                // An update may stand in the place of one that came before the text.
+                parent.text.take_if(|text| *text < key);
                 parent.comms_from = parent.comms_from.max(key);
             }
         }
@@ -483,10 +484,15 @@ impl Lane {
         self.push(place, item);
     }
 
-    /// Takes out the oldest message that can be skipped and has waited since before a time.
-    pub(super) fn take_late(&mut self, before: f64) -> Option<(u64, Item)> {
+    /// Since when the oldest message waits that can be skipped.
+    pub(super) fn oldest_since(&self) -> Option<f64> {
+        self.items.get(self.droppable.first()?).map(|item| item.since)
+    }
+
+    /// Takes out the oldest message that can be skipped and has waited since a time, or for longer.
+    pub(super) fn take_late(&mut self, since: f64) -> Option<(u64, Item)> {
         let key = *self.droppable.first()?;
-        self.items.get(&key).filter(|item| item.since < before)?;
+        self.items.get(&key).filter(|item| item.since <= since)?;
         Some((key, self.take(key)?))
     }
 

@@ -266,7 +266,8 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         if let Some(text) = counted.filter(|_| is_limited) {
             let asked = if owes { Ok(()) } else { cursor.pace.ask(text, self.now) };
             if let Err(at) = asked {
-                return Some(self.later(Wait::Until(at)));
+                let late = cursor.lane.oldest_since().map(|since| since + cursor.rules.patience);
+                return Some(self.later(Wait::Until(late.map_or(at, |late| late.min(at)))));
             }
             cursor.pace.take(text);
         }

@@ -435,11 +435,11 @@ fn an_interrupt_skips_what_waits_of_its_request_but_for_the_last_words() {
         got.extend(more);
         if let Some(Wait::Hold(hold)) = wait {
             let why = log.held(id).map(|held| (held.why, held.skipped.messages));
-            assert_eq!(why, Some((Why::Interrupted, 47)));
+            assert_eq!(why, Some((Why::Interrupted, 55)));
             assert!(log.release(id, hold.number, Answer::Frames(b"#999;".to_vec())));
         }
     }
-    assert_eq!(got, [10, 999].into_iter().chain(58..73).collect::<Vec<_>>());
+    assert_eq!(got, [10, 999, 60, 61, 68, 69, 70, 71, 72]);
 }
 
 #[test]
@@ -457,7 +457,7 @@ fn an_end_skips_what_waits_of_all_requests_but_for_the_last_words() {
             assert!(log.release(id, hold.number, Answer::Frames(b"#999;".to_vec())));
         }
     }
-    assert_eq!(got, [999].into_iter().chain(50..61).collect::<Vec<_>>());
+    assert_eq!(got, [999, 58, 59, 60]);
 }
 
 #[test]
@@ -515,4 +515,29 @@ fn each_message_that_is_held_one_by_one_waits_for_its_turn() {
     assert_eq!(times.len(), 13);
     assert_eq!(times.iter().filter(|time| **time == 0).count(), 10);
     assert!(times.ends_with(&[1, 2, 3]), "{times:?}");
+}
+
+#[test]
+fn text_is_joined_across_updates_that_stand_before_it() {
+    let (mut log, id) = behind(PACED);
+    for number in 10..20 {
+        update(&mut log, "flood", "bar", number * 10);
+        print(&mut log, "flood", number);
+    }
+    assert!(get_at(&mut log, id, 0.0).0.is_empty());
+    assert_eq!(rest(&mut log, id), [190].into_iter().chain(10..20).collect::<Vec<_>>());
+    let account = log.account(id).unwrap_or_default();
+    assert_eq!((account.superseded.messages, account.merged.messages), (9, 9));
+}
+
+#[test]
+fn nobody_waits_for_a_token_to_be_told_that_output_is_late() {
+    let limits = Limits { messages: 0.1, bytes: 0.0, window: 10.0 };
+    let rules = Rules { limits: Some(limits), patience: 2.0, ..PACED.rules };
+    let mut log = Log::new(None);
+    let id = log.open(Settings { rules, ..PACED });
+    (0..3).for_each(|number| display(&mut log, "flood", number));
+    let (got, wait) = get_at(&mut log, id, 0.0);
+    assert_eq!((got, wait), (vec![0], Some(Wait::Until(2.0))));
+    assert!(matches!(get_at(&mut log, id, 2.0).1, Some(Wait::Hold(_))));
 }
