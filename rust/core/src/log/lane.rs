@@ -23,6 +23,8 @@ pub(super) struct Item {
     pub(super) parent: u64,
     /// Whether it takes a token, and of how many bytes of text.
     pub(super) counted: Option<u64>,
+    /// Whether it waits behind what others have said.
+    pub(super) waits: bool,
     pub(super) drop: DropPriority,
     pub(super) own: Amount,
     /// When it began to wait, on the reader's clock.
@@ -105,6 +107,8 @@ pub(super) struct Lane {
     /// Where each display waits, and all its updates.
     displays: HashMap<String, BTreeSet<u64>>,
     comms: BTreeSet<u64>,
+    /// What never waits behind others, and was the first of its request when it was put here.
+    ready: BTreeSet<u64>,
     texts: BTreeSet<u64>,
     droppable: BTreeSet<u64>,
     /// Statuses without a parent, and what decides where output is shown: they overtake nothing, and
@@ -211,6 +215,9 @@ impl Lane {
     pub(super) fn push(&mut self, key: u64, item: Item) {
         let parent = self.parents.entry(item.parent).or_default();
         parent.keys.insert(key);
+        if !item.waits && parent.keys.first() == Some(&key) {
+            self.ready.insert(key);
+        }
         match &item.kind {
             Kind::Text { joins } => {
                 parent.text = joins.then_some(key);
@@ -281,8 +288,12 @@ impl Lane {
         if let Some(parent) = self.parents.get_mut(&item.parent) {
             parent.keys.remove(&key);
             parent.text.take_if(|text| *text == key);
-            if parent.keys.is_empty() {
-                self.parents.remove(&item.parent);
+            match parent.keys.first() {
+                None => drop(self.parents.remove(&item.parent)),
+                Some(first) if self.items.get(first).is_some_and(|item| !item.waits) => {
+                    self.ready.insert(*first);
+                }
+                Some(_) => {}
             }
         }
         match &item.kind {
@@ -303,6 +314,7 @@ impl Lane {
             }
         }
         self.comms.remove(&key);
+        self.ready.remove(&key);
         self.texts.remove(&key);
         self.droppable.remove(&key);
         self.barriers.remove(&key);
@@ -393,6 +405,17 @@ impl Lane {
         key >= from && key >= self.plain_from && is_covered
     }
 
+    /// What goes at once: it never waits behind others, and nothing of its own request waits before it.
+    pub(super) fn ready(&self) -> Option<u64> {
+        let barrier = self.barriers.first().copied().unwrap_or(u64::MAX);
+        let mut ready = self.ready.range(..barrier);
+        let is_first = |key: &&u64| {
+            let parent = self.items.get(key).map(|item| item.parent).filter(|parent| *parent != 0);
+            parent.and_then(|parent| self.head_of(parent)) == Some(**key)
+        };
+        ready.find(is_first).copied()
+    }
+
     /// The first comm message, if nothing waits before it but output of other requests.
     pub(super) fn overtaking_comm(&self) -> Option<u64> {
         let key = *self.comms.first()?;
@@ -476,6 +499,7 @@ impl Lane {
             kind: Kind::Gap,
             parent,
             counted: None,
+            waits: true,
             drop: DropPriority::Never,
             own: Amount::default(),
             since: 0.0,

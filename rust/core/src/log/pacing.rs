@@ -147,6 +147,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             kind,
             parent,
             counted: limited.then_some(text),
+            waits: class.policy.may_wait,
             drop: class.policy.drop,
             own,
             since,
@@ -218,6 +219,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             return None;
         }
         cursor.skip_late(self.store, self.now);
+        // A notice is told before its request ends.
+        let ready = cursor.lane.ready().filter(|_| cursor.unreported.skipped.messages == 0);
+        if let Some(key) = ready {
+            return self.let_go_from_lane(key, false);
+        }
         if let Some(key) = cursor.lane.lifted_head() {
             return self.let_go_from_lane(key, true);
         }

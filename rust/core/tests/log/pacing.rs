@@ -167,7 +167,7 @@ fn a_status_without_a_parent_is_overtaken_by_nothing() {
     status(&mut log, "complete", "busy", 12);
     custom(&mut log, "slider", "c", 13);
     assert!(get_at(&mut log, id, 0.0).0.is_empty());
-    assert_eq!(rest(&mut log, id), [10, 11, 13, 12]);
+    assert_eq!(rest(&mut log, id), [10, 11, 12, 13]);
 }
 
 #[test]
@@ -181,6 +181,21 @@ fn a_comm_overtakes_output_of_other_requests_and_never_another_comm() {
     assert_eq!(got.first(), Some(&20));
     let others: Vec<u64> = got.into_iter().skip(1).collect();
     assert_eq!(others, (10..20).chain([21, 22]).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_end_of_a_request_goes_as_soon_as_all_that_it_has_said() {
+    let (mut log, id) = behind(PACED);
+    (10..30).for_each(|number| display(&mut log, "flood", number));
+    status(&mut log, "slider", "busy", 30);
+    custom(&mut log, "slider", "a", 31);
+    status(&mut log, "slider", "idle", 32);
+    status(&mut log, "next", "busy", 33);
+    display(&mut log, "next", 34);
+    status(&mut log, "next", "idle", 35);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [30, 33]);
+    assert_eq!(get_at(&mut log, id, 0.1).0, [31, 32], "widgets wait for it");
+    assert_eq!(rest(&mut log, id), (10..30).chain([34, 35]).collect::<Vec<_>>());
 }
 
 #[test]
