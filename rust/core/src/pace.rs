@@ -149,16 +149,17 @@ impl Pace {
 
     /// Messages, and bytes of text, that may go on waiting for a client whose request was interrupted:
     /// what it takes in [`LAST_SECONDS`], by what it has taken before, and a little more than nothing.
+    /// What the limits would let go at once stays, up to a second's worth: it does not wait for them.
     #[must_use]
-    pub fn last_words(&self, now: f64) -> (f64, f64) {
-        let least = |bucket: &Bucket, least: f64| {
-            bucket.rate.map_or(least, |rate| least.min(rate * LAST_SECONDS)).max(1.0)
+    pub fn last_words(&mut self, now: f64) -> (f64, f64) {
+        self.fill(now);
+        let words = |bucket: &Bucket, taken: f64, least: f64| {
+            let Some(rate) = bucket.rate else { return f64::INFINITY };
+            let least = least.min(rate * LAST_SECONDS).max(1.0);
+            least.max(taken * LAST_SECONDS).max(bucket.level.min(rate))
         };
         let (messages, bytes) = self.meter.per_second(now);
-        (
-            (messages * LAST_SECONDS).max(least(&self.messages, LAST_MESSAGES)),
-            (bytes * LAST_SECONDS).max(least(&self.bytes, LAST_BYTES)),
-        )
+        (words(&self.messages, messages, LAST_MESSAGES), words(&self.bytes, bytes, LAST_BYTES))
     }
 
     fn fill(&mut self, now: f64) {
@@ -296,7 +297,12 @@ mod tests {
                 pace.count(100, f64::from(millisecond) / 1000.0);
             }
         }
+        assert_eq!(pace.last_words(2.5), (1000.0, 12_500.0), "it would go at once");
+        pace.fill_up();
+        (0..3_000).for_each(|_| pace.take(5));
         assert_eq!(pace.last_words(2.5), (125.0, 12_500.0));
+        assert_eq!(pace.last_words(9.0), (1000.0, 5000.0));
+        (0..3_000).for_each(|_| pace.take(5));
         assert_eq!(pace.last_words(9.0), (50.0, 1_250.0), "it has taken nothing lately");
     }
 }

@@ -513,10 +513,10 @@ impl Lane {
         self.items.get(self.droppable.first()?).map(|item| item.since)
     }
 
-    /// Takes out the oldest message that can be skipped and has waited since a time, or for longer.
-    pub(super) fn take_late(&mut self, since: f64) -> Option<(u64, Item)> {
+    /// Takes out the oldest message that can be skipped and has waited since before a time.
+    pub(super) fn take_late(&mut self, before: f64) -> Option<(u64, Item)> {
         let key = *self.droppable.first()?;
-        self.items.get(&key).filter(|item| item.since <= since)?;
+        self.items.get(&key).filter(|item| item.since < before)?;
         Some((key, self.take(key)?))
     }
 

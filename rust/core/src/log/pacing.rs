@@ -26,6 +26,9 @@ use crate::state;
 /// Entries that one read takes into the lane at most.
 pub(super) const TAKEN_IN: usize = 4096;
 
+/// Seconds beyond what it may wait after which output is looked at that is late.
+const LATE_SECONDS: f64 = 0.001;
+
 /// The mark of the request that a message belongs to; 0 where it belongs to none.
 pub(super) fn parent_mark(parent: &[u8]) -> u64 {
     let id = peek::text(parent, "msg_id").ok().flatten();
@@ -272,7 +275,8 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         if let Some(text) = counted.filter(|_| is_limited) {
             let asked = if owes { Ok(()) } else { cursor.pace.ask(text, self.now) };
             if let Err(at) = asked {
-                let late = cursor.lane.oldest_since().map(|since| since + cursor.rules.patience);
+                let late = cursor.lane.oldest_since();
+                let late = late.map(|since| since + cursor.rules.patience + LATE_SECONDS);
                 return Some(self.later(Wait::Until(late.map_or(at, |late| late.min(at)))));
             }
             cursor.pace.take(text);

@@ -553,6 +553,6 @@ fn nobody_waits_for_a_token_to_be_told_that_output_is_late() {
     let id = log.open(Settings { rules, ..PACED });
     (0..3).for_each(|number| display(&mut log, "flood", number));
     let (got, wait) = get_at(&mut log, id, 0.0);
-    assert_eq!((got, wait), (vec![0], Some(Wait::Until(2.0))));
-    assert!(matches!(get_at(&mut log, id, 2.0).1, Some(Wait::Hold(_))));
+    assert_eq!((got, wait), (vec![0], Some(Wait::Until(2.001))));
+    assert!(matches!(get_at(&mut log, id, 2.001).1, Some(Wait::Hold(_))));
 }
