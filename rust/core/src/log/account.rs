@@ -60,6 +60,24 @@ pub struct Account {
 }
 
 impl Account {
+    /// All messages that the cursor has passed; each of them is counted once.
+    #[must_use]
+    pub fn messages(&self) -> u64 {
+        let Self {
+            forwarded,
+            handed_over,
+            merged,
+            superseded,
+            skipped,
+            withheld,
+            duplicate,
+            refused,
+        } = self;
+        let ways =
+            [forwarded, handed_over, merged, superseded, skipped, withheld, duplicate, refused];
+        ways.iter().map(|count| count.messages).sum()
+    }
+
     /// Counts a merged message as handed out; `all` is what it stands for, in its own bytes.
     pub(super) fn forward_merged(&mut self, all: Count) {
         self.forwarded.add(Count { messages: 1, bytes: all.bytes });

@@ -350,15 +350,19 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     }
 
     /// Counts the entries between its position and these totals: they were skipped, and are gone.
-    pub(super) fn pass_gap(&mut self, before: Totals) {
-        let gap = Count::between(self.at, before);
-        self.account.skipped.add(gap);
-        self.unreported.skipped.add(gap);
-        self.unreported.low |= before.messages.low > self.at.messages.low;
-        if gap.messages > 0 {
-            self.unreported.why = self.unreported.why.max(self.why_here());
-        }
+    pub(super) fn count_gap(&mut self, before: Totals) -> Unreported {
+        let skipped = Count::between(self.at, before);
+        let low = before.messages.low > self.at.messages.low;
+        let why = if skipped.messages > 0 { self.why_here() } else { Why::default() };
+        self.account.skipped.add(skipped);
         self.at = before;
+        Unreported { skipped, parent: Vec::new(), low, why }
+    }
+
+    /// Does so, and has them reported.
+    pub(super) fn pass_gap(&mut self, before: Totals) {
+        let gap = self.count_gap(before);
+        self.unreported.take_back(gap);
     }
 
     /// Goes to the end; what lies between was skipped.

@@ -88,7 +88,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             skipped: Count::default(),
             why: Why::default(),
             frames: segment.received(entry),
-            parent: segment.parts(entry).get(1).copied().unwrap_or_default(),
+            parent: segment.parent_header(entry),
         })
     }
 

@@ -61,9 +61,8 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     pub(super) fn note_parent(&mut self, place: Place) {
         if self.cursor.unreported.parent.is_empty()
             && let Some((segment, entry)) = self.store.at(place)
-            && let Some(parent) = segment.parts(entry).get(1)
         {
-            self.cursor.unreported.parent = parent.to_vec();
+            self.cursor.unreported.parent = segment.parent_header(entry).to_vec();
         }
     }
 

@@ -87,7 +87,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let Some((segment, entry)) = self.store.at(place) else { return };
         let (seq, own, drop, twin) = (entry.seq, entry.own, entry.class.policy.drop, entry.twin);
         let before = segment.before(entry);
-        let parent = parent_mark(header_of_parent(segment, entry));
+        let parent = parent_mark(segment.parent_header(entry));
         if before != self.cursor.at {
             self.note_gap(before);
         }
@@ -111,21 +111,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     /// What is said of an entry that is skipped.
     fn gap_of(&self, place: Place, skipped: Count, low: bool) -> Unreported {
         let found = self.store.at(place);
-        let parent = found.map(|(segment, entry)| header_of_parent(segment, entry).to_vec());
+        let parent = found.map(|(segment, entry)| segment.parent_header(entry).to_vec());
         Unreported { skipped, parent: parent.unwrap_or_default(), low, why: self.cursor.why_here() }
     }
 
     /// Notes what was skipped and is gone between the position and these totals.
     fn note_gap(&mut self, to: Totals) {
-        let cursor = &mut *self.cursor;
-        let skipped = Count::between(cursor.at, to);
-        if skipped.messages > 0 {
-            let low = to.messages.low > cursor.at.messages.low;
-            let gap = Unreported { skipped, parent: Vec::new(), low, why: cursor.why_here() };
-            cursor.account.skipped.add(skipped);
-            cursor.lane.add_gap(cursor.position, 0, gap);
+        let gap = self.cursor.count_gap(to);
+        if gap.skipped.messages > 0 {
+            self.cursor.lane.add_gap(self.cursor.position, 0, gap);
         }
-        cursor.at = to;
     }
 
     /// Whether a message may be signed anew, where anybody asks for its signature.
@@ -330,16 +325,12 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             return false;
         }
         let Some((segment, entry)) = self.cursor.mailbox.store.at(letter) else { return false };
-        let parent = parent_mark(header_of_parent(segment, entry));
+        let parent = parent_mark(segment.parent_header(entry));
         self.take_in(usize::MAX);
         let waits = self.cursor.lane.has(parent);
         self.cursor.lane.lifted = waits.then_some(parent);
         waits || self.cursor.lane.has_express()
     }
-}
-
-fn header_of_parent<'a, P: AsRef<[u8]>>(segment: &'a Segment<P>, entry: &'a Entry<P>) -> &'a [u8] {
-    segment.parts(entry).get(1).copied().unwrap_or_default()
 }
 
 /// What an entry is to the lane.
@@ -413,9 +404,9 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             Vec::new()
         } else {
             match &item.body {
-                Body::Entry(seq) => store
-                    .get(*seq)
-                    .map_or(&[][..], |(segment, entry)| header_of_parent(segment, entry)),
+                Body::Entry(seq) => {
+                    store.get(*seq).map_or(&[][..], |(segment, entry)| segment.parent_header(entry))
+                }
                 Body::Text(run) => run.parent(),
                 Body::Gap(_) => &[],
             }

@@ -150,8 +150,7 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         self.cursor.pass_gap(before);
         if self.cursor.skips(seq, drop) {
-            let parts = segment.parts(entry);
-            self.cursor.skip(drop, own, parts.get(1).copied().unwrap_or_default());
+            self.cursor.skip(drop, own, segment.parent_header(entry));
             self.pass(place, seq, after);
             return None;
         }

@@ -108,6 +108,11 @@ impl<P: AsRef<[u8]>> Segment<P> {
         self.entries.partition_point(|entry| entry.seq < seq)
     }
 
+    /// The parent header of an entry.
+    pub(super) fn parent_header<'a>(&'a self, entry: &'a Entry<P>) -> &'a [u8] {
+        self.parts(entry).get(1).copied().unwrap_or_default()
+    }
+
     pub(super) fn parts<'a>(&'a self, entry: &'a Entry<P>) -> Vec<&'a [u8]> {
         frame::parts(entry.frame.of(&self.frames), entry.large())
     }

@@ -117,7 +117,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         match what {
             Begun::Entry(seq) => {
                 if let Some((segment, entry)) = self.store.get(seq) {
-                    parent = segment.parts(entry).get(1).copied().unwrap_or_default().to_vec();
+                    parent = segment.parent_header(entry).to_vec();
                     let count = Count::of(entry.own);
                     cursor.account.forwarded.remove(count);
                     cursor.account.refused.add(count);
@@ -126,7 +126,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             }
             Begun::Letter(number) => {
                 if let Some((segment, entry)) = cursor.mailbox.store.get(number) {
-                    parent = segment.parts(entry).get(1).copied().unwrap_or_default().to_vec();
+                    parent = segment.parent_header(entry).to_vec();
                 }
                 cursor.mailbox.remove(number);
             }

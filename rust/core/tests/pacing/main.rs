@@ -8,6 +8,8 @@
 //! Whether it was skipped rightly is not asked here: `tests/log/pacing.rs` has single expectations.
 #![allow(missing_docs)]
 
+#[path = "../properties/log/frames.rs"]
+mod frames;
 mod model;
 mod order;
 mod wire;

@@ -1,9 +1,11 @@
 //! Frames as they stand on a websocket, taken apart and made.
 
 use kernelwire_core::log::Protocol;
-use kernelwire_core::wire::rfc6455::{self, Opcode};
+use kernelwire_core::wire::rfc6455::Opcode;
 use kernelwire_core::wire::{legacy, v1};
 use serde_json::Value;
+
+use crate::frames::{first_frame, framed};
 
 /// What a front end gets.
 #[derive(Debug)]
@@ -20,7 +22,7 @@ pub(crate) struct Got {
 /// Takes the whole frames off the front of what was written.
 pub(crate) fn take_apart(wire: &mut Vec<u8>, protocol: Protocol) -> Vec<Got> {
     let (mut all, mut rest) = (Vec::new(), wire.as_slice());
-    while let Some((payload, more)) = first_frame(rest) {
+    while let Some((_, payload, more)) = first_frame(rest) {
         all.push(match protocol {
             Protocol::V1 => read_v1(payload),
             Protocol::Default => read_default(payload),
@@ -29,21 +31,6 @@ pub(crate) fn take_apart(wire: &mut Vec<u8>, protocol: Protocol) -> Vec<Got> {
     }
     *wire = rest.to_vec();
     all
-}
-
-/// The payload of the first whole frame, and what follows it.
-fn first_frame(wire: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (head, rest) = wire.split_first_chunk::<2>()?;
-    let [first, length] = *head;
-    assert!([0x81, 0x82].contains(&first), "a frame begins with {first}");
-    let (length, rest) = match length {
-        126 => {
-            rest.split_first_chunk().map(|(n, rest)| (u64::from(u16::from_be_bytes(*n)), rest))?
-        }
-        127 => rest.split_first_chunk().map(|(n, rest)| (u64::from_be_bytes(*n), rest))?,
-        length => (u64::from(length), rest),
-    };
-    rest.split_at_checked(usize::try_from(length).ok()?)
 }
 
 fn read_v1(payload: &[u8]) -> Got {
@@ -99,8 +86,5 @@ pub(crate) fn made(protocol: Protocol, channel: &str, parts: [&str; 4]) -> Vec<u
             (Opcode::Text, document.into_bytes())
         }
     };
-    let mut frame = vec![0; rfc6455::header_len(payload.len())];
-    assert!(rfc6455::write_header(opcode, payload.len(), &mut frame).is_ok());
-    frame.extend(payload);
-    frame
+    framed(opcode, &payload)
 }

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Account, After, Answer, Budget, CursorId, Hold, Log, Overflow, Piece, Reason, Report, Rules,
-    Settings, Wait,
+    After, Answer, Budget, CursorId, Hold, Log, Overflow, Piece, Reason, Report, Rules, Settings,
+    Wait,
 };
 use kernelwire_core::message::sign::Key;
 use serde_json::Value;
@@ -422,7 +422,7 @@ impl World {
 
     fn assert_complete(&self) {
         let account = self.log.account(self.id).unwrap_or_default();
-        assert_eq!(sum(account), self.sent.len() as u64, "each is counted once: {account:?}");
+        assert_eq!(account.messages(), self.sent.len() as u64, "each is counted once: {account:?}");
         let arrived: BTreeSet<_> = self.arrived.iter().map(|message| message.number).collect();
         assert_eq!(arrived.len(), self.arrived.len(), "each comes once: {:?}", self.arrived);
         let missing = (self.sent.len() - arrived.len()) as u64;
@@ -508,18 +508,4 @@ fn written(number: usize, said: Said) -> (&'static str, String) {
             ("status", format!(r#"{{"execution_state":"{state}","n":{mark}}}"#))
         }
     }
-}
-
-fn sum(account: Account) -> u64 {
-    let counts = [
-        account.forwarded,
-        account.merged,
-        account.superseded,
-        account.handed_over,
-        account.skipped,
-        account.withheld,
-        account.duplicate,
-        account.refused,
-    ];
-    counts.iter().map(|count| count.messages).sum()
 }

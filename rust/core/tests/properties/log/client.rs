@@ -2,8 +2,10 @@
 
 use kernelwire_core::limit::Limiter;
 use kernelwire_core::log::{CursorId, Overflow, Piece, Protocol, Settings};
-use kernelwire_core::wire::rfc6455::{self, Opcode};
+use kernelwire_core::wire::rfc6455::Opcode;
 use kernelwire_core::wire::{legacy, v1};
+
+use super::frames::{first_frame, framed};
 
 /// A part that is kept as it was received.
 pub(super) const LARGE: usize = 20_000;
@@ -114,18 +116,15 @@ impl Client {
                 (Opcode::Text, text.into_bytes())
             }
         };
-        let mut frame = vec![0; rfc6455::header_len(payload.len())];
-        assert!(rfc6455::write_header(opcode, payload.len(), &mut frame).is_ok());
-        frame.extend(payload);
-        frame
+        framed(opcode, &payload)
     }
 
     /// Reads the whole frames that have arrived.
     pub(super) fn take_apart(&mut self) {
         while let Some((text, payload, rest)) = first_frame(&self.wire) {
             let (channel, content, buffers) = match self.settings.protocol {
-                Protocol::V1 => read_v1(&payload),
-                Protocol::Default => read_default(text, &payload),
+                Protocol::V1 => read_v1(payload),
+                Protocol::Default => read_default(text, payload),
             };
             assert!([vec![], vec![5, LARGE, 3]].contains(&buffers), "{buffers:?}");
             let found = content.get("text").and_then(|text| text.as_str()).unwrap_or_default();
@@ -141,25 +140,9 @@ impl Client {
                 "shell" => self.replies.extend(numbers),
                 _ => self.noticed += numbers.sum::<usize>() as u64,
             }
-            self.wire = rest;
+            self.wire = rest.to_vec();
         }
     }
-}
-
-/// The first whole frame: whether it is text, its payload, and what follows.
-fn first_frame(wire: &[u8]) -> Option<(bool, Vec<u8>, Vec<u8>)> {
-    let (head, rest) = wire.split_first_chunk::<2>()?;
-    let [first, length] = *head;
-    assert!([0x81, 0x82].contains(&first), "a frame begins with {first}");
-    let (length, rest) = match length {
-        126 => {
-            rest.split_first_chunk().map(|(n, rest)| (u64::from(u16::from_be_bytes(*n)), rest))?
-        }
-        127 => rest.split_first_chunk().map(|(n, rest)| (u64::from_be_bytes(*n), rest))?,
-        length => (u64::from(length), rest),
-    };
-    let (payload, rest) = rest.split_at_checked(usize::try_from(length).ok()?)?;
-    Some((first == 0x81, payload.to_vec(), rest.to_vec()))
 }
 
 /// A message's channel, content, and the lengths of its buffers.

@@ -5,6 +5,7 @@
 //! in whole frames, over all its connections, is what the model expects.
 
 mod client;
+mod frames;
 mod stock;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 use client::{Client, LARGE, OF_A_REQUEST};
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    Account, After, Answer, Budget, CursorId, Hold, Log, Overflow, Protocol, Reason, Report, Rules,
+    After, Answer, Budget, CursorId, Hold, Log, Overflow, Protocol, Reason, Report, Rules,
     Settings, Wait,
 };
 use kernelwire_core::message::sign::Key;
@@ -299,7 +300,7 @@ impl World {
                     let Some(client) = self.clients.remove(&cursor) else { panic!("{cursor:?}") };
                     assert!(client.away);
                     let passed = self.messages.len() - client.from;
-                    assert_eq!(sum(account), passed as u64, "{account:?}");
+                    assert_eq!(account.messages(), passed as u64, "{account:?}");
                 }
             }
         }
@@ -377,7 +378,7 @@ impl World {
     fn assert_complete(&self, client: &Client) {
         let account = self.log.account(client.id).unwrap_or_default();
         let passed = (self.messages.len() - client.from) as u64;
-        assert_eq!(sum(account), passed, "every message is counted once: {account:?}");
+        assert_eq!(account.messages(), passed, "every message is counted once: {account:?}");
         let arrived = client.entries.len() as u64;
         let sent =
             account.forwarded.messages + account.handed_over.messages + account.merged.messages;
@@ -433,18 +434,4 @@ impl World {
         let lost = kept.filter(|(number, _)| !client.entries.contains(number));
         assert!(client.lost || lost.count() as u64 <= client.refused);
     }
-}
-
-fn sum(account: Account) -> u64 {
-    let counts = [
-        account.forwarded,
-        account.merged,
-        account.superseded,
-        account.handed_over,
-        account.skipped,
-        account.withheld,
-        account.duplicate,
-        account.refused,
-    ];
-    counts.iter().map(|count| count.messages).sum()
 }
