@@ -7,6 +7,8 @@ The others install a wheel into environments of their own.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import tarfile
 import tomllib
@@ -138,6 +140,16 @@ def upstream(session: nox.Session) -> None:
         session.run("python", "-m", "pytest", *options, *UPSTREAM, env=env)
 
 
+@nox.session(tags=["gate"])
+def browser(session: nox.Session) -> None:
+    """Test what a person sees in JupyterLab; needs Debian's ``chromium``, and installs it as root."""
+    if shutil.which("chromium") is None and not install_chromium(session):
+        session.skip("Chromium is missing: apt-get install chromium")
+    session.install(f"{wheel_of(session)}[test,browser]")
+    arguments = session.posargs or ["tests/browser"]
+    session.run("python", "-m", "pytest", *arguments)
+
+
 @nox.session(python=False, tags=["gate"], name="bench-check")
 def bench_check(session: nox.Session) -> None:
     """See that the benchmarks work, and that no optimisation is lost."""
@@ -150,6 +162,15 @@ def bench_fast(session: nox.Session) -> None:
     """See that all benchmarks work, in a minute."""
     python(session, "-m", "benches.bridge", "--fast", *session.posargs)
     python(session, "-m", "benches.codec", "--fast", *session.posargs)
+
+
+def install_chromium(session: nox.Session) -> bool:
+    """Install the browser of Debian where that is possible; whether it is."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return False
+    session.run("apt-get", "update", "-qq", external=True)
+    session.run(*("apt-get", "install", "-y", "-qq", "chromium"), external=True, silent=True)
+    return True
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:

@@ -1,18 +1,24 @@
-"""How long does an interrupt take to show? A cell displays as fast as it can, to a client that is slower.
+"""How long does an end behind a flood take to show? A cell displays as fast as it can, to a client that is slower.
 
 Usage: ``python -m benches.interrupts --json benches/results/interrupts.json``; see benches/README.md. The
-kernel is an ipykernel. It is interrupted over REST after some seconds; what is told is how long the
-client waits for the cell's ``error`` and its ``idle``. With ``--restart`` the kernel is restarted
-instead, and the client waits for the ``starting`` of its next process.
+kernel is an ipykernel. After some seconds it ends in one of three ways, and it is told how long the
+client waits:
+
+* ``interrupt``, over REST: for the cell's ``error`` and its ``idle``
+* ``restart``, over REST: for the reply to the first request to the next process
+* ``crash``: for the ``restarting`` of the server
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -52,8 +58,19 @@ class SlowClient:
         self._rate = rate
         self._looked = 0
 
+    def read(self, wanted: Callable[[Any], bool]) -> Any:
+        """Read until a message is the one, and return it."""
+        found: list[Any] = []
+
+        def done(message: Any) -> bool:
+            found.append(message)
+            return wanted(message)
+
+        self.read_until(done, time.monotonic() + GIVEN_UP_S)
+        return found[-1]
+
     def read_until(self, done: Callable[[Any], bool], until: float) -> float:
-        """Read until a message is the one, which came so many seconds ago at most.
+        """Read until a message is the one; when that was, on the monotonic clock.
 
         Raises ``SilenceError`` where it has not come by then, on the monotonic clock.
         """
@@ -82,38 +99,85 @@ def is_status(message: Any, state: str, parent: str | None = None) -> bool:
     )
 
 
-def observe(server: Server, rate: float, *, restart: bool) -> dict[str, float]:
-    """Interrupt, or restart, one kernel in a flood: seconds until the client has seen it."""
+@dataclass(frozen=True)
+class Flooded:
+    """A kernel that floods a client."""
+
+    server: Server
+    kernel: str
+    pid: int
+    client: KernelSocket
+    slow: SlowClient
+    msg_id: str
+
+    def ask(self, action: str) -> None:
+        """Have the server do something with the kernel; returns when it has."""
+        self.server.request("POST", f"/api/kernels/{self.kernel}/{action}")
+
+    def read_until(self, done: Callable[[Any], bool], asked: float) -> float:
+        """Read until a message is the one; seconds since something was asked for."""
+        return self.slow.read_until(done, asked + GIVEN_UP_S) - asked
+
+
+def interrupt(flooded: Flooded) -> dict[str, float]:
+    """Interrupt the kernel over REST."""
+    asked = time.monotonic()
+    call = Thread(target=flooded.ask, args=("interrupt",))
+    call.start()
+    error = flooded.read_until(lambda message: message.header["msg_type"] == "error", asked)
+    idle = flooded.read_until(lambda message: is_status(message, "idle", flooded.msg_id), asked)
+    call.join()
+    return {"error_s": error, "idle_s": idle}
+
+
+def restart(flooded: Flooded) -> dict[str, float]:
+    """Restart the kernel over REST, and ask the next process something."""
+    asked = time.monotonic()
+    flooded.ask("restart")
+    restarted = time.monotonic() - asked
+    request = flooded.client.send("kernel_info_request", {})
+    reply = flooded.read_until(
+        lambda message: (
+            message.header["msg_type"] == "kernel_info_reply" and message.parent_id == request
+        ),
+        asked,
+    )
+    return {"restarted_s": restarted, "reply_s": reply - restarted}
+
+
+def crash(flooded: Flooded) -> dict[str, float]:
+    """Kill the kernel."""
+    asked = time.monotonic()
+    os.kill(flooded.pid, signal.SIGKILL)
+    return {"restarting_s": flooded.read_until(lambda m: is_status(m, "restarting"), asked)}
+
+
+ENDS = {"interrupt": interrupt, "restart": restart, "crash": crash}
+
+
+def observe(server: Server, rate: float, end: str) -> dict[str, float]:
+    """End one kernel in a flood: seconds until the client has seen it."""
     kernel = server.start_kernel("ipy")
     with connected(server, kernel) as client:
         client.reserve(64 << 20)
         slow = SlowClient(client, rate)
+        client.execute("import os; print(f'pid={os.getpid()}')")
+        said = slow.read(lambda message: message.header["msg_type"] == "stream")
+        pid = int(said.content["text"].partition("=")[2])
         msg_id = client.execute(PROGRAM)
-        flood_ends = time.monotonic() + FLOOD_S
         with suppress(SilenceError):  # nothing is waited for
-            slow.read_until(lambda _: False, flood_ends)
-        action = "restart" if restart else "interrupt"
-        call = Thread(target=server.request, args=("POST", f"/api/kernels/{kernel}/{action}"))
-        asked = time.monotonic()
-        call.start()
-        until = asked + GIVEN_UP_S
-        seen: dict[str, float] = {}
-        if restart:
-            seen["starting_s"] = slow.read_until(lambda m: is_status(m, "starting"), until) - asked
-        else:
-            error = slow.read_until(lambda m: m.header["msg_type"] == "error", until)
-            idle = slow.read_until(lambda m: is_status(m, "idle", msg_id), until)
-            seen |= {"error_s": error - asked, "idle_s": idle - asked}
-        call.join()
-    server.end_kernel(kernel)
-    return seen
+            slow.read_until(lambda _: False, time.monotonic() + FLOOD_S)
+        return ENDS[end](Flooded(server, kernel, pid, client, slow, msg_id))
 
 
 def measure(contender: Contender, options: argparse.Namespace) -> dict[str, Any]:
     """One observation in a fresh server."""
+    # How often a server looks whether its kernels live.
+    config = contender.config | {"KernelRestarter": {"time_to_dead": 0.1}}
+    settings = Settings.of(contender, lift_limits=False, config=config)
     try:
-        with running(Server(Settings.of(contender, lift_limits=False))) as server:
-            return {"ok": True, **observe(server, options.rate, restart=options.restart)}
+        with running(Server(settings)) as server:
+            return {"ok": True, **observe(server, options.rate, options.end)}
     except SilenceError as error:
         return {"ok": False, "reason": f"{error}, in {GIVEN_UP_S:g} s"}
 
@@ -124,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
     parser.add_argument("--rate", type=float, default=500, help="messages a second that are read")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--restart", action="store_true", help="restart it instead")
+    parser.add_argument("--end", choices=ENDS, default="interrupt")
     parser.add_argument("--json", type=Path, help="write everything observed to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
@@ -142,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "schema": environment.SCHEMA,
         "kind": "interrupts",
         "environment": environment.describe(),
-        "settings": {"rate": options.rate, "flood_s": FLOOD_S, "restart": options.restart},
+        "settings": {"rate": options.rate, "flood_s": FLOOD_S, "end": options.end},
         "cases": cases,
     }
     for name, outcomes in cases.items():

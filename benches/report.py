@@ -206,6 +206,32 @@ def interrupts_table(name: str, rounds: list[dict[str, Any]]) -> Iterator[str]:
         yield f"| {count} | " + " | ".join(seen) + " |"
 
 
+def lab_table(name: str, rounds: list[dict[str, Any]]) -> Iterator[str]:
+    """List what a person waits for in JupyterLab, a column per round."""
+    yield f"### {name}"
+    yield ""
+    yield "| | " + " | ".join(f"round {count}" for count in range(1, len(rounds) + 1)) + " |"
+    yield "|---|" + "---:|" * len(rounds)
+    counts = (f"{each['displays']:,}" for each in rounds)
+    yield "| displays in the end | " + " | ".join(counts) + " |"
+    for what in ("completion", "slider"):
+        for phase, settled in (("at first", False), ("then", True)):
+            cells = (waits(each["waits"], what, settled=settled) for each in rounds)
+            yield f"| {what}, {phase}, ms | " + " | ".join(cells) + " |"
+    for figure, label in (("error_ms", "error"), ("number_ms", "number of the cell")):
+        times = (each["interrupt"][figure] for each in rounds)
+        cells = ("never" if time is None else number(time) for time in times)
+        yield f"| interrupt until the {label}, ms | " + " | ".join(cells) + " |"
+
+
+def waits(found: list[dict[str, Any]], what: str, *, settled: bool) -> str:
+    """Median and range of the times that somebody has waited for one thing, in one phase."""
+    mine = [one["ms"] for one in found if one["what"] == what and one["settled"] is settled]
+    if None in mine:
+        return "never"
+    return cell(summarise(mine).as_json(), None) if mine else "-"
+
+
 def never(_outcome: dict[str, Any]) -> list[str]:
     """Return no problems: a wrong answer ends the program that has measured this."""
     return []
@@ -214,7 +240,9 @@ def never(_outcome: dict[str, Any]) -> list[str]:
 INTERRUPTS = {
     "error_s": "error, s",
     "idle_s": "idle, s",
-    "starting_s": "starting, s",
+    "restarted_s": "restarted, s",
+    "reply_s": "reply behind that, s",
+    "restarting_s": "restarting, s",
 }
 
 KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator[str]]]] = {
@@ -223,6 +251,7 @@ KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator
     "completeness": (completeness_problems, completeness_table),
     "stages": (never, stages_table),
     "interrupts": (never, interrupts_table),
+    "lab": (never, lab_table),
     "states": (never, states_table),
     "visits": (never, visits_table),
 }

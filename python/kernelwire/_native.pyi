@@ -90,10 +90,10 @@ def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
     libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
     """
 
-def is_limited(msg_type: object, merging: bool) -> bool:
+def is_limited(msg_type: object, paced: bool) -> bool:
     """Whether the rate limiter has a say in ``iopub`` messages of a type.
 
-    Stock's, or kernelwire's own where output is merged.
+    Stock's, or kernelwire's own where output is paced.
     """
 
 def is_ignored(msg_type: str) -> bool:
@@ -219,7 +219,7 @@ class _Settings(TypedDict):
     limits: tuple[float, float, float] | None
     """Messages and bytes of stream output per second, taken over so many seconds."""
     overflow: str
-    """What becomes of output over the limits: ``"pace"``, ``"coalesce"`` or ``"drop"``."""
+    """What becomes of output over the limits: ``"pace"`` or ``"drop"``."""
     patience: float
     """Seconds for which output over the limits waits at most, where it waits."""
     hide_tracebacks: bool
@@ -350,7 +350,7 @@ class Cursor:
         """Put in what is ready on a pyzmq socket; see ``Log.receive``."""
 
     def flush(self) -> None:
-        """Have what is held to be merged, or for a notice, go with the next write."""
+        """Have a notice that waits for its time go with the next write."""
 
     def go_away(self, bound: int, too_big: bool) -> None:
         """Note that the client is gone and may come back; ``bound`` as in the settings.

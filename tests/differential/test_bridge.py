@@ -4,7 +4,6 @@ Left out, each with the test that covers it:
 
 * messages without a delimiter or with fewer than four parts, which stock forwards or fails on:
   ``test_robust.py``
-* `iopub_overflow="coalesce"`, which is not stock's: ``test_coalesce.py``
 * what stock's streams do after an exception, which is nothing any more: ``test_robust.py``
 """
 

@@ -17,7 +17,7 @@ from jupyter_client.session import Session
 from tornado.websocket import WebSocketHandler
 
 from kernelwire.log.backlog import Backlog
-from support.coalescing import head, iopub, let_go
+from support.flooding import head, iopub, let_go
 from support.messages import decode
 from support.offline_messages import DELIMITER, display, message_header, packed
 from support.waiting import run_to_end

@@ -19,7 +19,7 @@ from tornado.websocket import WebSocketClosedError
 
 from kernelwire._native import NativeError
 from kernelwire.log.backlog import Backlog
-from support.coalescing import (
+from support.flooding import (
     ROOM,
     arrive,
     exceed,
@@ -209,15 +209,15 @@ def test_reader_when_it_raises_then_the_other_channels_keep_theirs(way: str) -> 
 
 
 @both_ways
-def test_reader_when_it_raises_then_what_it_held_comes_before_what_follows(way: str) -> None:
-    """Stops lines that were held to be merged from being lost with the reader that held them."""
+def test_reader_when_it_raises_then_what_waits_comes_before_what_follows(way: str) -> None:
+    """Stops lines that wait for their turn from being lost with the reader that failed."""
 
     async def check() -> None:
-        with workbench(way, iopub_overflow="coalesce", **ROOM) as bench:
+        with workbench(way, **ROOM) as bench:
             with clock([1_000.0], DATE):
                 exceed(bench)
                 arrive(bench, [printed(1), printed(2)])
-                assert bench.connection.stats["held"] == 2
+                assert bench.connection.stats["paced"] == 2
                 break_reader(bench)
                 arrive(bench, [status("idle", 3)])
                 let_go(bench)
@@ -371,11 +371,11 @@ def test_socket_when_it_is_reset_under_a_reply_then_the_buffer_knows_its_channel
 
 
 @both_ways
-def test_socket_when_it_is_reset_while_output_is_held_then_the_order_is_kept(way: str) -> None:
+def test_socket_when_it_is_reset_while_output_waits_then_the_order_is_kept(way: str) -> None:
     """Stops the offline buffer from beginning with what came last."""
 
     async def check() -> None:
-        with clock([1_000.0], DATE), workbench(way, iopub_overflow="coalesce", **ROOM) as bench:
+        with clock([1_000.0], DATE), workbench(way, **ROOM) as bench:
             exceed(bench)
             arrive(bench, [printed(1), printed(2)])
             reset(bench)

@@ -13,7 +13,7 @@ import pytest
 
 from kernelwire._logging import Throttle
 from kernelwire.kernels.activity import Activity
-from support.coalescing import websocket_payloads
+from support.flooding import websocket_payloads
 from support.offline_messages import NUMBER, display
 from support.streams import turns
 from support.waiting import run_to_end

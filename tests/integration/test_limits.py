@@ -165,9 +165,7 @@ def test_interrupt_when_output_waits_then_it_is_skipped_and_the_cell_ends(
     rest = client.messages(until=lambda m: m.is_status("idle", request_id))
     assert [m.content["ename"] for m in rest if m.msg_type == "error"] == ["KeyboardInterrupt"]
     notices = [m.content["text"] for m in rest if m.msg_type == "stream"]
-    assert notices
-    # What the server has received later is a gap of its own.
-    assert all("were skipped because the kernel was interrupted" in text for text in notices)
+    assert ["were skipped because the kernel was interrupted" in text for text in notices] == [True]
 
 
 @pytest.mark.kernelwire_only("H22")

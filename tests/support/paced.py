@@ -6,7 +6,7 @@ from collections import defaultdict
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from support.coalescing import DATE, Got, let_go, received, workbench
+from support.flooding import DATE, Got, let_go, received, workbench
 from support.workbench import NATIVE, PORTABLE, V1, Workbench, clock
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ PACING = (NATIVE, PORTABLE, HOOKED)
 PROTOCOLS = {"v1": V1, "default": None}
 
 STATS = (
-    "forwarded", "coalesced", "superseded", "rate_limited", "congested", "handed_over", "duplicate",
-    "refused", "held", "paced", "queued",
+    "forwarded", "merged", "superseded", "rate_limited", "congested", "handed_over", "duplicate",
+    "refused", "paced", "queued",
 )  # fmt: skip
 """What `received` is the sum of."""
 

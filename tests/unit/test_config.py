@@ -26,7 +26,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     (OURS, "max_pending_bytes", -1, "at least 0 (no limit)"),
     (OURS, "max_pending_bytes", DeferredConfigString("-1"), "at least 0 (no limit)"),
     (OURS, "max_pending_bytes", NAN, "expected an int"),
-    (OURS, "iopub_overflow", "none", "any of ['pace', 'coalesce', 'drop']"),
+    (OURS, "iopub_overflow", "none", "any of ['pace', 'drop']"),
     (STOCKS, "iopub_msg_rate_limit", NAN, "must be a number"),
     (STOCKS, "iopub_data_rate_limit", DeferredConfigString("nan"), "must be a number"),
     (STOCKS, "rate_limit_window", DeferredConfigString("nan"), "must be a finite number"),

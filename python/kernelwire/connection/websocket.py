@@ -49,7 +49,7 @@ _HOOKS = (
 
 def _is_limited_by_stock_alone(msg_type: object) -> bool:
     limited = _native.is_limited
-    return limited(msg_type, merging=False) and not limited(msg_type, merging=True)
+    return limited(msg_type, paced=False) and not limited(msg_type, paced=True)
 
 
 @lru_cache(maxsize=64)
@@ -75,7 +75,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     """
 
     iopub_overflow = CaselessStrEnum(
-        ["pace", "coalesce", "drop"],
+        ["pace", "drop"],
         default_value="pace",
         config=True,
         help="""What becomes of output over the rate limits.
@@ -83,7 +83,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         "pace": it waits, and arrives as fast as the limits allow, a window's worth at once. While
         it waits, text is joined, and an update of a display or of a widget gives way to a later one.
         Replies, requests for input, the status of other requests, and messages of widgets do not
-        wait behind it. "coalesce" sends what it can merge, and drops the rest. "drop" drops at once.
+        wait behind it. "drop" drops it, as upstream does.
         """,
     )
 
@@ -212,13 +212,13 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     def stats(self) -> dict[str, int]:
         """How many of the kernel's messages on ``iopub`` took which way since the client came.
 
-        ``received`` is the sum of ``forwarded``, ``coalesced`` (merged into another message),
+        ``received`` is the sum of ``forwarded``, ``merged`` (joined to the text of another message),
         ``superseded`` (given way to a later update), ``rate_limited``, ``congested`` (dropped because
         too much waited, or for too long), ``handed_over`` (to the one-message path), ``duplicate``
-        (received before), ``refused`` (malformed), ``held`` (right now, to be merged), ``paced`` (right
-        now, until the rate limits allow it) and ``queued`` (right now, for a client that lags). ``bytes`` is of
-        what was forwarded, ``congested_bytes`` of what was dropped, ``pending_bytes`` what the
-        websocket has queued; ``largest_batch`` is how many messages were received at once.
+        (received before), ``refused`` (malformed), ``paced`` (right now, until the rate limits allow
+        it) and ``queued`` (right now, for a client that lags). ``bytes`` is of what was forwarded,
+        ``congested_bytes`` of what was dropped, ``pending_bytes`` what the websocket has queued;
+        ``largest_batch`` is how many messages were received at once.
         """
         client = self._client
         stats = (self._own_cursor if client is None else client.cursor).stats()

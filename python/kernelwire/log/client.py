@@ -260,7 +260,7 @@ class Client:
         return wait == MORE
 
     def flush(self) -> None:
-        """Write what is held to be merged."""
+        """Write what can be, a notice that waits for its time included."""
         self.cursor.flush()
         while self.write():
             pass

@@ -63,7 +63,7 @@ class Reader(Protocol):
         """Write what is next, as soon as others have had their turn if it takes long."""
 
     def flush(self) -> None:
-        """Write what is held to be merged."""
+        """Write what can be, a notice that waits for its time included."""
 
 
 def empty_log(key: bytes | None = b"") -> _native.Log:
@@ -248,7 +248,7 @@ class KernelLog:
         self._tell_activity()
 
     def finish(self, _stream: Any) -> None:
-        """Have readers write what they hold to be merged, now."""
+        """Have readers write what they can, now."""
         for reader in list(self._readers):
             reader.flush()
 

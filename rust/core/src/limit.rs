@@ -44,8 +44,6 @@ pub struct Counted {
     pub expires: f64,
     /// The bytes it counts for.
     pub bytes: i64,
-    /// The messages it counts for: none where it continues one that is counted already.
-    pub messages: i64,
 }
 
 /// The window and the two flags. The fields are public because the reference's are: subclasses
@@ -98,7 +96,7 @@ impl Limiter {
         if messages_exceeded || bytes_exceeded {
             return Verdict::Drop;
         }
-        self.count(1, bytes, now);
+        self.count(bytes, now);
         Verdict::Send
     }
 
@@ -108,23 +106,15 @@ impl Limiter {
         (self.messages_exceeded, self.bytes_exceeded) = self.next_flags(bytes);
         let send = !self.messages_exceeded && !self.bytes_exceeded;
         if send {
-            self.count(1, bytes, now);
+            self.count(bytes, now);
         }
         send
     }
 
-    /// Counts what is sent in any case, as so many messages.
-    pub fn count(&mut self, messages: i64, bytes: i64, now: f64) {
-        self.messages = self.messages.saturating_add(messages);
+    fn count(&mut self, bytes: i64, now: f64) {
+        self.messages = self.messages.saturating_add(1);
         self.bytes = self.bytes.saturating_add(bytes);
-        self.queue.push_back(Counted { expires: now + self.limits.window, bytes, messages });
-    }
-
-    /// Whether more than `share` of the messages are used up that the window allows.
-    #[allow(clippy::cast_precision_loss)] // as in `rate`
-    #[must_use]
-    pub fn is_used(&self, share: f64) -> bool {
-        self.messages as f64 > share * self.limits.messages * self.limits.window
+        self.queue.push_back(Counted { expires: now + self.limits.window, bytes });
     }
 
     /// Both flags as they are with one more message of `bytes` bytes.
@@ -141,7 +131,7 @@ impl Limiter {
     pub fn expire(&mut self, now: f64) {
         while let Some(oldest) = self.queue.front().filter(|oldest| now >= oldest.expires) {
             self.bytes = self.bytes.saturating_sub(oldest.bytes);
-            self.messages = self.messages.saturating_sub(oldest.messages);
+            self.messages = self.messages.saturating_sub(1);
             self.queue.pop_front();
         }
         self.give_back();

@@ -149,14 +149,16 @@ impl Pace {
 
     /// Messages, and bytes of text, that may go on waiting for a client whose request was interrupted:
     /// what it takes in [`LAST_SECONDS`], by what it has taken before, and a little more than nothing.
-    /// What the limits would let go at once stays, up to a second's worth: it does not wait for them.
+    /// Where the client takes all it is given, what the limits would let go at once stays as well, up to
+    /// a second's worth: that waits for neither.
     #[must_use]
-    pub fn last_words(&mut self, now: f64) -> (f64, f64) {
+    pub fn last_words(&mut self, takes_all: bool, now: f64) -> (f64, f64) {
         self.fill(now);
         let words = |bucket: &Bucket, taken: f64, least: f64| {
             let Some(rate) = bucket.rate else { return f64::INFINITY };
             let least = least.min(rate * LAST_SECONDS).max(1.0);
-            least.max(taken * LAST_SECONDS).max(bucket.level.min(rate))
+            let at_once = if takes_all { bucket.level.min(rate) } else { 0.0 };
+            least.max(taken * LAST_SECONDS).max(at_once)
         };
         let (messages, bytes) = self.meter.per_second(now);
         (words(&self.messages, messages, LAST_MESSAGES), words(&self.bytes, bytes, LAST_BYTES))
@@ -297,12 +299,13 @@ mod tests {
                 pace.count(100, f64::from(millisecond) / 1000.0);
             }
         }
-        assert_eq!(pace.last_words(2.5), (1000.0, 12_500.0), "it would go at once");
+        assert_eq!(pace.last_words(true, 2.5), (1000.0, 12_500.0), "it would go at once");
+        assert_eq!(pace.last_words(false, 2.5), (125.0, 12_500.0), "it waits for the client");
         pace.fill_up();
         (0..3_000).for_each(|_| pace.take(5));
-        assert_eq!(pace.last_words(2.5), (125.0, 12_500.0));
-        assert_eq!(pace.last_words(9.0), (1000.0, 5000.0));
+        assert_eq!(pace.last_words(true, 2.5), (125.0, 12_500.0));
+        assert_eq!(pace.last_words(true, 9.0), (1000.0, 5000.0));
         (0..3_000).for_each(|_| pace.take(5));
-        assert_eq!(pace.last_words(9.0), (50.0, 1_250.0), "it has taken nothing lately");
+        assert_eq!(pace.last_words(true, 9.0), (50.0, 1_250.0), "it has taken nothing lately");
     }
 }

@@ -112,12 +112,12 @@ pub fn of(msg_type: &str) -> &'static Policy {
 }
 
 impl Policy {
-    /// Whether the limiter has a say in it: stock's, or kernelwire's own where output is merged.
+    /// Whether the limits apply to it: stock's, or kernelwire's own where output is paced.
     #[must_use]
-    pub fn is_limited(&self, merging: bool) -> bool {
+    pub fn is_limited(&self, paced: bool) -> bool {
         match self.limited {
             Limited::Exempt => false,
-            Limited::StockOnly => !merging,
+            Limited::StockOnly => !paced,
             Limited::Counted => true,
         }
     }
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn merging_exempts_four_more() {
+    fn pacing_exempts_four_more() {
         let more = TABLE.iter().filter(|policy| policy.limited == Limited::StockOnly);
         let names: Vec<_> = more.map(|policy| policy.msg_type).collect();
         assert_eq!(names, ["clear_output", "comm_close", "error", "execute_result"]);

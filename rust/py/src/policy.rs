@@ -5,9 +5,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 
 /// Whether the rate limiter has a say in `iopub` messages of a type: stock's, or kernelwire's own
-/// where output is merged. What is no text, or has lone surrogates, is a type like any other.
+/// where output is paced. What is no text, or has lone surrogates, is a type like any other.
 #[pyfunction]
-pub(crate) fn is_limited(msg_type: &Bound<'_, PyAny>, merging: bool) -> bool {
+pub(crate) fn is_limited(msg_type: &Bound<'_, PyAny>, paced: bool) -> bool {
     let named = msg_type.cast::<PyString>().ok().and_then(|text| text.to_str().ok());
-    named.map_or(&policy::OTHER, policy::of).is_limited(merging)
+    named.map_or(&policy::OTHER, policy::of).is_limited(paced)
 }

@@ -78,14 +78,14 @@ impl Account {
         ways.iter().map(|count| count.messages).sum()
     }
 
-    /// Counts a merged message as handed out; `all` is what it stands for, in its own bytes.
-    pub(super) fn forward_merged(&mut self, all: Count) {
+    /// Counts joined text as handed out; `all` is what it stands for, in its own bytes.
+    pub(super) fn forward_joined(&mut self, all: Count) {
         self.forwarded.add(Count { messages: 1, bytes: all.bytes });
         self.merged.add(Count { messages: all.messages - 1, bytes: 0 });
     }
 
     /// Takes that back.
-    pub(super) fn take_merged_back(&mut self, all: Count) {
+    pub(super) fn take_joined_back(&mut self, all: Count) {
         self.forwarded.remove(Count { messages: 1, bytes: all.bytes });
         self.merged.remove(Count { messages: all.messages - 1, bytes: 0 });
     }

@@ -26,7 +26,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
                 self.last = None;
                 None
             }
-            Item::Merged(released) => self.merged(released),
+            Item::Joined(joined) => self.joined(joined),
             Item::Notice(notice) => Some(self.notice_again(notice)),
             Item::Letter(_) | Item::Written(_) => None, // kept by the mailbox, or as an entry
         }

@@ -1,10 +1,11 @@
 //! What waits for a client, message by message.
 
 use super::cursor::Cursor;
+use super::joined::Joined;
 use super::lane::Body;
 use super::queue::Item;
 use super::store::Store;
-use super::{CursorId, Log, frame, merging};
+use super::{CursorId, Log, frame};
 use crate::message::sign::Key;
 
 /// A message that waits for a client.
@@ -12,7 +13,7 @@ use crate::message::sign::Key;
 pub struct Waits<'a> {
     /// The channel it came on.
     pub channel: &'a [u8],
-    /// Its frames as they were received, or signed here where it was merged.
+    /// Its frames as they were received, or signed here where it was joined.
     pub frames: Vec<Vec<u8>>,
 }
 
@@ -29,7 +30,7 @@ impl<P: AsRef<[u8]>> Log<P> {
                 Item::Entries { first, last } => {
                     self.entries(cursor, (*first, last.saturating_add(1)), &mut letter, &mut found);
                 }
-                Item::Merged(released) => found.push(message(released, self.key.as_ref())),
+                Item::Joined(joined) => found.push(message(joined, self.key.as_ref())),
                 Item::Made { .. } | Item::Letter(_) | Item::Written(_) | Item::Notice(_) => {}
             }
         }
@@ -40,9 +41,8 @@ impl<P: AsRef<[u8]>> Log<P> {
                     self.entries(cursor, all, &mut letter, &mut found);
                 }
                 Body::Text(run) => {
-                    if let Some(released) = run.clone().release() {
-                        found.push(message(&released, self.key.as_ref()));
-                    }
+                    let joined = run.as_ref().clone().finish(item.own.messages);
+                    found.push(message(&joined, self.key.as_ref()));
                 }
                 Body::Gap(_) => {}
             }
@@ -93,10 +93,10 @@ fn letters<'a, P: AsRef<[u8]>>(
     }
 }
 
-fn message(released: &crate::log::run::Released, key: Option<&Key>) -> Waits<'static> {
-    let mut frames = released.frames.clone();
+fn message(joined: &Joined, key: Option<&Key>) -> Waits<'static> {
+    let mut frames = joined.frames.clone();
     if let (Some(signature), Some(key)) = (frames.get_mut(1), key) {
-        *signature = merging::sign(released, key);
+        *signature = joined.signature(key);
     }
     Waits { channel: super::IOPUB, frames }
 }

@@ -4,16 +4,15 @@ use std::collections::VecDeque;
 use std::mem;
 
 use super::account::{Account, Count, Mark, Marks, Unreported, Why};
+use super::joined::Joined;
 use super::lane::Lane;
 use super::mailbox::Mailbox;
-use super::merging::{self, Merging};
 use super::queue::{self, Begun, Item, Queue, StandsFor};
 use super::read::MAX_IN_FLIGHT;
 use super::store::Store;
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Overflow, Protocol, Reason, Rules, Settings};
 use crate::limit::{Limiter, Limits};
-use crate::log::run::Released;
 use crate::pace::Pace;
 use crate::policy::DropPriority;
 
@@ -33,8 +32,16 @@ pub(super) enum Held {
     Notice,
     /// No message: a notice that has not arrived is to be made anew.
     NoticeAgain,
-    /// A merged message.
-    Merged,
+    /// Text that was joined.
+    Joined,
+}
+
+/// A request that was interrupted, until its idle is handed out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    pub(super) request: u64,
+    /// Whether its idle waits: what comes behind that is not its last words.
+    pub(super) has_ended: bool,
 }
 
 /// A large entry that a cursor has before it.
@@ -64,15 +71,13 @@ pub(super) struct Cursor<P> {
     /// The entry up to which nothing is limited: it came before the client did.
     pub(super) unlimited_before: u64,
     pub(super) limiter: Limiter,
-    pub(super) merging: Merging,
     /// How fast it gets output, where nothing is thrown away for coming fast.
     pub(super) pace: Pace,
     /// What it does not get yet.
     pub(super) lane: Lane,
-    /// The request that was interrupted, until that is idle.
-    pub(super) cut: Option<u64>,
-    /// The merged message that is held, with its signature.
-    pub(super) held_merged: Option<(Released, Vec<u8>)>,
+    pub(super) cut: Option<Cut>,
+    /// The joined text that is held, with its signature.
+    pub(super) held_joined: Option<(Joined, Vec<u8>)>,
     pub(super) queue: Queue,
     /// What is handed out before anything else: it was in flight when a connection ended, or the
     /// caller has made it.
@@ -108,11 +113,10 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             kept: None,
             unlimited_before: position,
             limiter: Limiter::new(settings.rules.limits.unwrap_or(UNLIMITED)),
-            merging: Merging::new(settings.rules.limits.unwrap_or(UNLIMITED)),
             pace: Pace::new(settings.rules.limits.unwrap_or(UNLIMITED)),
             lane: Lane::default(),
             cut: None,
-            held_merged: None,
+            held_joined: None,
             queue: Queue::default(),
             again: VecDeque::new(),
             hold: None,
@@ -134,9 +138,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.rules = settings.rules;
         self.bound = settings.bound;
         self.limiter.limits = settings.rules.limits.unwrap_or(UNLIMITED);
-        self.merging.shadow.limits = self.limiter.limits;
         self.pace.set_limits(self.limiter.limits);
-        self.merging.flush();
     }
 
     /// The totals up to which it reads: nothing waits for one that has overflowed.
@@ -168,7 +170,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let largest = self.again.iter().map(|(_, bytes)| *bytes).max().unwrap_or_default();
         let again = again.saturating_sub(largest.saturating_sub(room));
         let flying = self.queue.bytes().min(room);
-        let own = [self.mailbox.cost(), flying, again, self.merging.bytes()];
+        let own = [self.mailbox.cost(), flying, again];
         let mut all = self.unread(end).zip(self.lane.cost(), u64::saturating_add);
         for bytes in own {
             all.add(DropPriority::Never, bytes);
@@ -316,9 +318,9 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         lost.add(again);
         for (item, bytes) in mem::take(&mut self.again) {
             match item {
-                Item::Merged(released) => {
-                    let all = merging::count(&released);
-                    self.account.take_merged_back(all);
+                Item::Joined(joined) => {
+                    let all = joined.count();
+                    self.account.take_joined_back(all);
                     lost.add(all);
                 }
                 Item::Made { .. } => self.again.push_back((item, bytes)),
@@ -326,8 +328,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
                 Item::Entries { .. } | Item::Written(_) | Item::Letter(_) => {}
             }
         }
-        for released in self.merging.take().chain(self.held_merged.take().map(|held| held.0)) {
-            lost.add(merging::count(&released));
+        if let Some((joined, _)) = self.held_joined.take() {
+            lost.add(joined.count());
         }
         let (waited, gaps) = self.lane.take_all();
         lost.add(waited);
@@ -399,32 +401,30 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.again.push_front((Item::Made { number: self.made, frames, stands_for }, bytes));
     }
 
-    /// Takes what was in flight back, to be handed out again. Notices are made anew, where they
-    /// were; what is held to be merged is handed out as it is.
+    /// Takes what was in flight back, to be handed out again. Notices are made anew, where they were.
     pub(super) fn take_back(&mut self, store: &Store<P>) {
         let mut again = self.queue.take_all();
         again.extend(self.notice_again.take().map(|notice| (Item::Notice(notice), 0)));
-        if let Some((released, _)) = self.held_merged.take() {
-            again.push_back(self.keep_merged(released));
+        if let Some((joined, _)) = self.held_joined.take() {
+            let all = joined.count();
+            self.account.forward_joined(all);
+            again.push_back((Item::Joined(joined), all.bytes));
         }
         again.append(&mut self.again);
-        for released in self.merging.take() {
-            again.push_back(self.keep_merged(released));
-        }
         for (item, size) in again {
             match item {
                 Item::Letter(number) => self.mailbox.rewind(number),
                 Item::Made { stands_for: StandsFor::Notice(notice), .. } => {
                     self.again.push_back((Item::Notice(notice), 0));
                 }
-                Item::Made { stands_for: StandsFor::Merged(released), .. } => {
-                    self.again.push_back((Item::Merged(released), size));
+                Item::Made { stands_for: StandsFor::Joined(joined), .. } => {
+                    self.again.push_back((Item::Joined(joined), size));
                 }
-                Item::Made { stands_for: StandsFor::HandedOver(released), .. } => {
-                    let own = Count { messages: 1, bytes: merging::size(&released) };
+                Item::Made { stands_for: StandsFor::HandedOver(joined), .. } => {
+                    let own = joined.as_one();
                     self.account.handed_over.remove(own);
                     self.account.forwarded.add(own);
-                    self.again.push_back((Item::Merged(released), size));
+                    self.again.push_back((Item::Joined(joined), size));
                 }
                 Item::Written(seq) => {
                     let own = store.get(seq).map(|(_, entry)| Count::of(entry.own));
@@ -436,11 +436,5 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             }
         }
         self.hold = None;
-    }
-
-    fn keep_merged(&mut self, released: Released) -> (Item, u64) {
-        let all = merging::count(&released);
-        self.account.forward_merged(all);
-        (Item::Merged(released), all.bytes)
     }
 }

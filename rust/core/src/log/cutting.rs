@@ -1,5 +1,6 @@
 //! Interrupts and ends: what a request has said that nobody wants to wait for any more is skipped.
 
+use super::cursor::Cut;
 use super::{CursorId, Log};
 use crate::log::read::Reader;
 use crate::message::facts::Facts;
@@ -46,7 +47,11 @@ impl<P: AsRef<[u8]>> Log<P> {
             }
             let mut out = Vec::new();
             Reader::new((&mut self.store, cursor), key, end, now, &mut out).take_in(usize::MAX);
-            cursor.cut = request;
+            cursor.cut = request.map(|request| Cut { request, has_ended: false });
+            if request.is_some() {
+                // Until then there is one notice for all of it.
+                cursor.noticed = now;
+            }
             cursor.cut_lane(&self.store, request, now);
         }
     }

@@ -2,11 +2,11 @@
 
 use super::account::{Count, Unreported, Why};
 use super::cursor::{Cursor, Held};
+use super::joined::Joined;
 use super::queue::{Item, StandsFor};
 use super::session::drop_first;
 use super::store::Store;
-use super::{CursorId, Log, frame, merging};
-use crate::log::run::Released;
+use super::{CursorId, Log, frame};
 
 /// A message that the caller must deal with, or a notice that it must make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +74,10 @@ impl<P: AsRef<[u8]>> Log<P> {
             Held::Letter(number) => cursor.mailbox.store.get(number)?,
             Held::Notice => return Some(notice(&cursor.unreported)),
             Held::NoticeAgain => return cursor.notice_again.as_ref().map(notice),
-            Held::Merged => return cursor.held_merged.as_ref().map(merged),
+            Held::Joined => {
+                let limited = cursor.is_paced();
+                return cursor.held_joined.as_ref().map(|held| joined(held, limited));
+            }
         };
         Some(HeldMessage {
             channel: frame::channel(entry.frame.of(&segment.frames)),
@@ -124,17 +127,17 @@ fn notice(unreported: &Unreported) -> HeldMessage<'_> {
     }
 }
 
-fn merged((released, signature): &(Released, Vec<u8>)) -> HeldMessage<'_> {
+fn joined((joined, signature): &(Joined, Vec<u8>), limited: bool) -> HeldMessage<'_> {
     let signed = |(index, frame)| if index == 1 { signature.as_slice() } else { frame };
-    let frames = released.frames.iter().map(Vec::as_slice).enumerate().map(signed);
+    let frames = joined.frames.iter().map(Vec::as_slice).enumerate().map(signed);
     HeldMessage {
         channel: super::IOPUB,
         arrived: 0.0,
-        limited: true,
+        limited,
         skipped: Count::default(),
         why: Why::default(),
         frames: frames.collect(),
-        parent: released.frames.get(3).map_or(&[], Vec::as_slice),
+        parent: joined.parent(),
     }
 }
 
@@ -149,7 +152,7 @@ fn written<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held,
             pass(store, cursor, held);
             Item::Written(seq)
         }
-        Held::Notice | Held::NoticeAgain | Held::Merged => {
+        Held::Notice | Held::NoticeAgain | Held::Joined => {
             let stands_for = pass(store, cursor, held);
             Item::Made { number: 0, frames: Vec::new(), stands_for }
         }
@@ -166,12 +169,12 @@ fn pass<P: AsRef<[u8]>>(store: &Store<P>, cursor: &mut Cursor<P>, held: Held) ->
         Held::NoticeAgain => {
             return StandsFor::Notice(cursor.notice_again.take().unwrap_or_default());
         }
-        Held::Merged => {
-            let Some((released, _)) = cursor.held_merged.take() else { return StandsFor::Message };
+        Held::Joined => {
+            let Some((joined, _)) = cursor.held_joined.take() else { return StandsFor::Message };
             let account = &mut cursor.account;
-            account.handed_over.add(Count { messages: 1, bytes: merging::size(&released) });
-            account.merged.add(Count { messages: released.messages - 1, bytes: 0 });
-            return StandsFor::HandedOver(released);
+            account.handed_over.add(joined.as_one());
+            account.merged.add(Count { messages: joined.messages - 1, bytes: 0 });
+            return StandsFor::HandedOver(joined);
         }
         Held::Letter(number) => cursor.mailbox.remove(number),
         Held::Entry(seq) => {

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use super::account::{Count, Unreported};
+use super::joined::Run;
 use super::totals::{Amount, ByPriority};
-use crate::log::run::Run;
 use crate::policy::DropPriority;
 
 /// Bytes that a message takes here besides its own.
@@ -475,10 +475,26 @@ impl Lane {
         self.head().is_some_and(|(_, item)| item.kind == Kind::Status { idle: true })
     }
 
+    /// Whether what would go first is how a request has ended: its error, or a result.
+    pub(super) fn tells_outcome_of(&self, request: Option<u64>) -> bool {
+        self.head().is_some_and(|(_, item)| {
+            item.drop == DropPriority::Low && request.is_some_and(|request| request == item.parent)
+        })
+    }
+
     /// Whether it is known among the output of which request it is said that something was skipped.
     pub(super) fn knows_parent_of_gap(&self) -> bool {
         let gap = self.gap.and_then(|key| self.items.get(&key));
         gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if !gap.parent.is_empty()))
+    }
+
+    /// Takes out where it is said that something was skipped; what is said.
+    pub(super) fn take_gap(&mut self) -> Option<Unreported> {
+        let item = self.take(self.gap?)?;
+        match item.body {
+            Body::Gap(gap) => Some(gap),
+            _ => None,
+        }
     }
 
     /// Notes that something was skipped at a place where nothing waits.

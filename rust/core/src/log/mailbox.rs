@@ -112,7 +112,7 @@ pub enum After {
     Now,
     /// Next if the client is there, and in its place among the entries if not.
     Arrival,
-    /// Behind everything that was appended, and that is held to be merged.
+    /// Behind everything that was appended.
     End,
 }
 
@@ -153,9 +153,6 @@ impl<P: AsRef<[u8]>> Log<P> {
             After::Arrival if cursor.away.is_some() || cursor.overflowed => self.end,
             After::Arrival | After::Now => 0,
         };
-        if after > 0 {
-            cursor.merging.flush();
-        }
         let posted = cursor.mailbox.post(channel, (now, after), frames, delimiter);
         posted.map_err(Refusal::Unframed)?;
         if cursor.waiting(self.totals).never > cursor.bound {

@@ -6,11 +6,11 @@
 use std::mem;
 
 use super::Log;
+use super::alike::StreamText;
 use super::cursor::Cursor;
 use super::entry::{Class, Entry};
 use super::segment::{Draft, Segment};
 use super::totals::{Amount, ByPriority, Totals};
-use crate::log::run::StreamText;
 use crate::message::parts::Parts;
 use crate::message::sign::Key;
 use crate::policy::{DropPriority, Merge};

@@ -27,6 +27,7 @@
 
 mod account;
 mod again;
+pub mod alike;
 mod backlog;
 mod cursor;
 mod cutting;
@@ -34,18 +35,17 @@ mod entry;
 mod frame;
 mod history;
 mod hold;
+mod joined;
 mod joining;
 mod lane;
 mod mailbox;
 mod merge;
-mod merging;
 mod notices;
 mod pacing;
 mod piece;
 mod queue;
 mod read;
 mod report;
-pub mod run;
 mod segment;
 mod session;
 mod settings;
@@ -62,7 +62,6 @@ pub use backlog::Waits;
 pub use entry::LARGE_PART;
 pub use hold::{Answer, HeldMessage, Hold, Reason};
 pub use mailbox::After;
-pub use merging::HOLD_SECONDS;
 pub use piece::{Budget, Piece, Source, Wait};
 pub use report::{LogCounts, Refusal, Report, Waiting};
 pub use settings::{CursorId, Overflow, Protocol, Rules, Settings};
@@ -307,6 +306,20 @@ impl<P: AsRef<[u8]>> Log<P> {
         self.cursors.get_mut(&id).map(|cursor| &mut cursor.limiter)
     }
 
+    /// Forgets what a cursor's limiter has counted, as a kernel's `idle` does.
+    pub fn reset_limits(&mut self, id: CursorId) {
+        if let Some(cursor) = self.cursors.get_mut(&id) {
+            cursor.limiter.reset();
+        }
+    }
+
+    /// Has a notice that waits for its time go with the next read.
+    pub fn flush(&mut self, id: CursorId) {
+        if let Some(cursor) = self.cursors.get_mut(&id) {
+            cursor.noticed = f64::NEG_INFINITY;
+        }
+    }
+
     /// What became of everything that a cursor has passed.
     #[must_use]
     pub fn account(&self, id: CursorId) -> Option<Account> {
@@ -326,7 +339,6 @@ impl<P: AsRef<[u8]>> Log<P> {
         Some(Waiting {
             messages: cursor.messages_waiting(self.totals),
             skipped: cursor.messages_skipped(),
-            held: cursor.merging.messages(),
             paced: cursor.lane.messages(),
             again: cursor.again.len() as u64,
             replies: cursor.mailbox.len(),

@@ -1,6 +1,6 @@
 //! Notices about skipped output: each stands where the gap is, and there are not too many of them.
 
-use super::account::{Mark, Unreported};
+use super::account::{Mark, Unreported, Why};
 use super::cursor::{Cursor, Held};
 use super::read::Reader;
 use super::store::Place;
@@ -24,12 +24,21 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         (unreported.skipped.messages > 0).then_some(next)
     }
 
+    /// Whether what was skipped is of a request that was interrupted and goes on: it is reported as a
+    /// whole, before the error that this ends with.
+    pub(super) fn is_cutting(&self) -> bool {
+        self.cursor.cut.is_some() && self.cursor.unreported.why == Why::Interrupted
+    }
+
     /// When skipped output is reported before an entry that is not skipped: a request ends, or output
     /// goes on, which waits until then. `None` if nothing is reported before it.
     pub(super) fn notice_before(&self, seq: u64, idle: bool, drop: DropPriority) -> Option<f64> {
         let due = self.notice_due_at()?;
-        if idle {
+        if idle || (self.is_cutting() && drop == DropPriority::Low) {
             return Some(self.now);
+        }
+        if self.is_cutting() && due > self.now {
+            return None;
         }
         let behind = seq >= self.cursor.marks.end();
         let resumes = match drop {
@@ -44,17 +53,14 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
 
     /// Reports skipped output before an entry, or waits until it may be reported. Meanwhile it stays
     /// one gap, and what is kept for behind it leaves room, so that the next one is not so near.
-    pub(super) fn announce(&mut self, place: Place, due: f64) -> Option<Wait> {
+    pub(super) fn announce(&mut self, place: Place, due: f64) -> Wait {
         if due > self.now {
             let end = Mark { seq: self.end.0, at: self.end.1 };
             skip_down_to(self.store, self.cursor, self.cursor.bound / KEPT_SHARE, end);
-            return Some(self.wait_until(due));
-        }
-        if self.cursor.merging.is_holding() {
-            return self.let_go();
+            return Wait::Until(due);
         }
         self.note_parent(place);
-        Some(self.hold_for_notice())
+        self.hold_for_notice()
     }
 
     /// Takes the parent of the entry that a notice stands before, if none is known that is better.
@@ -64,11 +70,6 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         {
             self.cursor.unreported.parent = segment.parent_header(entry).to_vec();
         }
-    }
-
-    /// Waits for a time at which a notice goes, or for what is held to be merged.
-    pub(super) fn wait_until(&self, due: f64) -> Wait {
-        Wait::Until(self.cursor.merging.due_at().map_or(due, |held| held.min(due)))
     }
 
     /// Has a notice made anew that has not arrived, where it was.

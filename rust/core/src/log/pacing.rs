@@ -6,18 +6,18 @@
 //! waits, messages of comms past the output of other requests, all of a request that asks for input.
 
 use super::account::{Count, Unreported, Why};
-use super::cursor::Cursor;
+use super::alike::{self, StreamText};
+use super::cursor::{Cursor, Cut};
 use super::entry::Entry;
+use super::joined::Run;
 use super::lane::{Body, Item, Kind};
 use super::merge::MAX_TEXT;
-use super::merging::count;
 use super::queue;
 use super::read::Reader;
 use super::segment::Segment;
 use super::store::{Place, Store};
 use super::totals::{Amount, Totals};
 use super::{Wait, frame};
-use crate::log::run::{self, Run};
 use crate::message::parts::Parts;
 use crate::message::peek;
 use crate::policy::{DropPriority, Merge};
@@ -164,9 +164,9 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         cursor.lane.push(key, item);
         // It did not count before, and is not to count from now on.
         cursor.lane.keep_large(cursor.bound / 2);
-        if class.idle && cursor.cut == Some(parent) {
+        if class.idle && cursor.cut.is_some_and(|cut| cut.request == parent) {
             self.keep_last_words();
-            self.cursor.cut = None;
+            self.cursor.cut = Some(Cut { request: parent, has_ended: true });
         }
     }
 
@@ -177,20 +177,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let Some((key, waits)) = lane.text(parent, MAX_TEXT as u64) else { return false };
         let received = segment.received(entry);
         let Ok(parts) = Parts::split(&received) else { return false };
-        let Some(kind) = run::Kind::of(&parts) else { return false };
         let begun = match waits.body {
             Body::Entry(seq) => self.store.get(seq).and_then(|(segment, entry)| {
                 let received = segment.received(entry);
-                let parts = Parts::split(&received).ok()?;
-                let mut run = Run::default();
-                run.begin(run::Kind::of(&parts)?, &parts, entry.arrived);
-                Some(run)
+                Run::of(&Parts::split(&received).ok()?)
             }),
             _ => None,
         };
         let is_begun = begun.is_some();
         let Some(mut run) = begun.map(Box::new).or_else(|| lane.text_of(key)) else { return false };
-        if run.merge(&kind, &parts) {
+        if run.join(&parts) {
             lane.join(key, run, entry.own);
             return true;
         }
@@ -200,10 +196,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         false
     }
 
+    /// Notes that the idle of a request goes, should that be the one that was interrupted.
+    pub(super) fn end_cut(&mut self, place: Place) {
+        let Some((segment, entry)) = self.store.at(place) else { return };
+        self.cursor.cut.take_if(|cut| cut.request == parent_mark(segment.parent_header(entry)));
+    }
+
     /// Skips what is more than the last words of a request that was interrupted.
     fn keep_last_words(&mut self) {
-        if let Some(parent) = self.cursor.cut {
-            self.cursor.cut_lane(self.store, Some(parent), self.now);
+        if let Some(cut) = self.cursor.cut.filter(|cut| !cut.has_ended) {
+            self.cursor.cut_lane(self.store, Some(cut.request), self.now);
         }
     }
 
@@ -243,7 +245,13 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     /// When skipped output is reported before what goes next.
     fn notice_in_lane(&self) -> Option<f64> {
         let due = self.notice_due_at()?;
-        Some(if self.cursor.lane.ends_request() { self.now } else { due })
+        let lane = &self.cursor.lane;
+        if lane.ends_request()
+            || (self.is_cutting() && lane.tells_outcome_of(self.cursor.cut.map(|cut| cut.request)))
+        {
+            return Some(self.now);
+        }
+        (!self.is_cutting() || due <= self.now).then_some(due)
     }
 
     fn announce_in_lane(&mut self) -> Wait {
@@ -252,6 +260,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             && let Some(place) = self.store.find(*seq)
         {
             self.note_parent(place);
+        }
+        if self.is_cutting()
+            && let Some(gap) = self.cursor.lane.take_gap()
+        {
+            self.cursor.unreported.take_back(gap);
         }
         self.hold_for_notice()
     }
@@ -287,6 +300,9 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let end = self.end.0;
         let idle = item.kind == Kind::Status { idle: true };
         let cursor = &mut *self.cursor;
+        if idle {
+            cursor.cut.take_if(|cut| cut.request == item.parent);
+        }
         match item.body {
             Body::Gap(gap) => cursor.unreported.take_back(gap),
             Body::Entry(seq) => {
@@ -296,12 +312,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
                 let run = queue::Item::Entries { first: seq, last: seq };
                 cursor.again.push_front((run, size));
             }
-            Body::Text(mut run) => {
-                let Some(mut released) = run.release() else { return };
-                released.messages = item.own.messages;
-                let all = count(&released);
-                cursor.account.forward_merged(all);
-                cursor.again.push_front((queue::Item::Merged(released), all.bytes));
+            Body::Text(run) => {
+                let joined = run.finish(item.own.messages);
+                let all = joined.count();
+                cursor.account.forward_joined(all);
+                cursor.again.push_front((queue::Item::Joined(joined), all.bytes));
             }
         }
         if idle && cursor.lane.is_empty() && cursor.position >= end {
@@ -339,19 +354,19 @@ fn kind_of<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>, genuine: bool
     let received = || segment.received(entry);
     match (policy.merge, policy.msg_type) {
         (Merge::Text, _) => {
-            let joins = genuine
-                && Parts::split(&received()).is_ok_and(|p| run::StreamText::of(&p).is_some());
+            let joins =
+                genuine && Parts::split(&received()).is_ok_and(|p| StreamText::of(&p).is_some());
             Kind::Text { joins }
         }
         (Merge::Update, _) => {
             let frames = received();
-            let display = Parts::split(&frames).ok().and_then(|p| run::updated_display(&p));
+            let display = Parts::split(&frames).ok().and_then(|p| alike::updated_display(&p));
             display.map_or_else(|| Kind::Display(display_of(&frames)), Kind::Update)
         }
         (Merge::Comm, _) => {
             let frames = received();
-            let update = Parts::split(&frames).ok().and_then(|p| run::updated_comm(&p));
-            let routes = || frames.last().is_some_and(|content| run::routes_output(content));
+            let update = Parts::split(&frames).ok().and_then(|p| alike::updated_comm(&p));
+            let routes = || frames.last().is_some_and(|content| alike::routes_output(content));
             update.map_or_else(
                 || Kind::Comm { routes: routes() },
                 |(comm, keys)| Kind::CommUpdate(comm, keys),
@@ -365,7 +380,7 @@ fn kind_of<P: AsRef<[u8]>>(segment: &Segment<P>, entry: &Entry<P>, genuine: bool
 }
 
 fn display_of(frames: &[&[u8]]) -> Option<String> {
-    Parts::split(frames).ok().and_then(|parts| run::shown_display(&parts))
+    Parts::split(frames).ok().and_then(|parts| alike::shown_display(&parts))
 }
 
 impl<P: AsRef<[u8]>> Cursor<P> {
@@ -381,7 +396,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
 
     /// Skips what waits of a request, of any where that is `None`, but for its last words.
     pub(super) fn cut_lane(&mut self, store: &Store<P>, parent: Option<u64>, now: f64) {
-        let most = self.pace.last_words(now);
+        let most = self.pace.last_words(self.queue.bytes() == 0, now);
         for (key, item) in self.lane.cut(parent, most) {
             self.skip_in_lane(store, key, &item, Why::Interrupted);
         }

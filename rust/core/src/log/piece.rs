@@ -62,7 +62,7 @@ pub enum Piece {
 pub enum Wait {
     /// An entry, or a reply.
     Entry,
-    /// An entry, or this time: what is held to be merged, or a notice, goes then.
+    /// An entry, or this time: what waits for its turn, or a notice, goes then.
     Until(f64),
     /// Another call: the budget is used up.
     Budget,

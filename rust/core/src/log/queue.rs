@@ -3,8 +3,7 @@
 use std::collections::VecDeque;
 
 use super::account::Unreported;
-use super::merging;
-use crate::log::run::Released;
+use super::joined::Joined;
 
 /// Something that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,8 +16,8 @@ pub(super) enum Item {
     Letter(u64),
     /// Frames that the caller made: a number, and what they stand for.
     Made { number: u64, frames: Vec<u8>, stands_for: StandsFor },
-    /// A merged message, of which the frame is made when it is handed out.
-    Merged(Released),
+    /// Joined text, of which the frame is made when it is handed out.
+    Joined(Joined),
     /// A notice that has not arrived, and is to be made anew in its place.
     Notice(Unreported),
 }
@@ -29,7 +28,7 @@ pub(super) enum Begun {
     Entry(u64),
     Letter(u64),
     Made(u64),
-    Merged(u64),
+    Joined(u64),
 }
 
 impl Item {
@@ -38,12 +37,12 @@ impl Item {
         Some(match self {
             Self::Entries { first: seq, .. } | Self::Written(seq) => Begun::Entry(*seq),
             Self::Letter(number) => Begun::Letter(*number),
-            Self::Merged(released) => Begun::Merged(merging::mark(released)),
+            Self::Joined(joined) => Begun::Joined(joined.mark()),
             Self::Notice(_) => return None,
             Self::Made { number, stands_for, .. } => match stands_for {
                 StandsFor::Notice(_) => return None,
-                StandsFor::Merged(released) | StandsFor::HandedOver(released) => {
-                    Begun::Merged(merging::mark(released))
+                StandsFor::Joined(joined) | StandsFor::HandedOver(joined) => {
+                    Begun::Joined(joined.mark())
                 }
                 StandsFor::Message => Begun::Made(*number),
             },
@@ -59,10 +58,10 @@ impl Item {
         }
     }
 
-    /// The merged message that it is.
-    pub(super) fn into_merged(self) -> Option<Released> {
+    /// The joined text that it is.
+    pub(super) fn into_joined(self) -> Option<Joined> {
         match self {
-            Self::Merged(released) => Some(released),
+            Self::Joined(joined) => Some(joined),
             _ => None,
         }
     }
@@ -73,10 +72,10 @@ impl Item {
 pub(super) enum StandsFor {
     /// A notice about skipped output.
     Notice(Unreported),
-    /// A merged message.
-    Merged(Released),
-    /// A merged message that the caller has written itself, or made the frame of.
-    HandedOver(Released),
+    /// Joined text.
+    Joined(Joined),
+    /// Joined text that the caller has written itself, or made the frame of.
+    HandedOver(Joined),
     /// A message that the caller has answered for.
     Message,
 }

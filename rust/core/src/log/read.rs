@@ -8,6 +8,7 @@ use super::queue::Item;
 use super::store::{Place, Store};
 use super::totals::Totals;
 use super::{Budget, Overflow, Piece, Reason, Source, Wait, splicing};
+use crate::limit::Verdict;
 use crate::message::sign::Key;
 
 /// Bytes in flight from which on a cursor waits for its client.
@@ -39,10 +40,6 @@ pub(super) enum Decision {
     Withhold,
     Duplicate,
     Hold(Reason),
-    /// It was merged with what is held.
-    Merge,
-    /// What is held goes first.
-    LetGo,
     /// It waits for its turn.
     Wait,
 }
@@ -98,16 +95,8 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         match self.next {
             Some(place) if self.store.entry(place).is_some() => self.visit(place),
-            _ if self.must_let_go_at_end() => self.let_go(),
             _ => Some(self.end()),
         }
-    }
-
-    /// Whether what is held goes although nothing comes after it.
-    fn must_let_go_at_end(&self) -> bool {
-        let merging = &self.cursor.merging;
-        let notice = self.cursor.unreported.skipped.messages > 0;
-        merging.is_due(self.now) || (notice && merging.is_holding())
     }
 
     /// Hands out a reply.
@@ -134,8 +123,8 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         self.next = None;
         match self.notice_due_at() {
             Some(due) if due <= self.now => self.hold_for_notice(),
-            Some(due) => self.wait_until(due),
-            None => self.cursor.merging.due_at().map_or(Wait::Entry, Wait::Until),
+            Some(due) => Wait::Until(due),
+            None => Wait::Entry,
         }
     }
 
@@ -145,9 +134,6 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         let (seq, drop, own) = (entry.seq, entry.class.policy.drop, Count::of(entry.own));
         let (before, idle) = (segment.before(entry), entry.class.idle);
         let after = before.with(drop, entry.own);
-        if self.cursor.merging.is_due(self.now) {
-            return self.let_go();
-        }
         self.cursor.pass_gap(before);
         if self.cursor.skips(seq, drop) {
             self.cursor.skip(drop, own, segment.parent_header(entry));
@@ -155,12 +141,9 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             return None;
         }
         if let Some(due) = self.notice_before(seq, idle, drop) {
-            return self.announce(place, due);
+            return Some(self.announce(place, due));
         }
-        if seq < self.cursor.unlimited_before
-            && !self.cursor.merging.is_holding()
-            && self.join(place)
-        {
+        if seq < self.cursor.unlimited_before && self.join(place) {
             return None;
         }
         match self.decide(place) {
@@ -170,8 +153,6 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             }
             Decision::Withhold => self.cursor.account.withheld.add(own),
             Decision::Duplicate => self.cursor.account.duplicate.add(own),
-            Decision::Merge => {}
-            Decision::LetGo => return self.let_go(),
             Decision::Wait => {
                 self.take_in_one(place);
                 return None;
@@ -227,22 +208,18 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             return self.decide_in_pace(place, plainly);
         }
         if !limited || !matches!(plainly, Decision::Send) {
-            if cursor.merging.is_holding() {
-                return Decision::LetGo;
-            }
             if class.idle && cursor.is_limited(entry.seq) && matches!(plainly, Decision::Send) {
                 cursor.limiter.reset();
-                cursor.merging.shadow.reset();
             }
-            cursor.merging.flush();
             return plainly;
         }
         let bytes = if class.policy.counts_bytes { own.bytes } else { 0 };
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-        if cursor.rules.overflow == Overflow::Merge || cursor.merging.is_holding() {
-            return self.merge_or_limit(place, bytes);
+        match cursor.limiter.offer(bytes, arrived) {
+            Verdict::Send => Decision::Send,
+            Verdict::Drop => Decision::Withhold,
+            Verdict::Change => Decision::Hold(Reason::LimitChange),
         }
-        self.within_limits(bytes, arrived)
     }
 
     /// Decides on an entry where nothing waits before it.
@@ -260,6 +237,7 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         if idle {
             self.cursor.pace.fill_up();
+            self.end_cut(place);
         }
         plainly
     }

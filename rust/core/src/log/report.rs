@@ -69,8 +69,6 @@ pub struct Waiting {
     pub messages: u64,
     /// Messages that it skips when it comes to them.
     pub skipped: u64,
-    /// Messages that are held to be merged.
-    pub held: u64,
     /// Messages that wait for their turn, because they came faster than the client is to get them.
     pub paced: u64,
     /// Messages that were in flight when a connection ended, or were made by the caller.

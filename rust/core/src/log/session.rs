@@ -6,7 +6,7 @@ use super::entry::Entry;
 use super::queue::{Begun, Item};
 use super::read::rest_of;
 use super::store::Store;
-use super::{CursorId, Log, Report, Settings, merging};
+use super::{CursorId, Log, Report, Settings};
 
 impl<P: AsRef<[u8]>> Log<P> {
     /// Makes a cursor behind everything that was appended.
@@ -103,7 +103,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             Begun::Letter(number) => {
                 cursor.mailbox.store.get(number).map_or(0, |(_, entry)| length(entry))
             }
-            Begun::Made(_) | Begun::Merged(_) => {
+            Begun::Made(_) | Begun::Joined(_) => {
                 cursor.again.front().map_or(0, |(_, bytes)| *bytes)
             }
         }
@@ -130,12 +130,12 @@ impl<P: AsRef<[u8]>> Log<P> {
                 }
                 cursor.mailbox.remove(number);
             }
-            Begun::Made(_) | Begun::Merged(_) => {
+            Begun::Made(_) | Begun::Joined(_) => {
                 let item = cursor.again.pop_front();
-                if let Some(released) = item.and_then(|(item, _)| item.into_merged()) {
-                    parent = released.frames.get(3).cloned().unwrap_or_default();
-                    let all = merging::count(&released);
-                    cursor.account.take_merged_back(all);
+                if let Some(joined) = item.and_then(|(item, _)| item.into_joined()) {
+                    parent = joined.parent().to_vec();
+                    let all = joined.count();
+                    cursor.account.take_joined_back(all);
                     cursor.account.refused.add(all);
                 }
             }

@@ -22,8 +22,6 @@ pub enum Overflow {
     /// It is withheld, as by stock.
     #[default]
     Drop,
-    /// What can be is merged first; types that only stock limits are exempt.
-    Merge,
     /// It waits for its turn. Types that only stock limits are exempt.
     Pace,
 }

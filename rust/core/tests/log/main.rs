@@ -3,7 +3,6 @@
 
 mod bounds;
 mod default_protocol;
-mod merging;
 mod notices;
 mod pacing;
 mod reading;

@@ -454,7 +454,46 @@ fn an_interrupt_skips_what_waits_of_its_request_but_for_the_last_words() {
             assert!(log.release(id, hold.number, Answer::Frames(b"#999;".to_vec())));
         }
     }
-    assert_eq!(got, [10, 999, 60, 61, 68, 69, 70, 71, 72]);
+    assert_eq!(got, [10, 60, 61, 68, 69, 999, 70, 71, 72]);
+}
+
+#[test]
+fn an_interrupt_is_told_of_once_and_holds_nothing_up() {
+    let (mut log, id) = behind(PACED);
+    status(&mut log, "flood", "busy", 10);
+    (11..60).for_each(|number| display(&mut log, "flood", number));
+    log.interrupt(0.0);
+    let mut got = get_at(&mut log, id, 0.0).0;
+    (60..70).for_each(|number| display(&mut log, "flood", number));
+    got.extend(get_at(&mut log, id, 0.3).0);
+    (70..80).for_each(|number| display(&mut log, "flood", number));
+    say(&mut log, "flood", "error", r##"{"ename":"#80;"}"##);
+    status(&mut log, "flood", "idle", 81);
+    let mut told = Vec::new();
+    for step in 0..40 {
+        let (more, wait) = get_at(&mut log, id, 0.6 + f64::from(step) / 25.0);
+        got.extend(more);
+        let Some(Wait::Hold(hold)) = wait else { continue };
+        told.extend(log.held(id).map(|held| held.skipped.messages));
+        assert!(log.release(id, hold.number, Answer::Frames(b"#999;".to_vec())));
+    }
+    let is_display = |number: &&u64| (11..80).contains(*number);
+    let kept = got.iter().filter(is_display).count() as u64;
+    assert_eq!((told, got.get(got.len() - 2..)), (vec![69 - kept], Some(&[80, 81][..])));
+}
+
+#[test]
+fn an_interrupt_is_told_of_in_time_where_the_request_goes_on() {
+    let (mut log, id) = behind(PACED);
+    status(&mut log, "flood", "busy", 10);
+    (11..60).for_each(|number| display(&mut log, "flood", number));
+    log.interrupt(0.0);
+    let waits = |log: &mut Log<Vec<u8>>, now| {
+        display(log, "flood", 60);
+        matches!(get_at(log, id, now).1, Some(Wait::Hold(_)))
+    };
+    assert!(!waits(&mut log, 0.2));
+    assert!(waits(&mut log, 1.1));
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 mod log;
 
-use kernelwire_core::log::run::StreamText;
+use kernelwire_core::log::alike::StreamText;
 use kernelwire_core::message::document::{self, Build, Scalar};
 use kernelwire_core::message::parts::{DELIMITER, Parts, PartsError};
 use kernelwire_core::message::peek::{self, Value};

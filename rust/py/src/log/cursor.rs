@@ -68,7 +68,6 @@ impl Wanted {
                 limits,
                 overflow: match self.overflow.as_str() {
                     "pace" => Overflow::Pace,
-                    "coalesce" => Overflow::Merge,
                     _ => Overflow::Drop,
                 },
                 patience: self.patience,
@@ -184,7 +183,7 @@ impl Cursor {
         })
     }
 
-    /// Has what is held to be merged go with the next write.
+    /// Has a notice that waits for its time go with the next write.
     fn flush(&self) -> PyResult<()> {
         self.log.get().lock()?.flush(self.id);
         Ok(())
@@ -239,8 +238,7 @@ impl Cursor {
         };
         let dict = PyDict::new(py);
         dict.set_item("forwarded", account.forwarded.messages)?;
-        dict.set_item("coalesced", account.merged.messages)?;
-        dict.set_item("held", waiting.held)?;
+        dict.set_item("merged", account.merged.messages)?;
         dict.set_item("paced", waiting.paced)?;
         dict.set_item("superseded", account.superseded.messages)?;
         dict.set_item("rate_limited", account.withheld.messages)?;

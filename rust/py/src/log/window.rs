@@ -113,7 +113,7 @@ impl Window {
     fn queue_set(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
         let mut locked = self.locked()?;
         let place = locked.limiter()?.queue.get_mut(index).ok_or_else(out_of_range)?;
-        *place = Counted { expires, bytes: size, messages: 1 };
+        *place = Counted { expires, bytes: size };
         Ok(())
     }
 
@@ -121,7 +121,7 @@ impl Window {
     fn queue_insert(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
         let mut locked = self.locked()?;
         let queue = &mut locked.limiter()?.queue;
-        queue.insert(index.min(queue.len()), Counted { expires, bytes: size, messages: 1 });
+        queue.insert(index.min(queue.len()), Counted { expires, bytes: size });
         Ok(())
     }
 

@@ -43,7 +43,7 @@ const CLIENT: u8 = 3;
 const HOLD: u8 = 4;
 /// Nothing: the client is to be closed.
 const CLOSE: u8 = 5;
-/// The time at which what is held to be merged goes.
+/// The time at which what waits for its turn, or a notice, goes.
 const TIME: u8 = 6;
 
 /// Microseconds until a time; at least one, so that nobody asks again and again.

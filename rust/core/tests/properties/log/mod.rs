@@ -178,8 +178,7 @@ impl World {
         let limits = (seed % 2 == 1).then_some(LIMITS);
         let one_by_one = seed % 32 >= 24;
         let overflow = match seed / 32 {
-            0 | 2 => Overflow::Drop,
-            1 | 3 => Overflow::Merge,
+            0..=3 => Overflow::Drop,
             _ => Overflow::Pace,
         };
         let patience = if seed >= 192 { 1.0 } else { f64::INFINITY };
@@ -210,7 +209,7 @@ impl World {
         let (channel, arrived, limited) =
             (message.channel.to_vec(), message.arrived, message.limited);
         let frames: Vec<Vec<u8>> = message.frames.iter().map(|frame| frame.to_vec()).collect();
-        // A merged message has no topic.
+        // Joined text has no topic.
         let delimiter = frames.iter().position(|frame| frame == b"<IDS|MSG>");
         let parts = delimiter.and_then(|at| frames.get(at + 2..)).unwrap_or_default().to_vec();
         assert!(!self.log.release(id, hold.number + 1, Answer::Frames(vec![])), "another hold");
@@ -221,7 +220,7 @@ impl World {
             && client.settings.rules.overflow != Overflow::Pace
             && self.log.limiter(id).is_some_and(|limiter| !offer_parts(limiter, &parts, arrived))
         {
-            // A merged message has the numbers of all that it stands for.
+            // Joined text has the numbers of all that it stands for.
             let content = parts.get(3).map(Vec::as_slice).unwrap_or_default();
             client.withheld += content.split(|byte| *byte == b';').skip(1).count().max(1) as u64;
             vec![]

@@ -1,0 +1,222 @@
+"""How long does a person wait in JupyterLab, while 20,000 displays wait? At the default limits.
+
+Usage: ``python -m benches.lab --json benches/results/lab.json``; see benches/README.md. In Chromium, Tab
+is pressed at the end of a line, and a slider is moved by its arrow key, in turn, while a third cell's
+output comes. Told are the milliseconds from the key until the proposals, or the slider's label, are on
+the screen, and how many of the displays were there then. In a cell that displays without end, the
+button is pressed that interrupts it: the milliseconds until its error, and until its number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import TimeoutError as NotSeenError
+
+from benches import contenders
+from benches.labpage import COMPLETER, Notebook, write_notebook
+from kernelwire.bench import environment
+from kernelwire.bench.host import end_on_signals, running
+from kernelwire.bench.progress import tracked
+from kernelwire.bench.server import Server, Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from kernelwire.bench.contenders import Contender
+
+COUNT = 20_000
+SETTLED_S = 5.0
+"""A browser has to show the first 3,000 displays first, which come at once, as without kernelwire."""
+GIVEN_UP_MS = 10_000
+FLOOD_S = 6.0
+
+WIDGETS = """
+%config IPCompleter.use_jedi = False
+import ipywidgets
+from IPython.display import display
+slider, label = ipywidgets.IntSlider(), ipywidgets.Label("at 0")
+label.add_class("position")
+slider.observe(lambda change: setattr(label, "value", f"at {change.new}"), "value")
+display(slider, label)
+"""
+
+BACKLOG = f"""
+shell = get_ipython().kernel
+session, parent = shell.session, shell.get_parent()
+def message(number):
+    content = dict(data={{"text/plain": str(number)}}, metadata=dict(), transient=dict())
+    made = session.msg("display_data", content=content, parent=parent)
+    return session.serialize(made, ident=b"display_data")
+messages = [message(number) for number in range({COUNT})]
+def publish():
+    for each in messages:
+        shell.iopub_thread.socket.send_multipart(each)
+shell.iopub_thread.schedule(publish)
+"""
+
+FLOOD = "while True:\n    display('x' * 300)"
+
+WATCH = """([selector, text]) => {
+    const look = () => {
+        const found = document.querySelector(selector);
+        const shown = found && found.getClientRects().length && found.textContent !== text;
+        if (shown) watched.shown = performance.now();
+        else requestAnimationFrame(look);
+    };
+    window.watched = {};
+    document.addEventListener(
+        'keydown', event => { watched.pressed = event.timeStamp; look(); }, {capture: true, once: true},
+    );
+}"""
+
+WATCH_END = """([cell]) => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    const look = () => {
+        const outputs = notebook.model.cells.get(cell).outputs;
+        const last = Math.max(0, outputs.length - 8);
+        for (let at = last; at < outputs.length && !watched.error; at++)
+            if (outputs.get(at).type === 'error') watched.error = performance.now();
+        const prompt = notebook.widgets[cell].node.querySelector('.jp-InputPrompt').textContent;
+        if (/^\\[\\d+\\]/.test(prompt)) watched.ended = performance.now();
+        else requestAnimationFrame(look);
+    };
+    window.watched = {};
+    document.addEventListener(
+        'mousedown', event => { watched.pressed = event.timeStamp; look(); },
+        {capture: true, once: true},
+    );
+}"""
+
+
+class LabServer(Server):
+    """A server with JupyterLab in it."""
+
+    def _config(self) -> dict[str, Any]:
+        config = super()._config()
+        config["ServerApp"]["jpserver_extensions"]["jupyterlab"] = True
+        return config | {"LabApp": {"expose_app_in_browser": True, "news_url": None}}
+
+
+def press(notebook: Notebook, key: str, selector: str, text: str) -> float | None:
+    """Press a key; milliseconds until something else than ``text`` is at the selector."""
+    notebook.page.evaluate(WATCH, [selector, text])
+    notebook.page.keyboard.press(key)
+    try:
+        notebook.page.wait_for_function("() => watched.shown", timeout=GIVEN_UP_MS)
+    except NotSeenError:
+        return None
+    return float(notebook.page.evaluate("() => watched.shown - watched.pressed"))
+
+
+def wait_behind(notebook: Notebook) -> list[dict[str, Any]]:
+    """Press both keys in turn while the displays come."""
+    notebook.run(0)
+    notebook.page.wait_for_selector(".position")
+    notebook.start(2)
+    notebook.wait_for_count(2, 1)
+    begun = time.monotonic()
+    seen: list[dict[str, Any]] = []
+    while notebook.is_running(2):
+        for what in ("completion", "slider"):
+            at = time.monotonic() - begun
+            if what == "completion":
+                notebook.edit_at_end(1)
+                took = press(notebook, "Tab", COMPLETER, "")
+                if took is not None:
+                    notebook.escape()
+            else:
+                notebook.page.focus(".noUi-handle")
+                took = press(
+                    notebook, "ArrowRight", ".position", notebook.page.inner_text(".position")
+                )
+            count = notebook.count(2)
+            if count < COUNT:
+                settled = at >= SETTLED_S
+                seen.append({"what": what, "displays": count, "settled": settled, "ms": took})
+    notebook.wait_for_number(2)
+    return seen
+
+
+def interrupt(notebook: Notebook) -> dict[str, float | None]:
+    """Press the button; milliseconds until the error and the number of the cell are there."""
+    notebook.start(3)
+    notebook.wait_for_count(3, 1)
+    notebook.page.wait_for_timeout(FLOOD_S * 1000)
+    notebook.page.evaluate(WATCH_END, [3])
+    notebook.interrupt()
+    notebook.page.wait_for_function("() => watched.ended")
+    error, ended = notebook.page.evaluate(
+        "() => [watched.error ? watched.error - watched.pressed : null, watched.ended - watched.pressed]"
+    )
+    return {"error_ms": error, "number_ms": ended}
+
+
+def measure(contender: Contender) -> dict[str, Any]:
+    """One observation in a fresh server, and a fresh browser."""
+    settings = Settings.of(contender, lift_limits=False, config=contender.config)
+    with running(LabServer(settings)) as server:
+        write_notebook(
+            server.root / "work" / "lab.ipynb", [WIDGETS, "import os\nos.pa", BACKLOG, FLOOD]
+        )
+        url = f"http://127.0.0.1:{server.port}"
+        with Notebook.opened(url, server.token, "lab.ipynb") as notebook:
+            return {
+                "waits": wait_behind(notebook),
+                "displays": notebook.count(2),
+                "interrupt": interrupt(notebook),
+            }
+
+
+def describe(outcome: dict[str, Any]) -> str:
+    """Put an observation into words."""
+    parts = [f"{outcome['displays']} of {COUNT} displays"]
+    for what in ("completion", "slider"):
+        for name, later in (("first", False), ("then", True)):
+            found = [one for one in outcome["waits"] if one["what"] == what]
+            times = [one["ms"] for one in found if one["settled"] is later]
+            told = ", ".join("never" if ms is None else f"{ms:.0f}" for ms in times)
+            parts.append(f"{what} {name}: {told or '-'} ms")
+    ends = outcome["interrupt"]
+    parts.append(f"interrupt: error {ends['error_ms']}, number {ends['number_ms']:.0f} ms")
+    return "; ".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Observe each contender in turn."""
+    parser = argparse.ArgumentParser(prog="python -m benches.lab", description=__doc__)
+    parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write everything observed to this file")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options = parser.parse_args(arguments)
+    end_on_signals()
+    plan = [
+        (number, contenders.parse(name))
+        for number in range(options.rounds)
+        for name in options.contenders
+    ]
+    cases: dict[str, list[dict[str, Any]]] = {}
+    for _, contender in tracked(plan, lambda step: step[1].name, quiet=options.quiet):
+        outcome = measure(contender)
+        cases.setdefault(contender.name, []).append(outcome)
+        print(f"{contender.name:20} {describe(outcome)}", flush=True)
+    result = {
+        "schema": environment.SCHEMA,
+        "kind": "lab",
+        "environment": environment.describe(),
+        "settings": {"count": COUNT, "settled_s": SETTLED_S, "flood_s": FLOOD_S},
+        "cases": cases,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""A notebook in JupyterLab, in Chromium: what a person does there, and sees.
+
+Needs ``jupyterlab`` and ``playwright`` (``pip install kernelwire[browser]``), and Debian's ``chromium``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from playwright.sync_api import Page, sync_playwright
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+__all__ = ["COMPLETER", "Notebook", "chromium", "write_notebook"]
+
+PATIENCE_MS = 120_000
+"""Time in which a cell must end; a flood at the default limits takes 20 s."""
+
+CELL = "jupyterapp.shell.currentWidget.content.widgets[i]"
+CELL_MODEL = "jupyterapp.shell.currentWidget.content.model.cells.get(i)"
+OUTPUTS = f"{CELL_MODEL}.outputs"
+
+READY = """() => {
+    const shown = window.jupyterapp && jupyterapp.shell.currentWidget;
+    const session = shown && shown.sessionContext && shown.sessionContext.session;
+    return session && session.kernel && session.kernel.status === 'idle';
+}"""
+
+ACTIVATE = """i => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = i;
+    notebook.deselectAll();
+}"""
+
+EDIT_AT_END = """i => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    notebook.activeCellIndex = i;
+    notebook.mode = 'edit';
+    const editor = notebook.widgets[i].editor;
+    const lines = editor.lineCount;
+    editor.focus();
+    editor.setCursorPosition({line: lines - 1, column: editor.getLine(lines - 1).length});
+}"""
+
+COMPLETER = ".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item"
+
+
+def chromium() -> str | None:
+    """Return the path of the browser; ``None`` where it is not installed."""
+    return shutil.which("chromium")
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of code cells for the kernel ``python3``."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    plain: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}}
+    content = {
+        "cells": [
+            {**plain, "id": f"c{number}", "outputs": [], "source": source}
+            for number, source in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content))
+
+
+class Notebook:
+    """The notebook that a page shows. Cells are named by their index."""
+
+    def __init__(self, page: Page, url: str, token: str, name: str) -> None:
+        self.page = page
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{url}/lab/tree/{name}?reset&token={token}")
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_function(READY)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, url: str, token: str, name: str) -> Iterator[Notebook]:
+        """Open a notebook of a server in a browser of its own."""
+        with sync_playwright() as playwright:
+            options = ["--no-sandbox"]  # as root, Chromium has none
+            browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+            try:
+                size = {"width": 1280, "height": 900}
+                yield cls(browser.new_page(viewport=size), url, token, name)  # type: ignore[arg-type]
+            finally:
+                browser.close()
+
+    def start(self, cell: int) -> None:
+        """Run a cell, and wait for nothing."""
+        self.page.evaluate(ACTIVATE, cell)
+        self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-cell'); }")
+
+    def run(self, cell: int) -> None:
+        """Run a cell until it has its number."""
+        self.start(cell)
+        self.wait_for_number(cell)
+
+    def wait_for_number(self, cell: int) -> None:
+        """Wait until the prompt of a cell has a number: it has ended."""
+        shows = f"i => /^\\[\\d+\\]/.test({CELL}.node.querySelector('.jp-InputPrompt').textContent)"
+        self.page.wait_for_function(shows, arg=cell)
+
+    def is_running(self, cell: int) -> bool:
+        """Whether the prompt of a cell says that it runs."""
+        prompt = f"i => {CELL}.node.querySelector('.jp-InputPrompt').textContent"
+        return bool(self.page.evaluate(prompt, cell) == "[*]:")
+
+    def count(self, cell: int) -> int:
+        """How many outputs a cell has."""
+        return int(self.page.evaluate(f"i => {OUTPUTS}.length", cell))
+
+    def wait_for_count(self, cell: int, count: int) -> None:
+        """Wait until a cell has so many outputs."""
+        arguments = [cell, count]
+        self.page.wait_for_function(f"([i, n]) => {OUTPUTS}.length >= n", arg=arguments)
+
+    def outputs(self, cell: int) -> list[dict[str, Any]]:
+        """Return the outputs of a cell, as the notebook's file would have them."""
+        return list(self.page.evaluate(f"i => {OUTPUTS}.toJSON()", cell))
+
+    def shown(self, cell: int) -> str:
+        """Return the text that a person sees below a cell."""
+        area = f"i => {CELL}.node.querySelector('.jp-Cell-outputArea').innerText"
+        return str(self.page.evaluate(area, cell))
+
+    def save(self) -> None:
+        """Save the notebook."""
+        self.page.evaluate("() => jupyterapp.shell.currentWidget.context.save()")
+
+    def interrupt(self) -> None:
+        """Press the button that interrupts the kernel."""
+        self.page.click('[data-jp-item-name="interrupt"]')
+
+    def edit_at_end(self, cell: int) -> None:
+        """Put the cursor at the end of a cell."""
+        self.page.evaluate(EDIT_AT_END, cell)
+
+    def complete(self, cell: int) -> None:
+        """Press Tab at the end of a cell, and see what is proposed."""
+        self.edit_at_end(cell)
+        self.page.keyboard.press("Tab")
+        self.page.wait_for_selector(COMPLETER)
+
+    def escape(self) -> None:
+        """Have what is proposed go away."""
+        self.page.keyboard.press("Escape")
+        self.page.wait_for_selector(COMPLETER, state="hidden")
+        self.page.keyboard.press("Escape")
+
+    def move_slider(self, label: str) -> None:
+        """Move the slider one step to the right, until the text at a selector is another."""
+        before = self.page.inner_text(label)
+        self.page.focus(".noUi-handle")
+        self.page.keyboard.press("ArrowRight")
+        changed = "([at, text]) => document.querySelector(at).textContent !== text"
+        self.page.wait_for_function(changed, arg=[label, before])
