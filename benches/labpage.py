@@ -47,6 +47,12 @@ EDIT_AT_END = """i => {
     editor.setCursorPosition({line: lines - 1, column: editor.getLine(lines - 1).length});
 }"""
 
+IS_EDITED = """i => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    const cell = notebook.widgets[i];
+    return notebook.mode === 'edit' && cell.node.contains(document.activeElement);
+}"""
+
 COMPLETER = ".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item"
 
 
@@ -143,6 +149,7 @@ class Notebook:
     def edit_at_end(self, cell: int) -> None:
         """Put the cursor at the end of a cell."""
         self.page.evaluate(EDIT_AT_END, cell)
+        self.page.wait_for_function(IS_EDITED, arg=cell)
 
     def complete(self, cell: int) -> None:
         """Press Tab at the end of a cell, and see what is proposed."""

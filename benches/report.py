@@ -214,22 +214,24 @@ def lab_table(name: str, rounds: list[dict[str, Any]]) -> Iterator[str]:
     yield "|---|" + "---:|" * len(rounds)
     counts = (f"{each['displays']:,}" for each in rounds)
     yield "| displays in the end | " + " | ".join(counts) + " |"
+    ends = ("yes" if each["ended"] else "no" for each in rounds)
+    yield "| the cell ends | " + " | ".join(ends) + " |"
     for what in ("completion", "slider"):
-        for phase, settled in (("at first", False), ("then", True)):
-            cells = (waits(each["waits"], what, settled=settled) for each in rounds)
-            yield f"| {what}, {phase}, ms | " + " | ".join(cells) + " |"
+        for phase, label in (("before", "before"), ("first", "at first"), ("then", "then")):
+            cells = (waits(each["waits"], what, phase) for each in rounds)
+            yield f"| {what}, {label}, ms | " + " | ".join(cells) + " |"
     for figure, label in (("error_ms", "error"), ("number_ms", "number of the cell")):
         times = (each["interrupt"][figure] for each in rounds)
         cells = ("never" if time is None else number(time) for time in times)
         yield f"| interrupt until the {label}, ms | " + " | ".join(cells) + " |"
 
 
-def waits(found: list[dict[str, Any]], what: str, *, settled: bool) -> str:
+def waits(found: list[dict[str, Any]], what: str, phase: str) -> str:
     """Median and range of the times that somebody has waited for one thing, in one phase."""
-    mine = [one["ms"] for one in found if one["what"] == what and one["settled"] is settled]
-    if None in mine:
-        return "never"
-    return cell(summarise(mine).as_json(), None) if mine else "-"
+    mine = [one[what] for one in found if one["phase"] == phase]
+    seen = [time for time in mine if time is not None]
+    missed = f", {len(mine) - len(seen)} never" if len(seen) < len(mine) else ""
+    return (cell(summarise(seen).as_json(), None) if seen else "-") + missed
 
 
 def never(_outcome: dict[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ shell.iopub_thread.schedule(publish)
 
 SLIDER = """
 %config IPCompleter.use_jedi = False
-import ipywidgets
+import os, ipywidgets
 from IPython.display import display
 slider, label = ipywidgets.IntSlider(), ipywidgets.Label("at 0")
 label.add_class("position")
