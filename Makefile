@@ -100,7 +100,7 @@ bench-check: set-up ## See that the benchmarks work and that no optimisation is 
 	$(NOX) bench-check -- $(ARGS)
 
 figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
-	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge.json completeness.json completeness-default-limits.json)
+	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge.json completeness-default-limits.json completeness-prints.json)
 	$(BIN)/python -m benches.pages
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/

@@ -1,6 +1,6 @@
 """The README's table, from committed result files, between its markers.
 
-Usage: ``python -m benches.readme benches/results/bridge.json benches/results/completeness.json``.
+Usage: ``python -m benches.readme benches/results/bridge.json benches/results/completeness-prints.json``.
 With ``--check`` nothing is written, and the program ends with 1 where the README differs.
 """
 
@@ -32,6 +32,14 @@ SHOWN = {
 }
 """Case and figure: the fewest rows that say what a user gets."""
 
+SHOWN_PROGRAMS = {
+    ("display_data", 20_000),
+    ("comm_msg", 20_000),
+    ("widgets", 20_000),
+    ("print", 200_000),
+}
+"""Program and count, likewise."""
+
 
 def bridge_rows(result: dict[str, Any]) -> Iterator[str]:
     """Write a row for each figure that the result has."""
@@ -53,10 +61,16 @@ def completeness_rows(result: dict[str, Any]) -> Iterator[str]:
     limits = f"{result['settings']['limits']} limits"
     pause = f", {number(stall)} s stall" if stall else ""
     for program, by_name in result["cases"].items():
+        if (program, result["settings"]["count"]) not in SHOWN_PROGRAMS:
+            continue
         arrived = [min(each["arrived"] for each in by_name[name]) for name in CONTENDERS]
         expected = by_name["kernelwire"][0]["expected"]
-        counts = " | ".join(f"{count:,}" for count in arrived)
-        yield f"| of {expected:,} `{program}` from ipykernel, arrived ({limits}{pause}) | {counts} | |"
+        count = result["settings"]["count"]
+        what = f"of {expected:,} `{program}` from ipykernel"
+        if expected < count:
+            what = f"of the last {expected:,} of {count:,} `{program}` from ipykernel"
+        counts = " | ".join(f"{each:,}" for each in arrived)
+        yield f"| {what}, arrived ({limits}{pause}) | {counts} | |"
 
 
 KINDS = {"bridge": bridge_rows, "completeness": completeness_rows}

@@ -9,8 +9,9 @@
 
 use crate::limit::Limits;
 
-/// Seconds between two looks at output that waits.
-pub const STEP_SECONDS: f64 = 0.05;
+/// Seconds between two looks at output that waits: about as many as between two frames on a screen. With
+/// more, a browser has so much to show at once that answers wait behind it.
+pub const STEP_SECONDS: f64 = 0.02;
 
 /// Seconds of output that a client still gets of a request that was interrupted.
 const LAST_SECONDS: f64 = 0.25;
@@ -257,8 +258,8 @@ mod tests {
         let mut pace = pace(100.0, 0.0, 1.0);
         assert_eq!(burst(&mut pace, 0, 0.0), 100);
         assert_eq!(pace.ask(0, 0.0), Err(STEP_SECONDS));
-        assert_eq!(pace.ask(0, 0.02), Err(STEP_SECONDS), "two have come, and wait for the step");
-        assert_eq!(pace.ask(0, 0.06), Ok(()));
+        assert_eq!(pace.ask(0, 0.01), Err(STEP_SECONDS), "one has come, and waits for the step");
+        assert_eq!(pace.ask(0, 0.02), Ok(()));
         let mut slow = self::pace(1.0, 0.0, 1.0);
         assert_eq!(burst(&mut slow, 0, 0.0), 1);
         assert_eq!(slow.ask(0, 0.0), Err(1.0), "nobody is woken for nothing");

@@ -433,6 +433,23 @@ fn what_is_more_than_the_bound_is_skipped_text_first() {
 }
 
 #[test]
+fn a_print_of_5_mb_goes_at_once_and_what_follows_waits_until_it_is_paid_for() {
+    let limits = Some(Limits { messages: 1000.0, bytes: 1e6, window: 3.0 });
+    let rules = Rules { limits, overflow: Overflow::Pace, ..PLAIN };
+    let mut log = Log::new(None);
+    let id = log.open(Settings { rules, ..V1 });
+    let text = "x".repeat(5_000_000);
+    say(&mut log, "a", "stream", &format!(r##"{{"name":"stdout","text":"#1;{text}"}}"##));
+    print(&mut log, "a", 2);
+    display(&mut log, "b", 3);
+    assert_eq!(get_at(&mut log, id, 0.0).0, [1]);
+    let due = (0..400).map(|step| f64::from(step) / 100.0);
+    let came: Vec<_> = due.map(|now| (get_at(&mut log, id, now).0, now)).collect();
+    let (_, first) = came.iter().find(|(numbers, _)| !numbers.is_empty()).unwrap_or(&came[0]);
+    assert!((2.0..2.06).contains(first), "2 MB are owed, and 1 MB is paid a second: {first}");
+}
+
+#[test]
 fn an_interrupt_skips_what_waits_of_its_request_but_for_the_last_words() {
     let (mut log, id) = behind(PACED);
     status(&mut log, "flood", "busy", 10);
