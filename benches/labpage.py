@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import TimeoutError as NotSeenError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +21,9 @@ __all__ = ["COMPLETER", "Notebook", "chromium", "write_notebook"]
 
 PATIENCE_MS = 120_000
 """Time in which a cell must end; a flood at the default limits takes 20 s."""
+
+PRESSES = 10
+"""How often Tab is pressed until something is proposed."""
 
 CELL = "jupyterapp.shell.currentWidget.content.widgets[i]"
 CELL_MODEL = "jupyterapp.shell.currentWidget.content.model.cells.get(i)"
@@ -92,7 +96,8 @@ class Notebook:
     def opened(cls, url: str, token: str, name: str) -> Iterator[Notebook]:
         """Open a notebook of a server in a browser of its own."""
         with sync_playwright() as playwright:
-            options = ["--no-sandbox"]  # as root, Chromium has none
+            # As root, Chromium has no sandbox; in containers, little shared memory.
+            options = ["--no-sandbox", "--disable-dev-shm-usage"]
             browser = playwright.chromium.launch(executable_path=chromium(), args=options)
             try:
                 size = {"width": 1280, "height": 900}
@@ -152,10 +157,17 @@ class Notebook:
         self.page.wait_for_function(IS_EDITED, arg=cell)
 
     def complete(self, cell: int) -> None:
-        """Press Tab at the end of a cell, and see what is proposed."""
-        self.edit_at_end(cell)
-        self.page.keyboard.press("Tab")
-        self.page.wait_for_selector(COMPLETER)
+        """Press Tab at the end of a cell, and see what is proposed.
+
+        JupyterLab shows nothing that takes it longer than a second; then it is pressed again.
+        """
+        for _ in range(PRESSES):
+            self.edit_at_end(cell)
+            self.page.keyboard.press("Tab")
+            with suppress(NotSeenError):
+                self.page.wait_for_selector(COMPLETER, timeout=2_000)
+                return
+        raise NotSeenError(f"nothing was proposed, {PRESSES} times")
 
     def escape(self) -> None:
         """Have what is proposed go away."""
