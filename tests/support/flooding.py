@@ -31,7 +31,7 @@ SERVER = "session_"
 """How the ids of what the server says itself begin: its session is the kernel's."""
 
 ROOM = {"iopub_msg_rate_limit": 10.0, "rate_limit_window": 1.0, "iopub_data_rate_limit": 0.0}
-"""Limits that `exceed` uses up for stock, and hardly for a bridge that merges."""
+"""Limits that `exceed` uses up."""
 
 Message = tuple[str, list[bytes]]
 Steps = list[tuple[float, list[Message]]]
@@ -350,8 +350,3 @@ def texts(messages: list[Got]) -> dict[tuple[bytes, str], str]:
 def said(flood: Flood) -> list[Said]:
     """All messages of a flood."""
     return [one for _, batch in flood for one in batch]
-
-
-def iopub_numbers(messages: list[Got]) -> list[int]:
-    """Which of the kernel's messages came, in order."""
-    return [n for one in messages if one.channel == "iopub" for n in one.numbers]
