@@ -42,13 +42,13 @@ impl Bucket {
         bucket
     }
 
-    /// Changes the limit; what is used up stays so.
+    /// Changes the limit; what is used up stays so, as far as a whole bucket is owed.
     fn set(&mut self, rate: f64, window: f64) {
         let limits = rate > 0.0 && window > 0.0;
         let used = self.capacity - self.level;
         self.rate = limits.then_some(rate);
         self.capacity = if limits { rate * window } else { 0.0 };
-        self.level = if limits { self.capacity - used } else { 0.0 };
+        self.level = if limits { (self.capacity - used).max(-self.capacity) } else { 0.0 };
     }
 
     fn fill(&mut self, seconds: f64) {
@@ -73,6 +73,18 @@ impl Bucket {
             self.level -= tokens;
         }
     }
+
+    /// Takes tokens that may not be there; no more than a whole bucket comes to be owed.
+    fn owe(&mut self, tokens: f64) {
+        if self.rate.is_some() {
+            self.level = (self.level - tokens).max(self.level.min(-self.capacity));
+        }
+    }
+
+    /// Seconds until nothing is owed any more.
+    fn debt(&self) -> f64 {
+        self.rate.map_or(0.0, |rate| (-self.level).max(0.0) / rate)
+    }
 }
 
 /// The pace of one client.
@@ -81,6 +93,8 @@ pub struct Pace {
     messages: Bucket,
     bytes: Bucket,
     filled: f64,
+    /// Seconds that nobody is to blame for, whose output has waited meanwhile.
+    excused: f64,
     /// When tokens are given out next, while something waits.
     step: f64,
     meter: Meter,
@@ -94,6 +108,7 @@ impl Pace {
             messages: Bucket::new(limits.messages, limits.window),
             bytes: Bucket::new(limits.bytes, limits.window),
             filled: f64::NEG_INFINITY,
+            excused: 0.0,
             step: f64::NEG_INFINITY,
             meter: Meter::default(),
         }
@@ -143,6 +158,31 @@ impl Pace {
         self.bytes.take(bytes as f64);
     }
 
+    /// Does so where the message goes all the same: a question is to have it before it.
+    #[allow(clippy::cast_precision_loss)] // as in `take`
+    pub fn owe(&mut self, bytes: u64) {
+        self.messages.owe(1.0);
+        self.bytes.owe(bytes as f64);
+    }
+
+    /// A clock by which it is told how long output has waited. It stands while text is paid for that was
+    /// larger than the bucket, and does not count what is excused.
+    pub fn patience(&mut self, now: f64) -> f64 {
+        self.fill(now);
+        now - self.excused
+    }
+
+    /// When that clock will show a time, if no more is excused.
+    pub fn when(&mut self, patience: f64, now: f64) -> f64 {
+        let left = patience - self.patience(now);
+        now + self.bytes.debt() + left
+    }
+
+    /// Has output be no later for so many seconds that have passed.
+    pub fn excuse(&mut self, seconds: f64) {
+        self.excused += seconds;
+    }
+
     /// Counts a message of so many bytes that was handed out.
     pub fn count(&mut self, bytes: u64, now: f64) {
         self.meter.count(bytes, now);
@@ -168,6 +208,7 @@ impl Pace {
     fn fill(&mut self, now: f64) {
         let seconds = now - self.filled;
         if seconds > 0.0 && seconds.is_finite() {
+            self.excused += seconds.min(self.bytes.debt());
             self.messages.fill(seconds);
             self.bytes.fill(seconds);
         }
@@ -251,6 +292,32 @@ mod tests {
         assert_eq!(burst(&mut slow, 0, 0.0), 1);
         assert_eq!(burst(&mut slow, 0, 9.9), 0);
         assert_eq!(burst(&mut slow, 0, 10.1), 1);
+    }
+
+    #[test]
+    fn no_more_than_a_bucket_is_owed_for_a_question_or_a_lower_limit() {
+        let mut pace = pace(10.0, 0.0, 1.0);
+        assert!(pace.may_go(0, 0.0));
+        (0..1_000).for_each(|_| pace.owe(0));
+        assert!(!pace.may_go(0, 1.0) && pace.may_go(0, 1.2), "it has paid for ten, and one more");
+        let mut lowered = self::pace(1000.0, 0.0, 3.0);
+        assert_eq!(burst(&mut lowered, 0, 0.0), 3000);
+        lowered.set_limits(Limits { messages: 10.0, bytes: 0.0, window: 3.0 });
+        assert!(!lowered.may_go(0, 3.0) && lowered.may_go(0, 3.2));
+    }
+
+    #[test]
+    fn output_is_not_late_for_what_text_owes() {
+        let mut pace = pace(0.0, 100.0, 1.0);
+        let is = |pace: &mut Pace, now, wanted: f64| (pace.patience(now) - wanted).abs() < 1e-9;
+        assert!(is(&mut pace, 1.0, 1.0));
+        pace.take(400);
+        assert!(is(&mut pace, 2.0, 1.0) && is(&mut pace, 4.0, 1.0) && is(&mut pace, 6.0, 3.0));
+        pace.excuse(2.0);
+        assert!(is(&mut pace, 6.0, 1.0));
+        pace.take(400);
+        let when = pace.when(2.0, 6.0);
+        assert!(is(&mut pace, when, 2.0), "{when}");
     }
 
     #[test]

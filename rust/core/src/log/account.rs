@@ -1,5 +1,7 @@
 //! What a cursor did not get, counted.
 
+use std::collections::BTreeSet;
+
 use super::totals::{Amount, Totals};
 use crate::policy::DropPriority;
 
@@ -101,6 +103,41 @@ pub(super) struct Unreported {
     pub(super) low: bool,
     /// The reason that explains most.
     pub(super) why: Why,
+    /// Whose output it was.
+    pub(super) requests: Requests,
+}
+
+/// The marks of requests; of all, where there are many or they are not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Requests {
+    marks: BTreeSet<u64>,
+    all: bool,
+}
+
+/// Requests that are told apart.
+const MOST_REQUESTS: usize = 64;
+
+impl Requests {
+    /// Every request.
+    pub(super) const ALL: Self = Self { marks: BTreeSet::new(), all: true };
+
+    /// The one with this mark.
+    pub(super) fn of(mark: u64) -> Self {
+        Self { marks: BTreeSet::from([mark]), all: false }
+    }
+
+    /// Whether a request is one of them.
+    pub(super) fn has(&self, mark: u64) -> bool {
+        self.all || self.marks.contains(&mark)
+    }
+
+    fn add(&mut self, more: Self) {
+        self.marks.extend(more.marks);
+        self.all |= more.all || self.marks.len() > MOST_REQUESTS;
+        if self.all {
+            self.marks.clear();
+        }
+    }
 }
 
 /// Why something was skipped. Of several reasons, the last one counts.
@@ -123,6 +160,7 @@ impl Unreported {
         self.skipped.add(notice.skipped);
         self.low |= notice.low;
         self.why = self.why.max(notice.why);
+        self.requests.add(notice.requests);
         if self.parent.is_empty() {
             self.parent = notice.parent;
         }

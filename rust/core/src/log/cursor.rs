@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::mem;
 
-use super::account::{Account, Count, Mark, Marks, Unreported, Why};
+use super::account::{Account, Count, Mark, Marks, Requests, Unreported, Why};
 use super::joined::Joined;
 use super::lane::Lane;
 use super::mailbox::Mailbox;
@@ -76,6 +76,8 @@ pub(super) struct Cursor<P> {
     /// What it does not get yet.
     pub(super) lane: Lane,
     pub(super) cut: Option<Cut>,
+    /// Since when its client has taken nothing that there is room for more.
+    pub(super) stalled: Option<f64>,
     /// The joined text that is held, with its signature.
     pub(super) held_joined: Option<(Joined, Vec<u8>)>,
     pub(super) queue: Queue,
@@ -116,6 +118,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             pace: Pace::new(settings.rules.limits.unwrap_or(UNLIMITED)),
             lane: Lane::default(),
             cut: None,
+            stalled: None,
             held_joined: None,
             queue: Queue::default(),
             again: VecDeque::new(),
@@ -335,7 +338,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         lost.add(waited);
         self.unreported.take_back(gaps);
         self.account.skipped.add(lost);
-        (self.position, self.at, self.kept) = (end, totals, None);
+        (self.position, self.at, self.kept, self.cut) = (end, totals, None, None);
         lost
     }
 
@@ -358,7 +361,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let why = if skipped.messages > 0 { self.why_here() } else { Why::default() };
         self.account.skipped.add(skipped);
         self.at = before;
-        Unreported { skipped, parent: Vec::new(), low, why }
+        let requests = if skipped.messages > 0 { Requests::ALL } else { Requests::default() };
+        Unreported { skipped, parent: Vec::new(), low, why, requests }
     }
 
     /// Does so, and has them reported.
@@ -379,6 +383,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.unreported.skipped.add(skipped);
         self.unreported.low |= drop == DropPriority::Low;
         self.unreported.why = self.unreported.why.max(self.why_here());
+        self.unreported.requests = Requests::ALL;
         self.unreported.parent.clear();
         self.unreported.parent.extend_from_slice(parent);
     }

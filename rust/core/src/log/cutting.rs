@@ -1,6 +1,6 @@
 //! Interrupts and ends: what a request has said that nobody wants to wait for any more is skipped.
 
-use super::cursor::Cut;
+use super::cursor::{Cut, Held};
 use super::{CursorId, Log};
 use crate::log::read::Reader;
 use crate::message::facts::Facts;
@@ -45,11 +45,15 @@ impl<P: AsRef<[u8]>> Log<P> {
             if cursor.away.is_some() || cursor.overflowed || !cursor.is_paced() {
                 continue;
             }
-            let mut out = Vec::new();
-            Reader::new((&mut self.store, cursor), key, end, now, &mut out).take_in(usize::MAX);
+            // What is held is at the position, and passed when it is answered.
+            if !matches!(cursor.hold, Some((_, Held::Entry(_)))) {
+                let mut out = Vec::new();
+                Reader::new((&mut self.store, cursor), key, end, now, &mut out).take_in(usize::MAX);
+            }
+            let again = cursor.cut.is_some_and(|cut| request == Some(cut.request));
             cursor.cut = request.map(|request| Cut { request, has_ended: false });
-            if request.is_some() {
-                // Until then there is one notice for all of it.
+            if cursor.cut.is_some() && !again && cursor.unreported.skipped.messages == 0 {
+                // Until then, what is skipped is told of as one.
                 cursor.noticed = now;
             }
             cursor.cut_lane(&self.store, request, now);

@@ -68,6 +68,10 @@ impl Kind {
         matches!(self, Self::Comm { .. } | Self::CommUpdate(..))
     }
 
+    pub(super) fn is_idle(&self) -> bool {
+        *self == Self::Status { idle: true }
+    }
+
     fn is_text(&self) -> bool {
         matches!(self, Self::Text { .. })
     }
@@ -86,6 +90,8 @@ impl Kind {
 #[derive(Debug, Default)]
 struct Parent {
     keys: BTreeSet<u64>,
+    /// What an interrupt skips.
+    cuttable: BTreeSet<u64>,
     /// The text to which more can be joined.
     text: Option<u64>,
     /// Updates of comms from here on can give way to later ones.
@@ -215,6 +221,9 @@ impl Lane {
     pub(super) fn push(&mut self, key: u64, item: Item) {
         let parent = self.parents.entry(item.parent).or_default();
         parent.keys.insert(key);
+        if is_cut(&item) {
+            parent.cuttable.insert(key);
+        }
         if !item.waits && parent.keys.first() == Some(&key) {
             self.ready.insert(key);
         }
@@ -287,6 +296,7 @@ impl Lane {
         let item = self.items.remove(&key)?;
         if let Some(parent) = self.parents.get_mut(&item.parent) {
             parent.keys.remove(&key);
+            parent.cuttable.remove(&key);
             parent.text.take_if(|text| *text == key);
             match parent.keys.first() {
                 None => drop(self.parents.remove(&item.parent)),
@@ -472,7 +482,7 @@ impl Lane {
 
     /// Whether what would go first reports idle.
     pub(super) fn ends_request(&self) -> bool {
-        self.head().is_some_and(|(_, item)| item.kind == Kind::Status { idle: true })
+        self.head().is_some_and(|(_, item)| item.kind.is_idle())
     }
 
     /// Whether what would go first is how a request has ended: its error, or a result.
@@ -486,6 +496,12 @@ impl Lane {
     pub(super) fn knows_parent_of_gap(&self) -> bool {
         let gap = self.gap.and_then(|key| self.items.get(&key));
         gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if !gap.parent.is_empty()))
+    }
+
+    /// Whether it is said among the output that something was skipped of a request.
+    pub(super) fn has_gap_of(&self, request: u64) -> bool {
+        let gap = self.gap.and_then(|key| self.items.get(&key));
+        gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if gap.requests.has(request)))
     }
 
     /// Takes out where it is said that something was skipped; what is said.
@@ -524,14 +540,14 @@ impl Lane {
         self.push(place, item);
     }
 
-    /// Since when the oldest message waits that can be skipped.
-    pub(super) fn oldest_since(&self) -> Option<f64> {
-        self.items.get(self.droppable.first()?).map(|item| item.since)
+    /// Since when the oldest message waits that can be skipped, of those from a number on.
+    pub(super) fn oldest_since(&self, from: u64) -> Option<f64> {
+        self.items.get(self.droppable.range(from..).next()?).map(|item| item.since)
     }
 
     /// Takes out the oldest message that can be skipped and has waited since before a time.
-    pub(super) fn take_late(&mut self, before: f64) -> Option<(u64, Item)> {
-        let key = *self.droppable.first()?;
+    pub(super) fn take_late(&mut self, before: f64, from: u64) -> Option<(u64, Item)> {
+        let key = *self.droppable.range(from..).next()?;
         self.items.get(&key).filter(|item| item.since < before)?;
         Some((key, self.take(key)?))
     }
@@ -543,13 +559,12 @@ impl Lane {
         parent: Option<u64>,
         (most, bytes): (f64, f64),
     ) -> Vec<(u64, Item)> {
-        let is_cut = |item: &&Item| item.drop == DropPriority::High && !item.kind.is_comm();
         let none = BTreeSet::new();
         let all = match parent {
-            Some(parent) => self.parents.get(&parent).map_or(&none, |parent| &parent.keys),
+            Some(parent) => self.parents.get(&parent).map_or(&none, |parent| &parent.cuttable),
             None => &self.droppable,
         };
-        let keys = all.iter().rev().filter(|key| self.items.get(key).as_ref().is_some_and(is_cut));
+        let keys = all.iter().rev().filter(|key| self.items.get(key).is_some_and(is_cut));
         let (mut messages, mut text, mut cut) = (0.0, 0.0, Vec::new());
         for key in keys {
             let counted = self.items.get(key).and_then(|item| item.counted).unwrap_or_default();
@@ -613,4 +628,9 @@ impl Lane {
         }
         (lost, gaps)
     }
+}
+
+/// Whether an interrupt skips it.
+fn is_cut(item: &Item) -> bool {
+    item.drop == DropPriority::High && !item.kind.is_comm()
 }

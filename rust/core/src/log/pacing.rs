@@ -5,7 +5,7 @@
 //! the limits allow. What no output must hold up goes ahead: statuses of requests of which nothing
 //! waits, messages of comms past the output of other requests, all of a request that asks for input.
 
-use super::account::{Count, Unreported, Why};
+use super::account::{Count, Requests, Unreported, Why};
 use super::alike::{self, StreamText};
 use super::cursor::{Cursor, Cut};
 use super::entry::Entry;
@@ -94,7 +94,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let cursor = &mut *self.cursor;
         let count = Count::of(own);
         if cursor.skips(seq, drop) {
-            let gap = self.gap_of(place, count, drop == DropPriority::Low);
+            let gap = self.gap_of(place, count, drop == DropPriority::Low, parent);
             self.cursor.account.skipped.add(count);
             self.cursor.lane.add_gap(seq, parent, gap);
         } else if cursor.is_spliced() && twin.is_some_and(|twin| twin >= cursor.start) {
@@ -109,10 +109,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     }
 
     /// What is said of an entry that is skipped.
-    fn gap_of(&self, place: Place, skipped: Count, low: bool) -> Unreported {
+    fn gap_of(&self, place: Place, skipped: Count, low: bool, request: u64) -> Unreported {
         let found = self.store.at(place);
         let parent = found.map(|(segment, entry)| segment.parent_header(entry).to_vec());
-        Unreported { skipped, parent: parent.unwrap_or_default(), low, why: self.cursor.why_here() }
+        let (parent, why) = (parent.unwrap_or_default(), self.cursor.why_here());
+        Unreported { skipped, parent, low, why, requests: Requests::of(request) }
     }
 
     /// Notes what was skipped and is gone between the position and these totals.
@@ -137,8 +138,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let Some((segment, entry)) = self.store.at(place) else { return };
         let (seq, own, class) = (entry.seq, entry.own, entry.class);
         let kind = kind_of(segment, entry, genuine);
-        let (cursor, since) = (&mut *self.cursor, self.now);
-        let limited = cursor.is_limited(seq) && class.policy.is_limited(true);
+        let cursor = &mut *self.cursor;
+        let since = cursor.pace.patience(self.now);
+        let is_end_of_cut = class.idle && cursor.cut.is_some_and(|cut| cut.request == parent);
+        // Whether the limits apply is asked when it goes: they may be others then.
+        let limited = class.policy.is_limited(true);
         let text = if class.policy.counts_bytes { own.bytes } else { 0 };
         let item = Item {
             body: Body::Entry(seq),
@@ -150,10 +154,17 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             own,
             since,
         };
-        if !class.policy.may_wait && cursor.lane.may_overtake(parent) {
+        // A notice is told before its request ends.
+        let ends_untold = class.idle && cursor.is_untold(parent);
+        if !class.policy.may_wait && !ends_untold && cursor.lane.may_overtake(parent) {
+            if is_end_of_cut {
+                cursor.cut = Some(Cut { request: parent, has_ended: true });
+            }
             return cursor.lane.push_express(seq, item);
         }
-        if item.kind == (Kind::Text { joins: true }) && self.join_in_lane(place, parent) {
+        // What is most of the bound by itself is kept, as long as it is by itself.
+        let joins = item.kind == (Kind::Text { joins: true }) && own.cost <= cursor.bound / 2;
+        if joins && self.join_in_lane(place, parent) {
             return;
         }
         let cursor = &mut *self.cursor;
@@ -164,7 +175,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         cursor.lane.push(key, item);
         // It did not count before, and is not to count from now on.
         cursor.lane.keep_large(cursor.bound / 2);
-        if class.idle && cursor.cut.is_some_and(|cut| cut.request == parent) {
+        if is_end_of_cut {
             self.keep_last_words();
             self.cursor.cut = Some(Cut { request: parent, has_ended: true });
         }
@@ -219,9 +230,11 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             return None;
         }
         cursor.skip_late(self.store, self.now);
-        // A notice is told before its request ends.
-        let ready = cursor.lane.ready().filter(|_| cursor.unreported.skipped.messages == 0);
-        if let Some(key) = ready {
+        if let Some(key) = cursor.lane.ready() {
+            let ends = cursor.lane.get(key).filter(|item| item.kind.is_idle());
+            if ends.is_some_and(|item| cursor.is_untold(item.parent)) {
+                return Some(self.announce_in_lane(true));
+            }
             return self.let_go_from_lane(key, false);
         }
         if let Some(key) = cursor.lane.lifted_head() {
@@ -235,7 +248,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             return match comm {
                 Some(key) if due > self.now => self.let_go_from_lane(key, false),
                 _ if due > self.now => Some(self.later(Wait::Until(due))),
-                _ => Some(self.announce_in_lane()),
+                _ => Some(self.announce_in_lane(self.is_cutting())),
             };
         }
         let (key, _) = self.cursor.lane.head()?;
@@ -254,16 +267,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         (!self.is_cutting() || due <= self.now).then_some(due)
     }
 
-    fn announce_in_lane(&mut self) -> Wait {
+    /// Has a notice made; `whole` if what is to be told later is told with it.
+    fn announce_in_lane(&mut self, whole: bool) -> Wait {
         let head = self.cursor.lane.head().map(|(_, item)| &item.body);
         if let Some(Body::Entry(seq)) = head
             && let Some(place) = self.store.find(*seq)
         {
             self.note_parent(place);
         }
-        if self.is_cutting()
-            && let Some(gap) = self.cursor.lane.take_gap()
-        {
+        let gap = if whole { self.cursor.lane.take_gap() } else { None };
+        if let Some(gap) = gap {
             self.cursor.unreported.take_back(gap);
         }
         self.hold_for_notice()
@@ -283,11 +296,16 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         if let Some(text) = counted.filter(|_| is_limited) {
             let asked = if owes { Ok(()) } else { cursor.pace.ask(text, self.now) };
             if let Err(at) = asked {
-                let late = cursor.lane.oldest_since();
-                let late = late.map(|since| since + cursor.rules.patience + LATE_SECONDS);
+                let late = cursor.lane.oldest_since(cursor.unlimited_before);
+                let patience = cursor.rules.patience + LATE_SECONDS;
+                let late = late.map(|since| cursor.pace.when(since + patience, self.now));
                 return Some(self.later(Wait::Until(late.map_or(at, |late| late.min(at)))));
             }
-            cursor.pace.take(text);
+            if owes {
+                cursor.pace.owe(text);
+            } else {
+                cursor.pace.take(text);
+            }
         }
         cursor.lane.note_turn(overtakes);
         if let Some(item) = cursor.lane.take(key) {
@@ -298,7 +316,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
 
     fn let_item_go(&mut self, item: Item) {
         let end = self.end.0;
-        let idle = item.kind == Kind::Status { idle: true };
+        let idle = item.kind.is_idle();
         let cursor = &mut *self.cursor;
         if idle {
             cursor.cut.take_if(|cut| cut.request == item.parent);
@@ -384,12 +402,19 @@ fn display_of(frames: &[&[u8]]) -> Option<String> {
 }
 
 impl<P: AsRef<[u8]>> Cursor<P> {
+    /// Whether something was skipped of a request that its client has not been told of.
+    fn is_untold(&self, request: u64) -> bool {
+        let pending = self.unreported.skipped.messages > 0;
+        (pending && self.unreported.requests.has(request)) || self.lane.has_gap_of(request)
+    }
+
     /// Skips what has waited for longer than it may.
     fn skip_late(&mut self, store: &Store<P>, now: f64) {
         if !self.is_paced() {
             return;
         }
-        while let Some((key, item)) = self.lane.take_late(now - self.rules.patience) {
+        let before = self.pace.patience(now) - self.rules.patience;
+        while let Some((key, item)) = self.lane.take_late(before, self.unlimited_before) {
             self.skip_in_lane(store, key, &item, Why::Late);
         }
     }
@@ -427,7 +452,8 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             }
             .to_vec()
         };
-        let gap = Unreported { skipped, parent, low, why };
+        let requests = Requests::of(item.parent);
+        let gap = Unreported { skipped, parent, low, why, requests };
         self.lane.add_gap(key, item.parent, gap);
     }
 }

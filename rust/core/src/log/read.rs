@@ -17,6 +17,9 @@ pub(super) const MAX_IN_FLIGHT: u64 = 256 << 10;
 /// The same where output waits for its turn: what is in flight can be overtaken no more.
 const BEHIND_IN_FLIGHT: u64 = 32 << 10;
 
+/// Seconds from which on a client that takes nothing has stopped reading, and is not only slow.
+const STALL_SECONDS: f64 = 1.0;
+
 /// One call of [`super::Log::read`].
 pub(super) struct Reader<'a, P> {
     pub(super) store: &'a mut Store<P>,
@@ -65,9 +68,11 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             }
             let most = if self.is_behind() { BEHIND_IN_FLIGHT } else { MAX_IN_FLIGHT };
             if bytes >= most {
+                self.cursor.stalled.get_or_insert(self.now);
                 self.take_in_for_later();
                 return Wait::Room;
             }
+            self.end_stall();
             if bytes.saturating_sub(before) >= budget.bytes {
                 return Wait::Budget;
             }
@@ -76,6 +81,15 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
             }
         }
         Wait::Budget
+    }
+
+    /// Has output be no later because the client has taken nothing for a while.
+    fn end_stall(&mut self) {
+        let Some(since) = self.cursor.stalled.take() else { return };
+        let seconds = self.now - since;
+        if seconds >= STALL_SECONDS {
+            self.cursor.pace.excuse(seconds);
+        }
     }
 
     fn step(&mut self) -> Option<Wait> {
@@ -200,15 +214,18 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
     fn decide(&mut self, place: Place) -> Decision {
         let plainly = self.plainly(place);
         let Some(entry) = self.store.entry(place) else { return Decision::Withhold };
-        let (class, arrived, own) = (entry.class, entry.arrived, entry.own);
+        let (seq, class, arrived, own) = (entry.seq, entry.class, entry.arrived, entry.own);
+        if class.idle {
+            self.end_cut(place);
+        }
         let cursor = &mut *self.cursor;
-        let limited = cursor.is_limited(entry.seq)
+        let limited = cursor.is_limited(seq)
             && class.policy.is_limited(cursor.rules.overflow != Overflow::Drop);
         if cursor.is_paced() {
             return self.decide_in_pace(place, plainly);
         }
         if !limited || !matches!(plainly, Decision::Send) {
-            if class.idle && cursor.is_limited(entry.seq) && matches!(plainly, Decision::Send) {
+            if class.idle && cursor.is_limited(seq) && matches!(plainly, Decision::Send) {
                 cursor.limiter.reset();
             }
             return plainly;
@@ -237,7 +254,6 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
         }
         if idle {
             self.cursor.pace.fill_up();
-            self.end_cut(place);
         }
         plainly
     }

@@ -445,8 +445,9 @@ fn a_print_of_5_mb_goes_at_once_and_what_follows_waits_until_it_is_paid_for() {
     assert_eq!(get_at(&mut log, id, 0.0).0, [1]);
     let due = (0..400).map(|step| f64::from(step) / 100.0);
     let came: Vec<_> = due.map(|now| (get_at(&mut log, id, now).0, now)).collect();
-    let (_, first) = came.iter().find(|(numbers, _)| !numbers.is_empty()).unwrap_or(&came[0]);
-    assert!((2.0..2.06).contains(first), "2 MB are owed, and 1 MB is paid a second: {first}");
+    let first = came.iter().find(|(numbers, _)| !numbers.is_empty()).map(|(_, now)| *now);
+    let is_paid = first.is_some_and(|now| (2.0..2.06).contains(&now));
+    assert!(is_paid, "2 MB are owed, and 1 MB is paid a second: {first:?}");
 }
 
 #[test]
@@ -611,4 +612,226 @@ fn nobody_waits_for_a_token_to_be_told_that_output_is_late() {
     let (got, wait) = get_at(&mut log, id, 0.0);
     assert_eq!((got, wait), (vec![0], Some(Wait::Until(2.001))));
     assert!(matches!(get_at(&mut log, id, 2.001).1, Some(Wait::Hold(_))));
+}
+
+/// The default limits.
+const REAL: Settings = Settings {
+    rules: Rules {
+        limits: Some(Limits { messages: 1000.0, bytes: 1e6, window: 3.0 }),
+        overflow: Overflow::Pace,
+        patience: 30.0,
+        ..PLAIN
+    },
+    ..V1
+};
+
+/// What a client gets that reads for so many seconds, with the times; a notice is 999.
+fn over(log: &mut Log<Vec<u8>>, id: CursorId, from: f64, seconds: u32) -> Vec<(u64, f64)> {
+    let mut got = Vec::new();
+    for step in 0..seconds * 20 {
+        let now = from + f64::from(step) / 20.0;
+        loop {
+            let (more, wait) = get_at(log, id, now);
+            got.extend(more.into_iter().map(|number| (number, now)));
+            match wait {
+                Some(Wait::Hold(hold)) => {
+                    assert!(log.release(id, hold.number, Answer::Frames(b"#999;".to_vec())));
+                }
+                Some(Wait::Room | Wait::Budget) => {}
+                _ => break,
+            }
+        }
+    }
+    got
+}
+
+fn of(got: &[(u64, f64)]) -> Vec<u64> {
+    got.iter().map(|(number, _)| *number).collect()
+}
+
+#[test]
+fn an_interrupt_while_a_message_is_held_loses_and_doubles_nothing() {
+    let rules = Rules { one_by_one: true, ..PACED.rules };
+    let mut log = Log::new(None);
+    let id = log.open(Settings { rules, ..PACED });
+    status(&mut log, "flood", "busy", 100);
+    (0..5).for_each(|number| display(&mut log, "flood", number));
+    let (number, _) = hold(&mut log, id).unwrap_or((0, Reason::OneByOne));
+    log.interrupt(0.0);
+    assert!(log.release(id, number, Answer::Frames(b"#100;".to_vec())));
+    let mut got = Vec::new();
+    for step in 0..40 {
+        let (more, wait) = get_at(&mut log, id, f64::from(step) / 10.0);
+        got.extend(more);
+        let Some(Wait::Hold(hold)) = wait else { continue };
+        let own = log.held(id).map(|held| held.frames.concat()).unwrap_or_default();
+        assert!(log.release(id, hold.number, Answer::Frames(own)));
+    }
+    assert_eq!(got, [100, 0, 1, 2, 3, 4]);
+    assert_eq!(log.account(id).map(|account| account.messages()), Some(6));
+}
+
+#[test]
+fn what_waits_while_its_client_is_away_is_never_late() {
+    let settings = Settings { rules: Rules { patience: 30.0, ..PACED.rules }, ..PACED };
+    let (mut log, id) = behind(settings);
+    (10..30).for_each(|number| display(&mut log, "flood", number));
+    assert!(get_at(&mut log, id, 0.0).0.is_empty());
+    log.go_away(id, u64::MAX, false);
+    assert!(log.come_back(id, settings));
+    assert_eq!(of(&over(&mut log, id, 60.0, 1)), (10..30).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_for_a_client_that_takes_nothing_is_not_late() {
+    let mut log = Log::new(None);
+    let id = log.open(REAL);
+    let mut got = Vec::new();
+    for number in 0..400_u32 {
+        let much = "x".repeat(2_000);
+        say(&mut log, "a", "display_data", &format!(r##"{{"data":"#{number};{much}"}}"##));
+        let (frames, _) = read_at(&mut log, id, f64::from(number) / 20.0);
+        got.extend(numbers(&frames));
+    }
+    assert!(got.len() < 200, "the rest waits for room");
+    log.acknowledge(id, u64::MAX);
+    got.extend(of(&over(&mut log, id, 60.0, 5)));
+    assert_eq!(got, (0..400).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_waits_for_a_large_print_to_be_paid_is_not_late() {
+    let mut log = Log::new(None);
+    let id = log.open(REAL);
+    let much = "x".repeat(40_000_000);
+    say(&mut log, "a", "stream", &format!(r##"{{"name":"stdout","text":"#1;{much}"}}"##));
+    assert_eq!(get_at(&mut log, id, 0.0).0, [1]);
+    print(&mut log, "a", 2);
+    status(&mut log, "a", "idle", 3);
+    let got = over(&mut log, id, 0.0, 60);
+    assert_eq!(of(&got), [2, 3]);
+    assert!(got.iter().all(|(_, at)| (36.0..38.0).contains(at)), "{got:?}");
+}
+
+#[test]
+fn what_follows_a_question_waits_for_a_window_at_most() {
+    let mut log = Log::new(None);
+    let id = log.open(REAL);
+    (0..36_000).for_each(|number| display(&mut log, "asks", number));
+    post(&mut log, id, b"stdin", 50_000);
+    assert_eq!(over(&mut log, id, 0.0, 1).len(), 36_001);
+    display(&mut log, "asks", 50_001);
+    let got = over(&mut log, id, 1.0, 5);
+    assert!(matches!(got[..], [(50_001, at)] if at < 3.2), "{got:?}");
+}
+
+#[test]
+fn limits_that_are_lowered_live_hold_nothing_up_for_longer_than_their_window() {
+    let mut log = Log::new(None);
+    let id = log.open(REAL);
+    (0..3_000).for_each(|number| display(&mut log, "a", number));
+    assert_eq!(over(&mut log, id, 0.0, 1).len(), 3_000);
+    let limits = Some(Limits { messages: 10.0, bytes: 0.0, window: 3.0 });
+    log.apply(id, Settings { rules: Rules { limits, ..REAL.rules }, ..REAL });
+    (3_000..3_010).for_each(|number| display(&mut log, "a", number));
+    assert_eq!(of(&over(&mut log, id, 1.0, 6)), (3_000..3_010).collect::<Vec<_>>());
+}
+
+#[test]
+fn limits_that_are_set_while_output_waits_hold_for_it() {
+    let (mut log, id) = behind(PACED);
+    (10..40).for_each(|number| display(&mut log, "flood", number));
+    assert!(get_at(&mut log, id, 0.0).0.is_empty());
+    let free = Settings { rules: Rules { limits: None, ..PACED.rules }, ..PACED };
+    log.apply(id, free);
+    (40..80).for_each(|number| display(&mut log, "flood", number));
+    let mut pieces = Vec::new();
+    log.read(id, 0.0, Budget { messages: 1, bytes: 1 }, &mut pieces);
+    log.acknowledge(id, u64::MAX);
+    log.apply(id, PACED);
+    let got = over(&mut log, id, 0.0, 2);
+    assert!(got.len() <= 31, "a window, and ten a second: {got:?}");
+}
+
+/// How a request ends.
+type End = fn(&mut Log<Vec<u8>>, CursorId);
+
+#[test]
+fn a_request_that_has_ended_is_cut_no_more() {
+    let ends: [End; 2] = [
+        |log, id| {
+            log.go_away(id, u64::MAX, false);
+            say(log, "flood", "error", r##"{"ename":"#70;"}"##);
+            status(log, "flood", "idle", 71);
+            assert!(log.come_back(id, PACED));
+        },
+        |log, id| {
+            say(log, "flood", "status", r##"{"execution_state":"idle","n":"#71;"}"##);
+            (80..99).for_each(|number| display(log, "flood", number));
+            assert_eq!(of(&over(log, id, 4.0, 4)).len(), 20, "its idle, and all that follows");
+        },
+    ];
+    for end in ends {
+        let (mut log, id) = behind(PACED);
+        status(&mut log, "flood", "busy", 10);
+        (11..60).for_each(|number| display(&mut log, "flood", number));
+        log.interrupt(0.0);
+        over(&mut log, id, 0.0, 3);
+        end(&mut log, id);
+        over(&mut log, id, 8.0, 3);
+        // A thread of that cell goes on.
+        (100..150).for_each(|number| display(&mut log, "flood", number));
+        assert_eq!(of(&over(&mut log, id, 60.0, 8)), (100..150).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn text_of_any_size_is_kept_although_little_comes_before_it() {
+    let (mut log, id) = behind(Settings { bound: 60_000, ..PACED });
+    display(&mut log, "flood", 10);
+    print(&mut log, "flood", 11);
+    let much = "x".repeat(100_000);
+    say(&mut log, "flood", "stream", &format!(r##"{{"name":"stdout","text":"#12;{much}"}}"##));
+    assert!(get_at(&mut log, id, 0.0).0.is_empty());
+    (13..15).for_each(|number| display(&mut log, "flood", number));
+    assert_eq!(of(&over(&mut log, id, 0.0, 3)), [10, 11, 12, 13, 14]);
+}
+
+#[test]
+fn an_idle_comes_behind_the_notice_of_its_own_request_and_of_no_other() {
+    let (mut log, id) = behind(PACED);
+    status(&mut log, "flood", "busy", 10);
+    (11..60).for_each(|number| display(&mut log, "flood", number));
+    log.interrupt(0.0);
+    let mut got = over(&mut log, id, 0.0, 1);
+    (100..110).for_each(|number| display(&mut log, "thread", number));
+    status(&mut log, "other", "busy", 80);
+    status(&mut log, "other", "idle", 81);
+    got.extend(get_at(&mut log, id, 0.4).0.into_iter().map(|number| (number, 0.4)));
+    // It goes on although it was interrupted, and says nothing more.
+    status(&mut log, "flood", "idle", 60);
+    got.extend(over(&mut log, id, 0.5, 3));
+    let at = |number| got.iter().position(|(found, _)| *found == number);
+    assert!(at(81) < at(999) && at(999) < at(60), "{got:?}");
+    assert!(at(60).and_then(|at| got.get(at)).is_some_and(|(_, time)| *time < 0.6), "{got:?}");
+}
+
+#[test]
+fn an_idle_comes_behind_what_is_told_of_its_request_among_others_output() {
+    let (mut log, id) = behind(Settings { bound: 40_000, ..PACED });
+    let text = |log: &mut Log<Vec<u8>>, of: &str, size: usize| {
+        say(log, of, "stream", &format!(r#"{{"name":"stdout","text":"{}"}}"#, "x".repeat(size)));
+    };
+    display(&mut log, "zero", 10);
+    text(&mut log, "a", 15_000);
+    status(&mut log, "a", "idle", 11);
+    let mut got = over(&mut log, id, 0.0, 0);
+    for number in 50..58 {
+        text(&mut log, "b", 9_000);
+        display(&mut log, "b", number);
+        got.extend(get_at(&mut log, id, 0.0).0.into_iter().map(|number| (number, 0.0)));
+    }
+    got.extend(over(&mut log, id, 0.0, 4));
+    let at = |number| got.iter().position(|(found, _)| *found == number);
+    assert!(at(999).is_some() && at(999) < at(11), "{got:?}");
 }

@@ -131,6 +131,7 @@ impl World {
             }
             Step::Write(bytes) => self.write(bytes),
             Step::Pass(seconds) => self.pass(seconds),
+            Step::Interrupt if self.sent.len().is_multiple_of(7) => self.log.cut_short(self.now),
             Step::Interrupt => self.log.interrupt(self.now),
             Step::Away if !self.away => self.go_away(),
             Step::Back(settings) if self.away => self.come_back(settings),
@@ -238,7 +239,13 @@ impl World {
         assert!(frames.is_empty(), "only whole frames are handed out");
         self.pieces.extend(pieces);
         match wait {
-            Wait::Hold(hold) => self.answer(hold),
+            Wait::Hold(hold) => {
+                // Whoever deals with a message may take its time.
+                if self.sent.len().is_multiple_of(5) {
+                    self.log.interrupt(self.now);
+                }
+                self.answer(hold);
+            }
             Wait::Entry if !self.counts && self.questions.len() == self.asked => {
                 self.counts = true;
                 self.paced.clear();
