@@ -15,7 +15,7 @@ SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name
 
 # What the benchmarks compare with: the bare relay, and a flooding kernel.
 RELAY := benches/relay/target/release/relay
-RELAY_SOURCES := $(shell find benches/relay/src rust/core/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
+RELAY_SOURCES := $(shell find benches/relay/src rust/core/src rust/zmq/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
 .PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse earlier wheel clean prerequisites

@@ -68,8 +68,8 @@ def types(session: nox.Session) -> None:
 
 @nox.session(python=False, tags=["gate"])
 def core(session: nox.Session) -> None:
-    """Test the core."""
-    cargo(session, "test", "--package", "kernelwire-core")
+    """Test the crates that need no Python; that of libzmq against the copy that pyzmq brings."""
+    cargo(session, "test", "--package", "kernelwire-core", "--package", "kernelwire-zmq")
 
 
 @nox.session(python=False, tags=["gate"])

@@ -1,4 +1,4 @@
-//! What the bare relay and the flooding kernel share: libzmq, and the wire protocol of kernels.
+//! What the bare relay and the flooding kernel share: the wire protocol of kernels.
 //!
 //! libzmq is the very copy that the pyzmq beside it uses, by the path that the benchmark passes: so
 //! that the relay differs from a server in everything but this, and that nothing has to be built or
@@ -7,4 +7,3 @@
 pub mod connection;
 pub mod order;
 pub mod outgoing;
-pub mod zmq;

@@ -6,8 +6,7 @@ use std::io::{ErrorKind, Write};
 use anyhow::{Context as _, Result};
 use kernelwire_core::message::parts::Parts;
 use kernelwire_core::wire::rfc6455::{self, Opcode};
-
-use crate::zmq::Frame;
+use kernelwire_zmq::Message;
 
 /// Parts from this size on are written from where libzmq has put them.
 const LARGE: usize = 64 * 1024;
@@ -19,7 +18,7 @@ enum Piece {
     /// Heads and small parts, back to back.
     Copied(Vec<u8>),
     /// One large part.
-    Part(Frame),
+    Part(Message),
 }
 
 impl AsRef<[u8]> for Piece {
@@ -56,7 +55,7 @@ impl Outgoing {
     }
 
     /// Puts a kernel message at the end, as a websocket frame in the v1 format.
-    pub fn push(&mut self, channel: &[u8], frames: &mut Vec<Frame>) -> Result<()> {
+    pub fn push(&mut self, channel: &[u8], frames: &mut Vec<Message>) -> Result<()> {
         let parts = Parts::split(frames.as_slice())?;
         let count = parts.all().len();
         let table = 8 * (count + 3);

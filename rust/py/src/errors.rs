@@ -3,11 +3,10 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use kernelwire_core::wire::WireError;
+use kernelwire_zmq::ZmqError;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-
-use crate::sys::zmq::ZmqError;
 
 create_exception!(
     kernelwire._native,
@@ -27,7 +26,12 @@ pub(crate) fn wire_error(error: WireError) -> PyErr {
 #[cold]
 #[allow(clippy::needless_pass_by_value)] // `map_err` hands over the value.
 pub(crate) fn zmq_error(error: ZmqError) -> PyErr {
-    PyOSError::new_err((error.number, error.text))
+    // Callers go by the number, and logs have always had it twice.
+    let text = match &error {
+        ZmqError::Failed { number, .. } => format!("libzmq reports error {number}"),
+        other => other.to_string(),
+    };
+    PyOSError::new_err((error.number(), text))
 }
 
 /// Runs `work` so that a panic in it becomes a [`NativeError`].

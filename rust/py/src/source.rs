@@ -2,19 +2,20 @@
 
 use std::path::PathBuf;
 
+use kernelwire_zmq::load_from_extension;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use crate::codec::copied;
 use crate::errors::{contained, zmq_error};
-use crate::sys::zmq::Socket;
+use crate::sys::zmq::open;
 
 /// Looks up libzmq's functions in the pyzmq extension at `path`, which must be loaded already,
 /// and checks that they are of the version pyzmq reports.
 #[pyfunction]
 #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
 pub(crate) fn load_libzmq(path: PathBuf, version: (i32, i32, i32)) -> PyResult<()> {
-    contained(|| crate::sys::zmq::load(&path, version).map_err(zmq_error))
+    contained(|| load_from_extension(&path, version).map_err(zmq_error))
 }
 
 /// Receives the next message of `socket` without waiting; `None` where none is ready.
@@ -25,7 +26,7 @@ pub(crate) fn receive<'py>(
 ) -> PyResult<Option<Vec<Bound<'py, PyBytes>>>> {
     contained(|| {
         let mut frames = Vec::new();
-        let ready = Socket::open(socket)?.receive(&mut frames).map_err(zmq_error)?;
+        let ready = open(socket)?.receive(&mut frames).map_err(zmq_error)?;
         Ok(ready.then(|| copied(py, &frames)))
     })
 }
@@ -39,9 +40,9 @@ pub(crate) fn send(
     frames: Vec<Bound<'_, PyBytes>>,
 ) -> PyResult<Option<i32>> {
     contained(|| {
-        let mut target = Socket::open(socket)?;
+        let mut target = open(socket)?;
         let parts: Vec<&[u8]> = frames.iter().map(PyBytesMethods::as_bytes).collect();
-        let sent = target.send(&parts).map_err(zmq_error)?;
+        let sent = target.try_send(&parts).map_err(zmq_error)?;
         let events = if sent { Some(target.events().map_err(zmq_error)?) } else { None };
         Ok(events)
     })

@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, bail};
 use kernelwire_core::message::parts::{DELIMITER, Parts};
 use kernelwire_relay::connection::{Connection, Signer, hex};
 use kernelwire_relay::order::Order;
-use kernelwire_relay::zmq::{self, Context, Frame, Kind, Socket};
+use kernelwire_zmq::{Context, Kind, Message, Polled, READABLE, Socket, load, option, poll};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// How often an idle kernel looks whether the server that started it is still there.
-const POLL_MS: i64 = 1000;
+const POLL: Duration = Duration::from_secs(1);
 
 /// Which of a message's parts is the content.
 const CONTENT: usize = 3;
@@ -44,7 +44,7 @@ struct Request {
 }
 
 impl Request {
-    fn new(frames: &[Frame]) -> Result<Self> {
+    fn new(frames: &[Message]) -> Result<Self> {
         let parts = Parts::split(frames)?;
         let header: Value = serde_json::from_slice(parts.header())?;
         let kind = header.get("msg_type").and_then(Value::as_str).context("no msg_type")?;
@@ -59,11 +59,11 @@ impl Request {
 }
 
 impl Kernel {
-    fn open(context: Context, connection: &Connection) -> Result<Self> {
-        let iopub = context.socket(Kind::Publish)?;
+    fn open(context: &Context, connection: &Connection) -> Result<Self> {
+        let mut iopub = context.socket(Kind::Publish)?;
         // No limit: a slow server must not be flattered by what the publisher throws away.
-        iopub.set(zmq::SNDHWM, 0)?;
-        iopub.set(zmq::LINGER, 1000)?;
+        iopub.set(option::SNDHWM, 0)?;
+        iopub.set(option::LINGER, 1000)?;
         iopub.bind(&connection.endpoint(connection.iopub_port))?;
         Ok(Self {
             shell: router(context, connection, connection.shell_port)?,
@@ -80,20 +80,22 @@ impl Kernel {
         let parent = rustix::process::getppid();
         let mut frames = Vec::new();
         while rustix::process::getppid() == parent {
-            zmq::wait([&self.control, &self.shell], POLL_MS)?;
+            let sockets = [&mut self.control, &mut self.shell];
+            poll(&mut sockets.map(|socket| Polled::new(socket, READABLE)), Some(POLL))?;
             for is_control in [true, false] {
                 while self.socket(is_control).receive(&mut frames)? {
                     if !self.answer(&Request::new(&frames)?, is_control)? {
                         return Ok(());
                     }
+                    frames.clear();
                 }
             }
         }
         Ok(())
     }
 
-    fn socket(&self, is_control: bool) -> &Socket {
-        if is_control { &self.control } else { &self.shell }
+    fn socket(&mut self, is_control: bool) -> &mut Socket {
+        if is_control { &mut self.control } else { &mut self.shell }
     }
 
     /// Busy, whatever the request asks for, reply, idle; `false` when it was the last.
@@ -130,8 +132,9 @@ impl Kernel {
         self.emit_one(kind.as_bytes(), &parts)
     }
 
-    fn emit_one(&self, topic: &[u8], parts: &Prepared) -> Result<()> {
-        self.iopub.send([topic, DELIMITER].into_iter().chain(parts.iter().map(Vec::as_slice)))
+    fn emit_one(&mut self, topic: &[u8], parts: &Prepared) -> Result<()> {
+        let parts = parts.iter().map(Vec::as_slice);
+        Ok(self.iopub.send([topic, DELIMITER].into_iter().chain(parts))?)
     }
 
     /// Signature and parts of a message.
@@ -195,7 +198,7 @@ impl Kernel {
     }
 
     /// Sends; returns the send times in ns (only the first one if there is no schedule).
-    fn emit(&self, order: &Order, messages: &[(&[u8], Prepared)]) -> Result<Vec<u64>> {
+    fn emit(&mut self, order: &Order, messages: &[(&[u8], Prepared)]) -> Result<Vec<u64>> {
         wait_until(order.start_ns);
         let started = monotonic_ns();
         let mut sent_ns = Vec::new();
@@ -238,11 +241,11 @@ fn kernel_info() -> Value {
     })
 }
 
-fn router(context: Context, connection: &Connection, port: u16) -> Result<Socket> {
-    let socket = context.socket(Kind::Router)?;
+fn router(context: &Context, connection: &Connection, port: u16) -> Result<Socket> {
+    let mut socket = context.socket(Kind::Router)?;
     // A reconnecting websocket keeps its identity; without handover the new peer gets no reply.
-    socket.set(zmq::ROUTER_HANDOVER, 1)?;
-    socket.set(zmq::LINGER, 1000)?;
+    socket.set(option::ROUTER_HANDOVER, 1)?;
+    socket.set(option::LINGER, 1000)?;
     socket.bind(&connection.endpoint(port))?;
     Ok(socket)
 }
@@ -263,11 +266,11 @@ fn wait_until(deadline_ns: u64) {
 fn serve(connection: &Path) -> Result<()> {
     let connection = Connection::read(connection)?;
     let context = Context::new()?;
-    let heart = router(context, &connection, connection.hb_port)?;
-    let stdin = router(context, &connection, connection.stdin_port)?;
+    let mut heart = router(&context, &connection, connection.hb_port)?;
+    let stdin = router(&context, &connection, connection.stdin_port)?;
     // On a thread of its own, where a flood cannot delay it; it ends with the process.
     thread::spawn(move || heart.echo());
-    let mut kernel = Kernel::open(context, &connection)?;
+    let mut kernel = Kernel::open(&context, &connection)?;
     kernel.run()?;
     drop((kernel, stdin));
     // What is still to be sent, such as the reply to the shutdown, is sent by libzmq's thread. The
@@ -281,6 +284,6 @@ fn main() -> Result<()> {
     let (Some(libzmq), Some(connection)) = (arguments.next(), arguments.next()) else {
         bail!("usage: flooder LIBZMQ CONNECTION_FILE");
     };
-    zmq::load(&libzmq)?;
+    load(&libzmq)?;
     serve(&connection)
 }

@@ -18,7 +18,7 @@ use kernelwire_core::message::parts::DELIMITER;
 use kernelwire_core::wire::v1;
 use kernelwire_relay::connection::{Connection, Signer};
 use kernelwire_relay::outgoing::Outgoing;
-use kernelwire_relay::zmq::{self, Context, Frame, Kind, Socket};
+use kernelwire_zmq::{Context, Kind, Message as Part, Socket, load, option};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 use tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -39,26 +39,25 @@ struct Bridge {
     channels: [(&'static [u8], Socket); 4],
     signer: Signer,
     outgoing: Outgoing,
-    frames: Vec<Frame>,
+    frames: Vec<Part>,
 }
 
 impl Bridge {
-    fn open(context: Context, stream: TcpStream, directory: &Path) -> Result<Self> {
+    fn open(context: &Context, stream: TcpStream, directory: &Path) -> Result<Self> {
         stream.set_nodelay(true)?;
         let (client, kernel) = handshake(stream)?;
         client.get_ref().set_nonblocking(true)?;
         let connection = Connection::read(&directory.join(format!("kernel-{kernel}.json")))?;
         let identity = format!("relay-{}", client.get_ref().peer_addr()?.port());
         let open = |kind, port| -> Result<Socket> {
-            let socket = context.socket(kind)?;
-            socket.set(zmq::LINGER, 0)?;
+            let mut socket = context.socket(kind)?;
             match kind {
                 Kind::Subscribe => {
-                    socket.set(zmq::RCVHWM, 0)?;
-                    socket.set_bytes(zmq::SUBSCRIBE, b"")?;
+                    socket.set(option::RCVHWM, 0)?;
+                    socket.set_bytes(option::SUBSCRIBE, b"")?;
                 }
                 // Stdin finds its way back by the identity of the shell.
-                _ => socket.set_bytes(zmq::ROUTING_ID, identity.as_bytes())?,
+                _ => socket.set_bytes(option::ROUTING_ID, identity.as_bytes())?,
             }
             socket.connect(&connection.endpoint(port))?;
             Ok(socket)
@@ -98,7 +97,7 @@ impl Bridge {
 
     fn forward_messages(&mut self, channels: Range<usize>) -> Result<()> {
         self.outgoing.flush(self.client.get_mut())?;
-        for (name, socket) in self.channels.get(channels).unwrap_or_default() {
+        for (name, socket) in self.channels.get_mut(channels).unwrap_or_default() {
             let mut more = true;
             // What the client does not take stays in libzmq; its being writable again calls anew.
             while more && self.outgoing.is_empty() {
@@ -128,14 +127,14 @@ impl Bridge {
         }
     }
 
-    fn forward_request(&self, payload: &[u8]) -> Result<()> {
+    fn forward_request(&mut self, payload: &[u8]) -> Result<()> {
         let request = v1::decode(payload)?;
         let wanted = request.channel.as_bytes();
-        let found = self.channels.iter().skip(1).find(|(name, _)| *name == wanted);
+        let found = self.channels.iter_mut().skip(1).find(|(name, _)| *name == wanted);
         let (_, socket) = found.with_context(|| format!("no channel {:?}", request.channel))?;
         let signature = self.signer.sign(&request.parts);
         let head = [DELIMITER, signature.as_bytes()];
-        socket.send(head.into_iter().chain(request.parts.iter().copied()))
+        Ok(socket.send(head.into_iter().chain(request.parts.iter().copied()))?)
     }
 }
 
@@ -172,7 +171,7 @@ impl Relay {
                 Err(error) => return Err(error).context("accepting"),
             };
             stream.set_nonblocking(false)?;
-            let bridge = Bridge::open(self.context, stream, &self.directory)?;
+            let bridge = Bridge::open(&self.context, stream, &self.directory)?;
             self.opened += 1;
             let first = self.opened * DESCRIPTORS;
             for (index, descriptor) in bridge.descriptors()?.into_iter().enumerate() {
@@ -217,7 +216,7 @@ fn main() -> Result<()> {
     let (Some(libzmq), Some(directory)) = (arguments.next(), arguments.next()) else {
         anyhow::bail!("usage: relay LIBZMQ DIRECTORY");
     };
-    zmq::load(&libzmq)?;
+    load(&libzmq)?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     writeln!(std::io::stdout(), "{}", listener.local_addr()?.port())?;

@@ -13,7 +13,7 @@ use super::write::Written;
 use super::{Log, Part, Window, parts, text};
 use crate::codec::copied;
 use crate::errors::contained;
-use crate::sys::zmq::Socket;
+use crate::sys::zmq::open;
 
 /// A message that is held: its channel, its frames, its parent header, whether it is limited; for a
 /// notice, how many messages and bytes were skipped, and why.
@@ -174,7 +174,7 @@ impl Cursor {
         now: f64,
     ) -> PyResult<(bool, usize, Option<String>)> {
         contained(|| {
-            let mut source = Socket::open(socket)?;
+            let mut source = open(socket)?;
             let core = &mut *self.log.get().lock()?;
             let take = |parts: &mut Vec<Part>| {
                 core.post(self.id, (now, After::Arrival), channel, parts).map(drop)

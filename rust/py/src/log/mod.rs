@@ -17,13 +17,14 @@ use std::time::{Duration, Instant};
 
 use kernelwire_core::log::{Log as Core, Refusal, Report};
 use kernelwire_core::message::sign::Key;
+use kernelwire_zmq::{Borrowed, Message};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::{contained, zmq_error};
-use crate::sys::zmq::{Message, Socket};
+use crate::sys::zmq::open;
 use crate::watch::{Reading, Watch};
 
 /// How often the clock is looked at, in messages: often enough for a bound of milliseconds.
@@ -45,7 +46,7 @@ impl Slice {
     /// Receives what is ready, and gives each message to `take`, which says why it is refused.
     fn receive(
         self,
-        source: &mut Socket<'_>,
+        source: &mut Borrowed<'_>,
         mut take: impl FnMut(&mut Vec<Part>) -> Result<(), Refusal>,
     ) -> PyResult<Taken> {
         let deadline = Instant::now().checked_add(self.time);
@@ -140,7 +141,7 @@ impl Log {
         watch: Option<&Bound<'_, Watch>>,
     ) -> PyResult<Taken> {
         contained(|| {
-            let mut source = Socket::open(socket)?;
+            let mut source = open(socket)?;
             let core = &mut *self.lock()?;
             let mut reading = watch.map(|watch| watch.get().reading());
             let take = |parts: &mut Vec<Part>| append(core, now, parts, reading.as_mut());

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use kernelwire_core::log::LARGE_PART;
+use kernelwire_zmq::Message;
 use pyo3::pybacked::PyBackedBytes;
-
-use crate::sys::zmq::Message;
 
 /// The memory of a part.
 pub(crate) enum Received {

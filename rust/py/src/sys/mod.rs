@@ -1,8 +1,8 @@
-//! What talks to C: the only unsafe code of the project.
+//! What talks to C: the only unsafe code beside `kernelwire-zmq`'s.
 //!
 //! Its contracts rest on the GIL, which the module declares that it needs (`gil_used` in `lib.rs`).
 //!
-//! * [`zmq`] receives from libzmq, by the addresses its functions have in this process.
+//! * [`zmq`] finds libzmq's socket behind one of pyzmq's.
 //! * [`part`] offers Python the memory of a received part.
 //! * [`tcp`] sends to a socket by its file descriptor.
 
