@@ -89,22 +89,35 @@ class TestPrompt:
         assert client.collect(msg_id).text() == "hello world\n"
 
     def test_one_that_came_meanwhile_is_given_once(
-        self, connect: Connect, start_kernel: StartKernel, come_back: ComeBack, gate: Path
+        self,
+        server: Server,
+        connect: Connect,
+        start_kernel: StartKernel,
+        come_back: ComeBack,
+        gate: Path,
     ) -> None:
         """It has never been shown: it is, though its buffer was discarded."""
         kernel_id = start_kernel()
         client = connect(kernel_id)
-        asking = gate.with_name("asking")
+        asked = gate.with_name("asked")
         code = (
             "import pathlib, time\n"
-            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n"
-            f"pathlib.Path({str(asking)!r}).touch()\n{ASK}"
+            "session = get_ipython().kernel.session\n"
+            "send = session.send\n"
+            "def tell(stream, what, *args, **options):\n"
+            "    sent = send(stream, what, *args, **options)\n"
+            f"    if what == 'input_request': pathlib.Path({str(asked)!r}).touch()\n"
+            "    return sent\n"
+            "session.send = tell\n"
+            f"while not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.01)\n{ASK}"
         )
         msg_id = client.start(code, allow_stdin=True)
         client.messages(until=lambda m: m.is_status("busy", msg_id))
         client.close()
         gate.touch()
-        wait_until(asking.exists, what="the question")
+        wait_until(asked.exists, what="the question")
+        # It is on its way; a server that has answered since has received it.
+        server.kernel(kernel_id)
         again = come_back(client, kernel_id)
         *_, question = again.messages(until=is_question)
         assert not is_asked(again)
