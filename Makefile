@@ -33,6 +33,9 @@ $(BIN)/python: | prerequisites
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
+# Jupyter refuses root unless it is told that this is meant, as it is in a container.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
+
 # The stamp stands for an environment in which the sources as they are now are built and installed.
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[test,bench,lint]'
@@ -46,7 +49,7 @@ $(VENV)/.lab: $(VENV)/.installed
 set-up: $(VENV)/.installed $(if $(filter Linux,$(shell uname)),$(RELAY)) ## Install what the checks of noxfile.py need
 
 run: $(VENV)/.installed $(if $(LAB),$(VENV)/.lab) ## Start a server with kernelwire on (LAB=1: JupyterLab)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter $(if $(LAB),lab,server) --port=$(PORT) $(ARGS)
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter $(if $(LAB),lab,server) --port=$(PORT) $(AS_ROOT) $(ARGS)
 
 test: set-up ## Run the tests of the core and of the package
 	$(NOX) core tests -- $(ARGS)
