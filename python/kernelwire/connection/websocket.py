@@ -12,7 +12,6 @@ from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from traitlets import CaselessStrEnum, Float, HasTraits, Integer, observe, validate
 
-from kernelwire import _native
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logging import hide_secrets
@@ -45,11 +44,6 @@ _HOOKS = (
     "write_stderr",
 )
 """What a subclass may override to see or change single messages on their way to the browser."""
-
-
-def _is_limited_by_stock_alone(msg_type: object) -> bool:
-    limited = _native.is_limited
-    return limited(msg_type, paced=False) and not limited(msg_type, paced=True)
 
 
 @lru_cache(maxsize=64)
@@ -303,19 +297,15 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         """
         if self.rate_limit_window == 0 or self._unlimited:
             return False
-        overflow = self._overflow()
-        if self.limit_rate and channel == "iopub" and overflow != "drop":
+        if self.limit_rate and channel == "iopub" and self._overflow() == "pace":
+            # What is to wait has waited. Stock sends nothing that its limiter cannot read.
             msg["header"] = self.get_part("header", msg["header"], msg_list)
             msg_type = msg["header"]["msg_type"]
-            if overflow == "pace":
-                # What is to wait has waited. Stock sends nothing that its limiter cannot read.
-                hash(msg_type)
-                if msg_type == "status":
-                    msg["content"] = self.get_part("content", msg["content"], msg_list)
-                    msg["content"].get("execution_state")
-                return False
-            if _is_limited_by_stock_alone(msg_type):
-                return False
+            hash(msg_type)
+            if msg_type == "status":
+                msg["content"] = self.get_part("content", msg["content"], msg_list)
+                msg["content"].get("execution_state")
+            return False
         return super()._limit_rate(channel, msg, msg_list)
 
     def _on_error(self, channel: Any, msg: Any, msg_list: Any) -> None:

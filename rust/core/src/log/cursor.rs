@@ -358,10 +358,13 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     pub(super) fn count_gap(&mut self, before: Totals) -> Unreported {
         let skipped = Count::between(self.at, before);
         let low = before.messages.low > self.at.messages.low;
-        let why = if skipped.messages > 0 { self.why_here() } else { Why::default() };
+        let (why, requests) = if skipped.messages > 0 {
+            (self.why_here(), Requests::ALL)
+        } else {
+            Default::default()
+        };
         self.account.skipped.add(skipped);
         self.at = before;
-        let requests = if skipped.messages > 0 { Requests::ALL } else { Requests::default() };
         Unreported { skipped, parent: Vec::new(), low, why, requests }
     }
 

@@ -486,22 +486,26 @@ impl Lane {
     }
 
     /// Whether what would go first is how a request has ended: its error, or a result.
-    pub(super) fn tells_outcome_of(&self, request: Option<u64>) -> bool {
-        self.head().is_some_and(|(_, item)| {
-            item.drop == DropPriority::Low && request.is_some_and(|request| request == item.parent)
-        })
+    pub(super) fn tells_outcome_of(&self, request: u64) -> bool {
+        let tells = |item: &Item| item.drop == DropPriority::Low && item.parent == request;
+        self.head().is_some_and(|(_, item)| tells(item))
     }
 
     /// Whether it is known among the output of which request it is said that something was skipped.
     pub(super) fn knows_parent_of_gap(&self) -> bool {
-        let gap = self.gap.and_then(|key| self.items.get(&key));
-        gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if !gap.parent.is_empty()))
+        self.gap().is_some_and(|gap| !gap.parent.is_empty())
     }
 
     /// Whether it is said among the output that something was skipped of a request.
     pub(super) fn has_gap_of(&self, request: u64) -> bool {
-        let gap = self.gap.and_then(|key| self.items.get(&key));
-        gap.is_some_and(|item| matches!(&item.body, Body::Gap(gap) if gap.requests.has(request)))
+        self.gap().is_some_and(|gap| gap.requests.has(request))
+    }
+
+    fn gap(&self) -> Option<&Unreported> {
+        match &self.items.get(&self.gap?)?.body {
+            Body::Gap(gap) => Some(gap),
+            _ => None,
+        }
     }
 
     /// Takes out where it is said that something was skipped; what is said.
@@ -564,13 +568,12 @@ impl Lane {
             Some(parent) => self.parents.get(&parent).map_or(&none, |parent| &parent.cuttable),
             None => &self.droppable,
         };
-        let keys = all.iter().rev().filter(|key| self.items.get(key).is_some_and(is_cut));
+        let items = all.iter().rev().filter_map(|key| Some((key, self.items.get(key)?)));
         let (mut messages, mut text, mut cut) = (0.0, 0.0, Vec::new());
-        for key in keys {
-            let counted = self.items.get(key).and_then(|item| item.counted).unwrap_or_default();
+        for (key, item) in items.filter(|(_, item)| is_cut(item)) {
             messages += 1.0;
             #[allow(clippy::cast_precision_loss)] // no message has 2^53 bytes
-            let size = counted as f64;
+            let size = item.counted.unwrap_or_default() as f64;
             text += size;
             if messages > most || text > bytes {
                 cut.push(*key);

@@ -259,9 +259,8 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
     fn notice_in_lane(&self) -> Option<f64> {
         let due = self.notice_due_at()?;
         let lane = &self.cursor.lane;
-        if lane.ends_request()
-            || (self.is_cutting() && lane.tells_outcome_of(self.cursor.cut.map(|cut| cut.request)))
-        {
+        let tells = |cut: Cut| self.is_cutting() && lane.tells_outcome_of(cut.request);
+        if lane.ends_request() || self.cursor.cut.is_some_and(tells) {
             return Some(self.now);
         }
         (!self.is_cutting() || due <= self.now).then_some(due)
