@@ -11,28 +11,24 @@ client waits:
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import signal
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
-from benches import contenders
-from kernelwire.bench import environment
+from benches import rounds
 from kernelwire.bench.asking import connected
 from kernelwire.bench.client import KernelSocket, SilenceError
 from kernelwire.bench.host import end_on_signals, running
-from kernelwire.bench.progress import tracked
 from kernelwire.bench.server import Server, Settings
 from kernelwire.bench.verify import decode_v1
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Sequence
 
     from kernelwire.bench.contenders import Contender
@@ -184,36 +180,17 @@ def measure(contender: Contender, options: argparse.Namespace) -> dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Observe each contender in turn; 1 where one was never seen to end."""
-    parser = argparse.ArgumentParser(prog="python -m benches.interrupts", description=__doc__)
-    parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
+    parser = rounds.parser("interrupts", __doc__)
     parser.add_argument("--rate", type=float, default=500, help="messages a second that are read")
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--end", choices=ENDS, default="interrupt")
-    parser.add_argument("--json", type=Path, help="write everything observed to this file")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)
     end_on_signals()
-    plan = [
-        (number, contenders.parse(name))
-        for number in range(options.rounds)
-        for name in options.contenders
-    ]
-    cases: dict[str, list[dict[str, Any]]] = {}
-    for _, contender in tracked(plan, lambda step: step[1].name, quiet=options.quiet):
-        outcome = measure(contender, options)
-        cases.setdefault(contender.name, []).append(outcome)
-    result = {
-        "schema": environment.SCHEMA,
-        "kind": "interrupts",
-        "environment": environment.describe(),
-        "settings": {"rate": options.rate, "flood_s": FLOOD_S, "end": options.end},
-        "cases": cases,
-    }
+    cases = rounds.observe(options, lambda contender: measure(contender, options))
     for name, outcomes in cases.items():
         for each in outcomes:
             print(f"{name:20} {each}")
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+    settings = {"rate": options.rate, "flood_s": FLOOD_S, "end": options.end}
+    rounds.write(options, "interrupts", settings, cases)
     ours = [each for name, each in cases.items() if name.startswith("kernelwire")]
     return 0 if all(each["ok"] for outcomes in ours for each in outcomes) else 1
 

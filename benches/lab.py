@@ -9,21 +9,16 @@ button is pressed that interrupts it: the milliseconds until its error, and unti
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from playwright.sync_api import TimeoutError as NotSeenError
 
-from benches import contenders
+from benches import rounds
 from benches.labpage import COMPLETER, Notebook, write_notebook
-from kernelwire.bench import environment
 from kernelwire.bench.host import end_on_signals, running
-from kernelwire.bench.progress import tracked
 from kernelwire.bench.server import Server, Settings
 
 if TYPE_CHECKING:
@@ -193,32 +188,16 @@ def describe(outcome: dict[str, Any]) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Observe each contender in turn."""
-    parser = argparse.ArgumentParser(prog="python -m benches.lab", description=__doc__)
-    parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="write everything observed to this file")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options = parser.parse_args(arguments)
+    options = rounds.parser("lab", __doc__).parse_args(arguments)
     end_on_signals()
-    plan = [
-        (number, contenders.parse(name))
-        for number in range(options.rounds)
-        for name in options.contenders
-    ]
-    cases: dict[str, list[dict[str, Any]]] = {}
-    for _, contender in tracked(plan, lambda step: step[1].name, quiet=options.quiet):
+
+    def measured(contender: Contender) -> dict[str, Any]:
         outcome = measure(contender)
-        cases.setdefault(contender.name, []).append(outcome)
         print(f"{contender.name:20} {describe(outcome)}", flush=True)
-    result = {
-        "schema": environment.SCHEMA,
-        "kind": "lab",
-        "environment": environment.describe(),
-        "settings": {"count": COUNT, "settled_s": SETTLED_S, "flood_s": FLOOD_S},
-        "cases": cases,
-    }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        return outcome
+
+    settings = {"count": COUNT, "settled_s": SETTLED_S, "flood_s": FLOOD_S}
+    rounds.write(options, "lab", settings, rounds.observe(options, measured))
     return 0
 
 

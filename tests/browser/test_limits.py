@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from benches.lab import BACKLOG, WIDGETS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
@@ -16,31 +18,6 @@ if TYPE_CHECKING:
     from benches.labpage import Notebook
 
     OpenNotebook = Callable[[Sequence[str]], Notebook]
-
-BACKLOG = """
-shell = get_ipython().kernel
-session, parent = shell.session, shell.get_parent()
-def message(number):
-    content = {"data": {"text/plain": str(number)}, "metadata": {}, "transient": {}}
-    made = session.msg("display_data", content=content, parent=parent)
-    return session.serialize(made, ident=b"display_data")
-messages = [message(number) for number in range(20000)]
-def publish():
-    for each in messages:
-        shell.iopub_thread.socket.send_multipart(each)
-shell.iopub_thread.schedule(publish)
-"""
-"""Displays that are all published at once: as fast as no cell can, so that they wait."""
-
-SLIDER = """
-%config IPCompleter.use_jedi = False
-import os, ipywidgets
-from IPython.display import display
-slider, label = ipywidgets.IntSlider(), ipywidgets.Label("at 0")
-label.add_class("position")
-slider.observe(lambda change: setattr(label, "value", f"at {change.new}"), "value")
-display(slider, label)
-"""
 
 
 def notices(notebook: Notebook, cell: int) -> list[str]:
@@ -104,7 +81,7 @@ def test_completion_and_widgets_when_20000_displays_wait_then_they_are_answered_
     open_notebook: OpenNotebook,
 ) -> None:
     """Stops a notebook from being dead until all output of a cell has come."""
-    notebook = open_notebook([SLIDER, "import os\nos.pa", BACKLOG])
+    notebook = open_notebook([WIDGETS, "import os\nos.pa", BACKLOG])
     notebook.run(0)
     notebook.page.wait_for_selector(".position")
     notebook.start(2)
