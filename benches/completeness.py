@@ -8,6 +8,7 @@ busy: what is lost then was lost in the kernel's own queue.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import re
@@ -159,19 +160,22 @@ class Listener:
 class Stall:
     """Asks the server to block its event loop once, when a share of the output has arrived."""
 
-    def __init__(self, server: Server, seconds: float, after: int) -> None:
+    def __init__(self, server: Server, seconds: float, after: int, how: str = "sleep") -> None:
         self._server = server
         self._seconds = seconds
         self._after = after
+        self._how = how
         self._socket: socket.socket | None = None
+        self.started_ns = self.finished_ns = 0
+        """When the loop was blocked, in `time.monotonic_ns()`; known when it was checked."""
 
     def start_if_due(self, arrived: int) -> None:
         """Send the request without waiting: the answer comes when the loop runs again."""
         if not self._seconds or self._socket or arrived < self._after:
             return
         self._socket = socket.create_connection(("127.0.0.1", self._server.port))
-        request = f"GET /bench/stall?seconds={self._seconds} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        request += f"Authorization: token {self._server.token}\r\n\r\n"
+        request = f"GET /bench/stall?seconds={self._seconds}&how={self._how} HTTP/1.1\r\n"
+        request += f"Host: 127.0.0.1\r\nAuthorization: token {self._server.token}\r\n\r\n"
         self._socket.sendall(request.encode())
 
     def check(self) -> None:
@@ -182,10 +186,15 @@ class Stall:
             msg = "the output was over before the stall was due"
             raise WrongAnswerError(msg)
         self._socket.settimeout(QUIET_S + self._seconds)
-        answer = self._socket.recv(4096)
-        self._socket.close()
-        if b" 200 " not in answer.split(b"\r\n")[0]:
+        with self._socket, http.client.HTTPResponse(self._socket) as response:
+            response.begin()
+            answer = response.read()
+        if response.status != 200:
             raise WrongAnswerError(f"the stall failed: {answer[:100]!r}")
+        span = json.loads(answer)
+        self.started_ns, self.finished_ns = span["started_ns"], span["finished_ns"]
+        if self.finished_ns - self.started_ns < self._seconds * 1e9:
+            raise WrongAnswerError(f"the loop was blocked for less than {self._seconds:g} s")
 
 
 class Freeze:

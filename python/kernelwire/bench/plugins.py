@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from traitlets.utils.importstring import import_item
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
 
     from jupyter_server.serverapp import ServerApp
 
@@ -58,14 +60,36 @@ class IdentityHandler(JupyterHandler):
         self.finish({what: dotted(cls) for what, cls in classes.items()})
 
 
+def spin(seconds: float) -> None:
+    """Run Python all the time; other threads get the GIL when they have waited for it."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def hold_gil(seconds: float) -> None:
+    """Sleep in C without giving the GIL away."""
+    ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+
+
+STALLS: dict[str, Callable[[float], object]] = {
+    "sleep": time.sleep,
+    "spin": spin,
+    "hold-gil": hold_gil,
+}
+"""Ways to block the event loop."""
+
+
 class StallHandler(JupyterHandler):
     """Blocks the event loop, as a careless extension or a slow disk does."""
 
     @web.authenticated
     def get(self) -> None:
-        """Sleep for ``seconds`` without yielding."""
-        time.sleep(float(self.get_argument("seconds")))
-        self.finish({})
+        """Go on for ``seconds`` without yielding, and say from when to when that was."""
+        stall = STALLS[self.get_argument("how", "sleep")]
+        started_ns = time.monotonic_ns()
+        stall(float(self.get_argument("seconds")))
+        self.finish({"started_ns": started_ns, "finished_ns": time.monotonic_ns()})
 
 
 def dotted(cls: type) -> str:
