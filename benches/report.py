@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,12 +131,12 @@ def completeness_table(program: str, by_name: dict[str, list[dict[str, Any]]]) -
             yield f"| {name} | {each['arrived']:,} | {each['expected']:,} | {answers} | {most} |"
 
 
-def completeness_problems(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """Why a program's observations may not be quoted; empty if they may."""
+def problems_by_name(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """Why a case's observations may not be quoted; empty if they may."""
     return [
-        f"{name}, round {each['round']}: {each['reason']}"
+        f"{name}, round {count}: {each['reason']}"
         for name, rounds in by_name.items()
-        for each in rounds
+        for count, each in enumerate(rounds)
         if not each["ok"]
     ]
 
@@ -171,13 +172,18 @@ STATES_ROWS = {
 }
 
 
-def states_table(case: str, by_name: dict[str, list[dict[str, float]]]) -> Iterator[str]:
-    """Tabulate how the server answers while kernels change their states, a column per contender."""
+def columns(
+    rows: dict[str, str], case: str, by_name: dict[str, list[dict[str, float]]]
+) -> Iterator[str]:
+    """Tabulate those of the figures that a case has, a column per contender."""
     yield f"### {case}"
     yield ""
     yield "| | " + " | ".join(by_name) + " |"
     yield "|---|" + "---:|" * len(by_name)
-    for figure, what in STATES_ROWS.items():
+    observed = [each for rounds in by_name.values() for each in rounds]
+    for figure, what in rows.items():
+        if not all(figure in each for each in observed):
+            continue
         summaries = (
             summarise([each[figure] for each in rounds]).as_json() for rounds in by_name.values()
         )
@@ -250,11 +256,11 @@ INTERRUPTS = {
 KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator[str]]]] = {
     "bridge": (bridge_problems, bridge_table),
     "codec": (bridge_problems, bridge_table),
-    "completeness": (completeness_problems, completeness_table),
+    "completeness": (problems_by_name, completeness_table),
     "stages": (never, stages_table),
     "interrupts": (never, interrupts_table),
     "lab": (never, lab_table),
-    "states": (never, states_table),
+    "states": (never, partial(columns, STATES_ROWS)),
     "visits": (never, visits_table),
 }
 

@@ -12,7 +12,7 @@ from kernelwire.bench import environment
 from kernelwire.bench.progress import tracked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from kernelwire.bench.contenders import Contender
 
@@ -44,9 +44,9 @@ def observe(
 
 
 def write(
-    options: argparse.Namespace, kind: str, settings: dict[str, Any], cases: Observations
-) -> None:
-    """Write the result file, if one is wanted."""
+    options: argparse.Namespace, kind: str, settings: dict[str, Any], cases: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write the result file, if one is wanted, and return what it holds."""
     result = {
         "schema": environment.SCHEMA,
         "kind": kind,
@@ -56,3 +56,4 @@ def write(
     }
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n")
+    return result
