@@ -172,6 +172,23 @@ STATES_ROWS = {
 }
 
 
+BLOCKED_ROWS = {
+    "gap_ms": "longest gap while the loop is blocked, ms",
+    "before_ms": "longest gap before that, ms",
+    "sent_meanwhile": "messages sent while it is blocked",
+    "arrived_meanwhile": "messages that arrived while it is blocked",
+    "before_mb": "memory before, MB",
+    "blocked_growth_mb": "more while the loop is blocked, MB",
+    "growth_mb": "more at its peak, MB",
+    "sent": "messages sent by each kernel",
+    "arrived_1": "messages at the first client in the end",
+    "arrived_2": "messages at the second client in the end",
+    "out_of_order": "clients that got them out of order",
+    "without_reply": "executions without a reply",
+    "without_idle": "executions without an idle",
+}
+
+
 def columns(
     rows: dict[str, str], case: str, by_name: dict[str, list[dict[str, float]]]
 ) -> Iterator[str]:
@@ -256,6 +273,7 @@ INTERRUPTS = {
 KINDS: dict[str, tuple[Callable[[Any], list[str]], Callable[[str, Any], Iterator[str]]]] = {
     "bridge": (bridge_problems, bridge_table),
     "codec": (bridge_problems, bridge_table),
+    "blocked": (problems_by_name, partial(columns, BLOCKED_ROWS)),
     "completeness": (problems_by_name, completeness_table),
     "stages": (never, stages_table),
     "interrupts": (never, interrupts_table),

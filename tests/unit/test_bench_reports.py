@@ -57,6 +57,24 @@ def test_report_of_states_has_a_column_for_each_contender() -> None:
     assert "p99, ms | 1.00 (1.00 to 1.00) | 1.00 |" in text
 
 
+def test_report_of_blocked_loops_has_the_figures_of_each_case() -> None:
+    """Stops what was measured from not being shown, and a gap in what was lost from being quoted."""
+    gap = {"ok": True, "gap_ms": 3004.0, "arrived_meanwhile": 0}
+    memory = {"ok": True, "growth_mb": 113.25, "arrived_1": 20_000}
+    made = result(rounds(1), rounds(1)) | {"kind": "blocked"}
+    made["cases"] = {
+        "sleep": {"stock": [gap, gap | {"gap_ms": 3006.0}], "kernelwire": [gap]},
+        "spin": {"stock": [gap], "kernelwire": rounds(None)},
+        "memory": {"stock": [memory], "kernelwire": [memory]},
+    }
+    text, sound = report.render(made)
+    assert not sound
+    assert "blocked, ms | 3,005 (3,004 to 3,006) | 3,004 |" in text
+    assert "* kernelwire, round 0: 7 of 10 messages lost" in text
+    assert "peak, MB | 113 | 113 |" in text
+    assert "first client in the end | 20,000 | 20,000 |" in text
+
+
 FLOOR = Floor("flood", FIGURE, "kernelwire", "stock", 10, "why")
 
 
