@@ -210,6 +210,9 @@ class LargePart:
         def __buffer__(self, flags: int, /) -> memoryview:
             """Give a view, which keeps the part alive."""
 
+_Written: TypeAlias = bool | tuple[int, int, list[bytes | LargePart] | None, int]
+"""What a write has left to Python; see ``Cursor.write``."""
+
 _Taken: TypeAlias = tuple[bool, int, str | None]
 """Whether there may be more, how many messages were received, why the first was refused that was."""
 
@@ -230,11 +233,107 @@ class _Settings(TypedDict):
     """Bytes of memory that may wait for the client; 0 is no bound."""
 
 @final
-class Log:
-    """Everything that a kernel publishes, for any number of cursors.
+class Engine:
+    """The thread that reads kernels and writes to clients. Not on Windows."""
 
-    Raises ``RuntimeError`` where it is called while it is being called.
-    """
+    def __new__(cls, now: float) -> Engine:
+        """Start it; ``now`` is what ``time.monotonic`` says.
+
+        Raises ``RuntimeError`` where it cannot be started.
+        """
+
+    def desk(self) -> Desk:
+        """Make a desk for an event loop."""
+
+    def subscribe(
+        self,
+        endpoint: str,
+        options: Sequence[tuple[int, bytes]],
+        *,
+        log: Log,
+        watch: Watch | None,
+        desk: Desk,
+        token: int,
+    ) -> Subscription:
+        """Have what comes from ``endpoint`` be appended to ``log``, and ``watch`` be told of it.
+
+        The socket gets the options, as ``zmq_setsockopt`` takes them, before it connects. What the
+        event loop must know is told to ``desk`` under the token. Raises ``OSError`` for what libzmq
+        reports.
+        """
+
+    def outbox(self, socket: Any, desk: Desk, token: int) -> Outbox:
+        """Make the writer of a socket, which is kept open until the writer is closed."""
+
+    def is_alive(self) -> bool:
+        """Whether the thread runs, in this process."""
+
+    def turns(self) -> int:
+        """Count how often the thread has looked for something to do: a sign of life."""
+
+    def fail(self) -> None:
+        """Have the thread panic, to see what becomes of that."""
+
+    def stop(self, time: float) -> bool:
+        """End the thread; ``False`` where it has not ended after so many seconds."""
+
+@final
+class Desk:
+    """What an event loop is told by the engine."""
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when something lies here."""
+
+    def take(self) -> list[tuple[int, int]]:
+        """Take everything off: tokens, and what has happened, as the bits of ``sockets.desk``."""
+
+@final
+class Subscription:
+    """What the engine receives of one kernel."""
+
+    def watch(self, watch: Watch | None) -> None:
+        """Have another watch be told of messages, or none."""
+
+    def drain(self, time: float) -> bool:
+        """Wait until everything that is ready was received, but no more than so many seconds."""
+
+    def close(self) -> None:
+        """Receive no more."""
+
+    def closed(self) -> bool:
+        """Whether it has ended."""
+
+@final
+class Outbox:
+    """The only writer of a websocket's socket, whichever thread has something to write."""
+
+    def put(self, frame: bytes) -> bool:
+        """Write whole frames of the event loop's; ``False`` where they have to wait."""
+
+    def sent(self) -> int:
+        """Count the bytes of such frames that were sent."""
+
+    def unsent(self) -> int:
+        """Count the bytes that wait for the socket."""
+
+    def attach(self, cursor: Cursor) -> None:
+        """Write what a cursor reads from now on, whatever the event loop does."""
+
+    def detach(self) -> bool:
+        """Write no more from its cursor, which knows then exactly what was sent.
+
+        ``True`` if something of it was begun and not sent: the connection must be closed then.
+        """
+
+    def pump(self, now: float) -> _Written:
+        """Write what is next, at a time of the monotonic clock; see :meth:`Cursor.write`."""
+
+    def close(self) -> None:
+        """Write no more: when this returns, nobody uses the socket."""
+
+@final
+class Log:
+    """Everything that a kernel publishes, for any number of cursors, on any thread."""
 
     def __new__(
         cls, key: bytes | None, max_messages: int, max_bytes: int, max_seconds: float
@@ -291,6 +390,15 @@ class Log:
     def largest_batch(self) -> int:
         """Return the most messages that one call has received."""
 
+    def set_served(self, readers: int, awaited: bool) -> None:
+        """Set how many readers the event loop serves, and whether it awaits the next message.
+
+        Where neither is so, the engine does not tell of what it has appended.
+        """
+
+    def take_refused(self) -> str | None:
+        """Take out why a message was refused that the engine has received; ``None`` if none was."""
+
     def take_reports(self) -> list[tuple[str, int, int, int, bytes]]:
         """Take out what there is to report.
 
@@ -312,9 +420,7 @@ class Cursor:
     def apply(self, settings: _Settings) -> None:
         """Set what the client wants, from the message on that it gets next."""
 
-    def write(
-        self, descriptor: int, now: float
-    ) -> bool | tuple[int, int, list[bytes | LargePart] | None, int]:
+    def write(self, descriptor: int, now: float) -> _Written:
         """Send what is next, as websocket frames, to the socket ``descriptor``; -1 for none.
 
         Returns ``False`` where nothing was to be written and ``True`` where all of it has been sent.

@@ -9,6 +9,7 @@ import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire.log.channel import LogStream
+from kernelwire.sockets import driver
 from support.desk import finish, leave_while_running, mock_handler, run_on_shell, seen_numbers
 from support.fake_kernel import emit, script
 from support.waiting import wait_until_async
@@ -174,9 +175,10 @@ def test_queue_is_bounded_where_a_class_has_its_own_streams(desk: RunOnDesk) -> 
 @pytest.mark.kernelwire_only("H10")
 @pytest.mark.parametrize("make", [lambda base: base, with_a_hook], ids=["plain", "with a hook"])
 def test_queue_is_unbounded_where_the_log_is_read(
-    desk: RunOnDesk, make: Callable[[type[Any]], type[Any]]
+    desk: RunOnDesk, make: Callable[[type[Any]], type[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Libzmq drops nothing: what waits is the log's to bound, and to count."""
+    monkeypatch.setattr(driver, "_chosen", lambda: "loop")  # the engine's socket is nobody else's
 
     async def body(the_desk: Desk) -> None:
         connection = await connected(the_desk, make(the_desk.connection_class))

@@ -5,7 +5,10 @@ And one that tells how far its connections are, so that a test sees what is done
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,14 +19,20 @@ from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebso
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from kernelwire.sockets import driver
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from support.server import Implementation, JsonConfig
 
 EXTENSION = "support.stalling"
 PATH = "/tests/stall"
 STATS_PATH = "/tests/stats"
+BLOCK_PATH = "/tests/block"
+ENGINE_PATH = "/tests/engine"
+FORK_PATH = "/tests/fork"
 
 
 class StallHandler(JupyterHandler):
@@ -37,6 +46,75 @@ class StallHandler(JupyterHandler):
         until = Path(self.get_argument("until"))
         wait_until(until.exists, what="the end of the stall", timeout=30)
         self.finish({})
+
+
+def _sleep(pipe: str) -> None:
+    """Wait without the interpreter's lock, as for a slow disk."""
+    os.close(os.open(pipe, os.O_RDONLY))
+
+
+def _spin(pipe: str) -> None:
+    """Compute, as what parses a large file."""
+    while not Path(f"{pipe}.go").exists():
+        pass
+
+
+def _hold(pipe: str) -> None:
+    """Wait with the interpreter's lock held, as an extension in C that does not give it up."""
+    libc = ctypes.PyDLL(None)
+    libc.close(libc.open(pipe.encode(), os.O_RDONLY))
+
+
+WAYS: dict[str, Callable[[str], None]] = {
+    "sleeping": _sleep,
+    "spinning": _spin,
+    "holding the lock": _hold,
+}
+"""How an event loop is kept from going on."""
+
+
+class BlockHandler(JupyterHandler):
+    """Blocks until somebody opens a named pipe."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Make the file ``began``, then block in the way ``how`` until the pipe ``pipe`` is opened."""
+        Path(self.get_argument("began")).touch()
+        WAYS[self.get_argument("how")](self.get_argument("pipe"))
+        self.finish({})
+
+
+class EngineHandler(JupyterHandler):
+    """Tells of the engine, or has it fail."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Answer with the driver and the number of turns."""
+        engine = driver.engine()
+        turns = None if engine is None else engine.turns()
+        self.finish({"driver": driver.driver()._asdict(), "turns": turns})
+
+    @web.authenticated
+    def delete(self) -> None:
+        """Have it panic."""
+        engine = driver.engine()
+        assert engine is not None
+        engine.fail()
+        self.finish({})
+
+
+class ForkHandler(JupyterHandler):
+    """Makes a child of the server that lives on with everything that it had open."""
+
+    @web.authenticated
+    def get(self) -> None:
+        """Answer with the child's number; it collects its garbage and ends when the pipe is opened."""
+        child = os.fork()
+        if child == 0:
+            gc.collect()
+            os.close(os.open(self.get_argument("pipe"), os.O_RDONLY))
+            sys.exit(0)  # as a child does that ends on its own: what it has is taken apart
+        self.finish({"child": child})
 
 
 class StatsHandler(JupyterHandler):
@@ -66,6 +144,12 @@ def _jupyter_server_extension_points() -> list[dict[str, str]]:
 
 def _load_jupyter_server_extension(app: Any) -> None:
     base = app.web_app.settings["base_url"]
-    handlers = ((PATH, StallHandler), (STATS_PATH, StatsHandler))
+    handlers = (
+        (PATH, StallHandler),
+        (STATS_PATH, StatsHandler),
+        (BLOCK_PATH, BlockHandler),
+        (ENGINE_PATH, EngineHandler),
+        (FORK_PATH, ForkHandler),
+    )
     routes = [(url_path_join(base, path), handler) for path, handler in handlers]
     app.web_app.add_handlers(".*$", routes)

@@ -18,7 +18,6 @@ from support.workbench import Lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from kernelwire.sockets.pacing import Pacing
 
 _addresses = count()
 
@@ -81,9 +80,9 @@ class Bench:
             logger.addHandler(self.log)
             self.stream.failures = Throttle(logger)
 
-    def read_with(self, reader: Reader, pacing: Pacing | None = None) -> None:
+    def read_with(self, reader: Reader) -> None:
         """Let ``reader`` read."""
-        self.stream.on_ready(reader, reader.one, pacing)
+        self.stream.on_ready(reader, reader.one)
 
     def send(self, *numbers: int) -> None:
         """Send numbers to the stream."""

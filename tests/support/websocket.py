@@ -63,7 +63,8 @@ class WebSocket:
         self._socket = open_socket()
         self._buffer = bytearray()
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-        self._close_sent = False
+        self._close_sent = self._close_received = False
+        self._compresses = compression
         self.compressed_frames = 0
         self.before_pong: Callable[[], None] | None = None
         """Called when a ping has come, before it is answered."""
@@ -175,7 +176,29 @@ class WebSocket:
         self._need(start + size, deadline)
         payload = bytes(self._buffer[start : start + size])
         del self._buffer[: start + size]
+        self._check(first, second & 0x7F, payload)
         return first, payload
+
+    def _check(self, first: int, length: int, payload: bytes) -> None:
+        """Refuse what RFC 6455 forbids (5.2, 5.5, 7.4.1): a fast writer must not be a careless one."""
+        opcode, reserved = first & 0x0F, first & 0x70
+        shortest = 125 if length <= 125 else 0xFFFF if length == 127 else 125
+        wrong = (
+            (opcode not in (TEXT, BINARY, CLOSE, PING, PONG), "an unknown opcode"),
+            (reserved & ~(COMPRESSED if self._compresses else 0), "a reserved bit"),
+            (length > 125 and len(payload) <= shortest, "a length that is longer than needed"),
+            (opcode >= CLOSE and len(payload) > 125, "a control frame that is too long"),
+            (
+                opcode == CLOSE and not _closes_rightly(payload),
+                "a close code that must not be sent",
+            ),
+            (self._close_received, "something behind its close frame"),
+        )
+        if found := [text for is_wrong, text in wrong if is_wrong]:
+            raise ValueError(f"the server sent {', '.join(found)}: {first:#x}, {payload[:80]!r}")
+        if opcode == TEXT and not reserved:
+            payload.decode()
+        self._close_received = opcode == CLOSE
 
     def _refuse(self) -> None:
         """Refuse a frame that is too large; the server hangs up then."""
@@ -210,3 +233,14 @@ class WebSocket:
             self._close_sent = True
             self._send_frame(CLOSE, payload[:2])
         raise ConnectionClosedError(struct.unpack("!H", payload[:2])[0] if payload else 1005)
+
+
+def _closes_rightly(payload: bytes) -> bool:
+    """Whether a close frame says nothing, or a code that may be sent and a reason. RFC 6455, 7.4."""
+    if not payload:
+        return True
+    payload[2:].decode()
+    code = int.from_bytes(payload[:2], "big")
+    return len(payload) > 1 and (
+        code in {*range(1000, 1004), *range(1007, 1016)} - {1015} or code in range(3000, 5000)
+    )

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from tornado.web import HTTPError
 from zmq.eventloop.zmqstream import ZMQStream
 
-from kernelwire.sockets.pacing import ACTIVITY
 from support.publishing import Client, Publishing, publishing
 from support.waiting import run_to_end, wait_until_async
 from support.watching import DELIMITER, KERNEL_ID, NATIVE, PORTABLE, parts, status
@@ -210,29 +209,6 @@ class TestSubscription:
 
 class TestFollowing:
     """The watcher follows what the log receives."""
-
-    def test_many_kernels_are_followed_with_one_wake_up(self) -> None:
-        """A kernel that prints to a client does not wake the loop for its watcher alone."""
-
-        async def body() -> None:
-            with publishing() as one, publishing() as another:
-                lives = [Live(one), Live(another)]
-                await one.until_subscribed(1)
-                await another.until_subscribed(1)
-                pacer = ACTIVITY.pacer(asyncio.get_running_loop())
-
-                def wait_together() -> bool:
-                    one.publish()
-                    another.publish()
-                    return len(pacer._calls) == 2
-
-                await wait_until_async(wait_together, what="both waiting for the same wake-up")
-                # Without anybody asking for it.
-                await wait_until_async(lambda: one.followed == one.sent, what="the one's states")
-                await wait_until_async(lambda: another.followed == another.sent, what="the other's")
-                assert all(live.messages for live in lives)
-
-        run_to_end(body)
 
     @pytest.mark.parametrize("watched_by", ["nobody", "a client"])
     def test_states_are_followed_within_a_moment(self, watched_by: str) -> None:

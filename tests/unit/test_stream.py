@@ -206,7 +206,6 @@ def test_close_when_a_read_is_scheduled_then_nothing_is_raised() -> None:
             await turns(5)
             on.stream.close()
             read = len(reader.messages)
-            on.stream.hurry()
             await turns(20)
             assert 0 < len(reader.messages) == read < 100
 

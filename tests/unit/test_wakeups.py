@@ -9,149 +9,31 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kernelwire.sockets.pacing import ACTIVITY, IOPUB, Pacing
-from support.streams import Bench, Reader, bench, turns
+from kernelwire.sockets.desk import desk_of
+from kernelwire.sockets.turns import read_queue
+from support.streams import Reader, bench, turns
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from kernelwire.sockets.stream import KernelwireStream
 
 
-def eager(**options: float) -> Pacing:
-    """Pacing that begins with the second wake-up, polls every 5 ms, and does not end by itself."""
-    defaults = {
-        "busy": 0.005,
-        "interval": 0.005,
-        "longest": 0.005,
-        "share": 1.0,
-        "wakeups": 2,
-        "window": 60.0,
-        "patience": 10**6,
-        "grace": -1.0,
-    }
-    return Pacing(**{**defaults, **options})  # type: ignore[arg-type]
-
-
-async def paced(on: Bench, reader: Reader, pacing: Pacing) -> Any:
-    """Have a stream paced; returns its pacer."""
-    on.read_with(reader, pacing)
-    pacer = pacing.pacer(on.loop)
-
-    def is_paced() -> bool:
-        on.send(0)
-        return on.stream in pacer._paced
-
-    await wait_until_async(is_paced, what="pacing")
-    return pacer
-
-
-def read_with_another(on: Bench) -> None:
-    """Go live on a channel that is not paced, as shell does after the offline buffer."""
-    reader = Reader()
-    on.stream.on_ready(reader, reader.one)
-
-
-WAYS_OUT: dict[str, Callable[[Bench], Any]] = {
-    "unpaced reader": read_with_another,
-    "callback": lambda on: on.stream.on_recv(lambda _: None),
-    "close": lambda on: on.stream.close(),
-    "unpaced, then close": lambda on: (read_with_another(on), on.stream.close()),
-}
-
-
-class TestPacerMembership:
-    """A stream is polled by its pacer, or watched by the loop, and never both or neither."""
-
-    @pytest.mark.parametrize("way", WAYS_OUT)
-    def test_stream_that_leaves_is_forgotten(self, way: str) -> None:
-        """A stream that leaves the pacer in any way is not polled any more."""
-
-        async def body() -> None:
-            with bench() as on:
-                pacer = await paced(on, Reader(), eager())
-                WAYS_OUT[way](on)
-                assert on.stream not in pacer._paced
-                assert pacer._by_descriptor == {}
-                assert on.stream.closed() or on.is_watched()
-
-        run_to_end(body)
-
-    @pytest.mark.filterwarnings("ignore:Unregistering FD")
-    def test_stream_of_a_reused_descriptor_is_read(self) -> None:
-        """A stream gets its messages, though another's socket with its descriptor was paced."""
-
-        async def body() -> None:
-            with bench() as first:
-                pacing = eager(patience=3)
-                pacer = await paced(first, Reader(), pacing)
-                # Closed by others: the stream cannot know.
-                first.context.destroy(linger=0)
-                benches = [Bench() for _ in range(12)]
-                same = [on for on in benches if on.stream._fd == first.stream._fd]
-                assert same, "no descriptor was used again"
-                on, reader = same[0], Reader()
-                on.read_with(reader, pacing)
-                pacer._take(on.stream)
-                pacer.release(first.stream)
-                assert list(pacer._by_descriptor.values()) == [on.stream]
-                on.send(7)
-                await wait_until_async(lambda: 7 in reader.numbers, what="the message")
-                await wait_until_async(lambda: len(pacer) == 0, what="the end of pacing")
-                on.send(8)
-                await wait_until_async(lambda: 8 in reader.numbers, what="the next message")
-                assert not any(each.escaped for each in benches)
-                for each in benches:
-                    each.close()
-
-        run_to_end(body)
-
-    def test_calls_are_made_in_one_chain(self) -> None:
-        """Calls that take long, and are requested again and again, run one slice a turn."""
-
-        async def body() -> None:
-            loop = asyncio.get_running_loop()
-            pacer = eager(longest=0.0).pacer(loop)
-            turn, called_in = [0], []
-
-            def count_turns() -> None:
-                turn[0] += 1
-                loop.call_soon(count_turns)
-
-            def call() -> None:
-                called_in.append(turn[0])
-                until = loop.time() + 0.0015
-                while loop.time() < until:
-                    pass
-                pacer.later(call)
-
-            count_turns()
-            for _ in range(5):
-                pacer.later(call)
-                await asyncio.sleep(0.002)
-            await wait_until_async(lambda: len(called_in) > 60, what="calls")
-            recent = called_in[30:]
-            assert len(set(recent)) == len(recent), "two slices in one turn"
-
-        run_to_end(body)
-
-
 class TestLoops:
-    """Pacers do not outlive their event loop, nor keep it."""
+    """What belongs to an event loop does not outlive it, nor keep it."""
 
     def test_closed_loops_are_freed(self) -> None:
-        """A loop that is closed is collected, with its pacers and a stream that was paced."""
-        pacing = eager()
+        """A loop that is closed is collected, with its queue of reads, its desk and a stream."""
         loops: list[weakref.ref[Any]] = []
 
         async def body() -> None:
             loop = asyncio.get_running_loop()
             loops.append(weakref.ref(loop))
-            IOPUB.pacer(loop)
-            ACTIVITY.pacer(loop)
+            read_queue(loop)
+            desk_of(loop)
             with bench() as on:
-                await paced(on, Reader(), pacing)
+                on.read_with(Reader(at_most=1))
+                on.send(1, 2, 3)
+                await turns(2)
 
         for _ in range(3):
             run_to_end(body)
@@ -171,26 +53,19 @@ async def use_tornado() -> None:
 class TestPendingReads:
     """However many ask for a read, one is scheduled."""
 
-    @pytest.mark.parametrize("is_paced", [True, False])
-    def test_loop_turns_stay_short(self, is_paced: bool) -> None:
+    def test_loop_turns_stay_short(self) -> None:
         """With more than can be read, each turn of the loop has one read, whoever asks."""
 
         async def body() -> None:
             with bench() as on:
                 reader = Reader(at_most=1)
-                pacing = eager(busy=0.0, interval=0.0, longest=0.0)
                 on.send(*range(100))
-                if is_paced:
-                    pacer = await paced(on, reader, pacing)
-                    assert on.stream in pacer._paced
-                else:
-                    on.read_with(reader)
+                on.read_with(reader)
                 on.send(*range(2000))
                 await turns(10)
                 for _ in range(300):
                     # A wake-up, a request, something to send, a callback that is replaced.
                     on.stream._handle_events(None, 0)
-                    on.stream.hurry()
                     on.stream._send_now([b"1"], 0, True, False)
                     calls = reader.calls
                     await asyncio.sleep(0)
@@ -316,23 +191,20 @@ class TestFailures:
         run_to_end(body)
 
     @pytest.mark.filterwarnings("ignore:Unregistering FD")
-    @pytest.mark.parametrize("state", ["scheduled", "woken", "paced", "callback", "sending"])
+    @pytest.mark.parametrize("state", ["scheduled", "woken", "callback", "sending"])
     def test_socket_closed_by_others_ends_the_stream(self, state: str) -> None:
         """A stream whose socket was closed behind its back is closed; nothing escapes."""
 
         async def body() -> None:
             with bench() as on:
                 reader = Reader()
-                pacer = None
-                if state == "paced":
-                    pacer = await paced(on, reader, eager())
-                elif state == "callback":
+                if state == "callback":
                     on.stream.on_recv(lambda _: None)
                 else:
                     on.read_with(reader)
                 if state == "woken":
                     await turns()
-                    on.stream.on_ready(reader, reader.one, eager(wakeups=1))
+                    on.stream.on_ready(reader, reader.one)
                     await turns()
                     on.send(1)
                 on.context.destroy(linger=0)
@@ -344,6 +216,5 @@ class TestFailures:
                     with pytest.raises(OSError, match="Stream is closed"):  # as upstream's
                         on.stream.send_multipart([b"1"])
                 await wait_until_async(lambda: on.stream.socket is None, what="the end")
-                assert pacer is None or len(pacer) == 0
 
         run_to_end(body)

@@ -12,6 +12,8 @@ class Feature(Enum):
     """What may have to be turned off; the value says what happens then."""
 
     DIRECT_WRITING = "websockets are written by tornado, message by message"
+    ENGINE_READING = "the event loop receives from kernels, and not the engine"
+    ENGINE_WRITING = "the event loop writes to websockets, and not the engine"
     PENDING_BOUND = "max_pending_bytes is not enforced"
     STREAMS = "Jupyter Server's own connection class and kernel manager are used"
     CONNECTION = "Jupyter Server's own connection class is used"

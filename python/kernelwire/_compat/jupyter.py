@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any
 
 from jupyter_client import session as _session
+from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager, IOLoopKernelManager
+from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session, json_packer, json_unpacker
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
@@ -23,9 +26,11 @@ __all__ = [
     "NAMES",
     "activity_stream",
     "connection_count",
+    "connects_as_upstream",
     "cull_digest_history",
     "find_missing",
     "forget_kernel_info",
+    "iopub_url",
     "managed_kernel",
     "set_activity_stream",
     "starts_watching_as_starting",
@@ -40,6 +45,10 @@ def _connection(name: str, purpose: str) -> HostName:
 
 def _manager(name: str, purpose: str) -> HostName:
     return HostName(name, "MappingKernelManager", "jupyter_server", purpose, Feature.MANAGER)
+
+
+def _socket(name: str, purpose: str) -> HostName:
+    return HostName(name, "KernelManager", "jupyter_client", purpose, Feature.ENGINE_READING)
 
 
 _LIMITER = "the rate limiter's state, which lives in the pump"
@@ -81,6 +90,8 @@ NAMES = (
         "see connection_count",
         Feature.CONNECTION,
     ),
+    _socket("_make_url", "see iopub_url"),
+    _socket("_create_connected_socket", "see connects_as_upstream"),
     HostName("_tz", "jupyter_server", "jupyter_server", "see utcnow", None),
     HostName("_cull_digest_history", "Session", "jupyter_client", "see cull_digest_history", None),
     HostName("orjson_packer", "session", "jupyter_client", "see JSON_PACKERS", None),
@@ -146,6 +157,26 @@ def connection_count(manager: Any, kernel_id: str) -> int | None:
     return counts.get(kernel_id)
 
 
+def connects_as_upstream(kernel: Any) -> bool:
+    """Whether a kernel's ``connect_iopub`` is jupyter_client's, and all that it calls.
+
+    ``ConnectionFileMixin._create_connected_socket`` and ``_make_url`` among them: others may connect
+    in another way.
+    """
+    managers = (AsyncIOLoopKernelManager, IOLoopKernelManager)
+    base = next((base for base in managers if isinstance(kernel, base)), None)
+    return base is not None and all(
+        name not in vars(kernel) and getattr_static(kernel, name) is getattr_static(base, name)
+        for name in ("connect_iopub", "_create_connected_socket", "_make_url")
+    )
+
+
+def iopub_url(kernel: Any) -> str:
+    """``ConnectionFileMixin._make_url``: where a kernel publishes."""
+    url: str = kernel._make_url("iopub")
+    return url
+
+
 def managed_kernel(manager: Any, kernel_id: str) -> Any:
     """``MultiKernelManager._kernels``: a kernel's manager, ``None`` where there is none.
 
@@ -184,6 +215,7 @@ async def find_missing() -> set[str]:
         "ZMQChannelsWebsocketConnection": set(dir(connection)),
         "MappingKernelManager": set(dir(manager)) | calls(manager.stop_watching_activity),
         "jupyter_server": set() if utcnow.__module__ == __name__ else {"_tz"},
+        "KernelManager": set(dir(KernelManager)),
         "Session": set(dir(Session)),
         "session": set(dir(_session)),
     }

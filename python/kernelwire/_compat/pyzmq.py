@@ -10,7 +10,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire._compat._names import Feature, HostName
 
-__all__ = ["NAMES", "extension_path", "file_descriptor", "find_missing"]
+__all__ = ["NAMES", "extension_path", "find_missing"]
 
 
 def _hook(name: str, purpose: str) -> HostName:
@@ -22,11 +22,9 @@ NAMES = (
     _hook("_handle_recv", "overridden: a flush takes all that is ready"),
     _hook("_handle_send", "overridden: all that libzmq takes is sent in one turn"),
     _hook("_run_callback", "overridden: an exception in a callback does not end the stream"),
-    _hook("_init_io_state", "lets a stream that was polled wake the loop again"),
     _hook("_rebuild_io_state", "lets a stream go on after an exception"),
     _hook("_check_closed", "raises for a closed stream, as upstream's methods do"),
     _hook("_send_queue", "replaced by one that counts bytes"),
-    _hook("_fd", "see file_descriptor; set where a stream takes another's socket over"),
     HostName("_zmq", "zmq.backend.cython", "pyzmq", "see extension_path", None),
 )
 """``ZMQStream``'s are hooks: ``KernelwireStream`` uses them on itself."""
@@ -42,15 +40,6 @@ def extension_path() -> str:
     if not issubclass(zmq.Socket, _zmq.Socket):
         raise OSError("pyzmq does not run on its Cython extension")
     return _zmq.__file__
-
-
-def file_descriptor(stream: ZMQStream) -> int:
-    """``ZMQStream._fd``: what signals that something has happened to the stream's socket.
-
-    Unlike the socket's ``FD`` it can be read when the socket is closed, so that a poller can be
-    told to forget it.
-    """
-    return stream._fd
 
 
 _MESSAGE = [b"kernelwire", b"self-test"]
@@ -97,17 +86,11 @@ async def _exchange(here: _Probe, there: _Probe) -> set[str]:
         extension_path()
     except Exception:  # another backend may raise anything; `kernelwire.sockets.drain` says what
         missing.add("_zmq")
-    if "_init_io_state" not in missing:
-        # As a stream does that was polled: nothing arrives unless this works.
-        here.io_loop.remove_handler(here.socket)
-        here._init_io_state()
     arrived: asyncio.Future[list[bytes]] = asyncio.get_running_loop().create_future()
     here.on_recv(arrived.set_result)
     there.send_multipart(_MESSAGE)
     if "_send_queue" not in missing and there._send_queue.qsize() != 1:
         missing.add("_send_queue")
-    if "_fd" not in missing and file_descriptor(here) != here.socket.FD:
-        missing.add("_fd")
     if await arrived != _MESSAGE:
         raise OSError("the self-test received something else than was sent")
     return missing | ({"_handle_events", "_handle_recv", "_run_callback"} - here.called)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from asyncio import Future
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,11 @@ __all__ = [
     "compresses",
     "find_missing",
     "indexes",
+    "note_sent",
+    "note_written",
     "sent_index",
     "unsent_bytes",
+    "write_future",
     "write_index",
 ]
 
@@ -32,6 +36,7 @@ NAMES = (
     HostName("_total_write_index", "IOStream", "tornado", "see write_index", _WRITING),
     HostName("_total_write_done_index", "IOStream", "tornado", "see sent_index", _WRITING),
     HostName("_write_buffer", "IOStream", "tornado", "see unsent_bytes", Feature.PENDING_BOUND),
+    HostName("_write_futures", "IOStream", "tornado", "see write_future", Feature.ENGINE_WRITING),
     HostName("_compressor", "WebSocketProtocol13", "tornado", "see compresses", _WRITING),
     # Public by name, documented nowhere.
     HostName("mask_outgoing", "WebSocketProtocol13", "tornado", "frames are not masked", _WRITING),
@@ -63,6 +68,38 @@ def unsent_bytes(stream: IOStream) -> int:
     """
     buffer = getattr(stream, "_write_buffer", None)
     return len(buffer) if buffer else 0
+
+
+def note_written(stream: Any, size: int) -> int:
+    """Note that so many bytes more are written to the stream, past it; returns how many ever were."""
+    stream._total_write_index += size
+    return write_index(stream)
+
+
+def write_future(stream: Any, end: int) -> Future[None]:
+    """``BaseIOStream._write_futures``: a future that is done when so many bytes are sent.
+
+    It fails with ``StreamClosedError`` when the stream is closed before, in tornado's turn.
+    """
+    future: Future[None] = Future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())
+    stream._write_futures.append((end, future))
+    return future
+
+
+def note_sent(stream: Any, sent: int | None) -> int:
+    """Note how many bytes of what was ever written the socket has taken, and end the futures of those.
+
+    Returns how many that are; ``None`` for as many as before.
+    """
+    if sent is not None:
+        stream._total_write_done_index = sent
+        futures = stream._write_futures
+        while futures and futures[0][0] <= sent:
+            _, future = futures.popleft()
+            if not future.done():
+                future.set_result(None)
+    return sent_index(stream)
 
 
 def compresses(websocket: WebSocketProtocol13) -> bool:
@@ -116,7 +153,9 @@ def _wrong(stream: IOStream, *, partly: bool) -> set[str]:
     unsent_right = hasattr(stream, "_write_buffer") and 0 < unsent_bytes(stream) < _PROBE_BYTES
     if not partly:
         unsent_right = not unsent_bytes(stream)
+    futures = getattr(stream, "_write_futures", None)
     right = {
+        "_write_futures": hasattr(futures, "popleft") and len(futures or ()) == int(partly),
         "_total_write_index": written == _PROBE_BYTES,
         "_total_write_done_index": sent_right,
         "_write_buffer": unsent_right,

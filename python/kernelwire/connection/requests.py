@@ -10,9 +10,7 @@ from kernelwire import _native, wire
 from kernelwire._compat.jupyter import JSON_PACKERS
 from kernelwire._logging import shown
 from kernelwire._protocol import DELIMITER, MIN_PARTS, STDIN, V1
-from kernelwire.log.channel import LogStream
 from kernelwire.sockets.sending import KernelDoesNotReadError
-from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,9 +80,6 @@ class Incoming:
         if not channels:
             self._connection.log.debug("Received message on closed websocket")
             return
-        iopub = channels.get("iopub")
-        if isinstance(iopub, KernelwireStream | LogStream):
-            iopub.hurry()
         signed = self._signed_v1(message) if self._v1 else self._signed(message)
         if signed is None:
             self._send_parsed(message)

@@ -97,7 +97,7 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         return at_least(proposal, 0, zero="what is over the limits is dropped at once")
 
     max_pending_bytes = Integer(
-        64 * 1024 * 1024,
+        256 * 1024 * 1024,
         config=True,
         help="""Bytes that may wait for a client that does not read.
 

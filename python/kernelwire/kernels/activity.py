@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 from kernelwire import _native
 from kernelwire.kernels.states import marks_of
 from kernelwire.log.kernel_log import signing_key
-from kernelwire.sockets.pacing import ACTIVITY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +23,9 @@ __all__ = ["Activity"]
 
 MAX_SECONDS = 0.0005
 """Seconds that following takes at most, before others have their turn."""
+
+INTERVAL = 0.25
+"""Seconds between two times that what is no change of state is followed."""
 
 MAX_WAITING = 8192
 """Items from which on all are followed at once: they come faster than they are followed."""
@@ -75,16 +77,13 @@ class Activity:
             self._refuse(1, "the signature is missing or wrong")
 
     def heard(self, *, at_once: bool) -> None:
-        """Follow what was read, ``at_once`` or when it begins; otherwise soon, with all other kernels'.
-
-        Nobody waits for it, and a wake-up for each kernel would cost more than to follow it.
-        """
-        late = monotonic() - self._followed > ACTIVITY.longest
+        """Follow what was read, ``at_once`` or when it begins; otherwise soon: nobody waits for it."""
+        late = monotonic() - self._followed > INTERVAL
         if at_once or self.record.is_full() or (late and not self._due):
             self._follow_for_a_while()
         elif not self._due:
             self._due = True
-            ACTIVITY.pacer(self._loop).later(self._follow_if_due)
+            self._loop.call_later(INTERVAL, self._follow_if_due)
 
     def settle(self, until: float) -> None:
         """Follow now what was read, until a time of the monotonic clock; the rest soon."""

@@ -25,12 +25,14 @@ from kernelwire.kernels.activity import Activity
 from kernelwire.kernels.lossless import LosslessMixin
 from kernelwire.kernels.restarts import RestartsMixin
 from kernelwire.kernels.sessions import SessionsMixin
+from kernelwire.kernels.source import subscription_to
 from kernelwire.kernels.states import make_policy
 from kernelwire.log.channel import LogStream
 from kernelwire.log.kernel_log import SETTLE_SECONDS, KernelLog, ports_of
 from kernelwire.log.listeners import MAX_LISTENER_BYTES, Listener
 from kernelwire.sockets.options import unbounded_receiving
 from kernelwire.sockets.stream import KernelwireStream
+from kernelwire.sockets.subscription import Subscription
 from kernelwire.sockets.turns import SharedTime
 
 if TYPE_CHECKING:
@@ -72,24 +74,29 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
             kernel.execution_state = "starting"
         kernel.reason = ""
         kernel.last_activity = utcnow()
-        with unbounded_receiving(getattr(kernel, "context", None)):
-            stream = kernel.connect_iopub()
         session = Session(config=kernel.session.config, key=kernel.session.key)
         policy = make_policy(self, kernel_id, partial(self.await_readiness, kernel_id))
         self._policies[kernel_id] = policy
-        loop: Any = stream.io_loop
+        source: Any = subscription_to(kernel)
+        if source is None:
+            with unbounded_receiving(getattr(kernel, "context", None)):
+                source = kernel.connect_iopub()
+        loop: Any = source.io_loop
         failures = Throttle(self.log)
         activity = Activity(kernel_id, session, failures, policy, loop.asyncio_loop)
         self.follow_restarts(kernel_id)
-        if type(stream) is not ZMQStream:  # a manager with streams of its own kind
-            set_activity_stream(kernel, stream)
-            stream.on_recv_stream(activity.one)
+        if type(source) is ZMQStream:
+            source = KernelwireStream.adopt(source)
+        elif not isinstance(source, Subscription):  # a manager with streams of its own kind
+            set_activity_stream(kernel, source)
+            source.on_recv_stream(activity.one)
             return
         log = self._logs.get(kernel_id)
         if log is None or not log.is_open:
             log = self._logs[kernel_id] = KernelLog(session, failures)
         log.activity = activity
-        log.subscribe(KernelwireStream.adopt(stream), ports_of(kernel))
+        log.on_failed = partial(self._on_new_ports, kernel_id)
+        log.subscribe(source, ports_of(kernel))
         before = activity_stream(kernel)
         watcher = LogStream(log)
         watcher.set_close_callback(partial(_end_activity, log, activity))
@@ -182,9 +189,8 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
     def settle_activity(self, kernel_id: str, until: float | None = None) -> None:
         """Follow now what a kernel has said, so that its state and its dates are what they are.
 
-        Wake-ups for its log are moderated: between two of them, up to
-        ``pacing.ACTIVITY.longest`` seconds, messages may wait. It ends at ``until`` on the monotonic
-        clock, or after ``kernel_log.SETTLE_SECONDS``.
+        It is told of changes of state as they come, and of mere activity once in a while. It ends at
+        ``until`` on the monotonic clock, or after ``kernel_log.SETTLE_SECONDS``.
         """
         log = self._logs.get(kernel_id)
         if log is not None:

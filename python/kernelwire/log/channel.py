@@ -106,11 +106,6 @@ class LogStream(ZMQStream):
         stream = self.log.stream
         return 0 if stream is None or stream.closed() else stream.flush(flag, limit)
 
-    def hurry(self) -> None:
-        """Note that the client has sent something, and waits for what comes of it."""
-        if self.log.stream is not None:
-            self.log.stream.hurry()
-
     def set_close_callback(self, callback: Callable[[], object] | None) -> None:
         """Call ``callback`` when this stream is closed."""
         self._on_close = callback

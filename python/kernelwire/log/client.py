@@ -13,8 +13,7 @@ from kernelwire.log.holds import Holds
 from kernelwire.log.kernel_log import MAX_SECONDS, receive_portably
 from kernelwire.log.notices import status_notice
 from kernelwire.log.waits import CLOSE, HOLD, MORE, ROOM, TIME
-from kernelwire.log.writers import writer_for
-from kernelwire.sockets.pacing import IOPUB
+from kernelwire.log.writers import OutboxWriter, writer_for
 from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -62,6 +61,11 @@ class Client:
         """Whether its last connection has ended without a goodbye: it will be back."""
         self._holds = Holds(failures)
 
+    @property
+    def is_engines(self) -> bool:
+        """Whether the engine writes to its websocket."""
+        return isinstance(self._writer, OutboxWriter)
+
     # -- channels --------------------------------------------------------------------------------
 
     def read_from(self, streams: dict[str, Any]) -> None:
@@ -75,7 +79,7 @@ class Client:
                 continue
             reader: Any = self.log if channel == "iopub" else Replies(self, channel)
             if isinstance(stream, KernelwireStream):
-                stream.on_ready(reader, reader.one, IOPUB if channel == "iopub" else None)
+                stream.on_ready(reader, reader.one)
             else:
                 stream.on_recv_stream(reader.one)
 
@@ -142,10 +146,13 @@ class Client:
         if self._connection is None:
             lost = self._come_back(connection)
         self._connection = connection
-        self._writer = writer_for(connection.websocket_handler, self._on_written)
+        self._writer = writer_for(
+            connection.websocket_handler, self._on_written, by_engine=self.log.clock is monotonic
+        )
         self.log.add(self)
         if lost is not None:
             connection.tell_skipped(lost, b"{}", "away")
+        self._writer.begin(self.cursor, self._on_told)
         self.go_on()
 
     def _come_back(self, connection: KernelwireWebsocketConnection) -> Dropped | None:
@@ -178,6 +185,7 @@ class Client:
         self.log.remove(self)
         self._holds.leave()
         if self._writer is not None:
+            self._writer.end()
             self.cursor.acknowledge(self._writer.in_flight.take_last())
         self._connection, self._writer = None, None
         self.cursor.go_away(self._bound, too_big)
@@ -187,7 +195,7 @@ class Client:
     def seal(self) -> None:
         """Make sure that the websocket takes nothing more of what it has not taken."""
         if self._writer is not None:
-            self._writer.in_flight.seal()
+            self._writer.seal()
 
     def close(self) -> None:
         """Forget everything that waits."""
@@ -210,11 +218,8 @@ class Client:
         # A hook that is dealing with a message may have caused this call.
         while self._writer is not None and not self._holds.is_busy:
             # Whatever may run foreign code comes before this, or behind `put`.
-            descriptor = self._writer.descriptor()
-            if descriptor is None:
-                return False
-            written = self.cursor.write(descriptor, self.log.clock())
-            if written is True or written is False:
+            written = self._writer.write(self.cursor, self.log.clock())
+            if written is None or written is True or written is False:
                 return False
             wait, hold, data, error = written
             if data is not None:
@@ -287,6 +292,11 @@ class Client:
             self.cursor.acknowledge(taken)
             self.go_on()
 
+    def _on_told(self) -> None:
+        """Serve what the engine cannot: a hold, a client that is too slow, a broken connection."""
+        self._on_written()
+        self.go_on()
+
     def _write_on(self) -> None:
         self._scheduled = False
         self.go_on()
@@ -299,7 +309,7 @@ class Client:
     def _close_slow(self) -> None:
         """Close the websocket of a client for which too much waits that it needs."""
         connection = self._connection
-        if connection is not None and self._writer.descriptor() is not None:
+        if connection is not None and self._writer.is_open():
             self._failures.warning(
                 "slow", "Closed a client that does not read: too much waits for it"
             )

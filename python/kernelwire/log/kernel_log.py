@@ -12,8 +12,9 @@ from tornado.ioloop import IOLoop
 from kernelwire import _native
 from kernelwire._protocol import OWN_SESSION
 from kernelwire.log.listeners import Listener
+from kernelwire.sockets.desk import FAILED
 from kernelwire.sockets.drain import drain
-from kernelwire.sockets.pacing import ACTIVITY, IOPUB
+from kernelwire.sockets.subscription import Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from kernelwire._logging import Throttle
     from kernelwire.kernels.activity import Activity
-    from kernelwire.sockets.pacing import Pacing
     from kernelwire.sockets.stream import KernelwireStream
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "MAX_SECONDS",
     "KernelLog",
     "empty_log",
+    "loop_clock",
     "ports_of",
     "signing_key",
 ]
@@ -55,6 +56,10 @@ _LOOP_TIME = IOLoop.time
 
 class Reader(Protocol):
     """Something that reads the log and writes what it reads to a client."""
+
+    @property
+    def is_engines(self) -> bool:
+        """Whether the engine writes, and only what it cannot decide is written here."""
 
     def write(self) -> bool:
         """Write what is next; ``True`` if there may be more, and others have their turn."""
@@ -96,8 +101,10 @@ class KernelLog:
         self.native = empty_log(signing_key(session))
         self.native.hide_statuses_of(OWN_SESSION)
         self.failures = failures
-        self.activity = activity
-        self.stream: KernelwireStream | None = None
+        self._activity = activity
+        self.on_failed: Callable[[], None] | None = None
+        """Called when the engine receives no more; it subscribes anew."""
+        self.stream: KernelwireStream | Subscription | None = None
         """Where the log is received from, if that is its own."""
         self.ports: tuple[Any, ...] = ()
         """Those of the kernel, when it was subscribed to."""
@@ -114,9 +121,27 @@ class KernelLog:
         self.clock = monotonic if self.now is time else self.now
         """The clock by which clients are written to: output is not to wait for a clock that was put back."""
 
+    @property
+    def activity(self) -> Activity | None:
+        """What follows everything; ``None`` where nothing does."""
+        return self._activity
+
+    @activity.setter
+    def activity(self, activity: Activity | None) -> None:
+        self._activity = activity
+        if isinstance(self.stream, Subscription):
+            self.stream.follow(self.watch)
+
+    @property
+    def watch(self) -> _native.Watch | None:
+        """What the engine tells of each message."""
+        return None if self._activity is None else self._activity.record
+
     # -- where it is received from -----------------------------------------------------------------
 
-    def subscribe(self, stream: KernelwireStream, ports: tuple[Any, ...] = ()) -> None:
+    def subscribe(
+        self, stream: KernelwireStream | Subscription, ports: tuple[Any, ...] = ()
+    ) -> None:
         """Receive from ``stream`` from now on, which the log closes when nobody uses it any more.
 
         ``ports`` are those that the kernel has. What the stream before has received comes first.
@@ -128,19 +153,20 @@ class KernelLog:
             before.close()
             self.restart()
         stream.channel = "iopub"
-        stream.on_ready(self, self.one, self._pacing())
+        if isinstance(stream, Subscription):
+            stream.begin(self)
+            self._set_served()
+        else:
+            stream.on_ready(self, self.one)
 
     def use(self, user: object) -> None:
         """Receive for ``user``."""
         self._users.add(user)
-        self._repace()
 
     def leave(self, user: object) -> None:
         """Receive no more for ``user``; after the last one, for nobody."""
         self._users.discard(user)
-        if self._users:
-            self._repace()
-        elif self.stream is not None:
+        if not self._users and self.stream is not None:
             self.stream.close()
 
     def end(self) -> None:
@@ -156,13 +182,10 @@ class KernelLog:
         """Whether it has a subscription."""
         return self.stream is not None and not self.stream.closed()
 
-    def _pacing(self) -> Pacing:
-        """Return how often to look at the stream: seldom where only the watcher uses it."""
-        return IOPUB if len(self._users) > 1 or self._readers or self._waiting else ACTIVITY
-
-    def _repace(self) -> None:
-        if self.is_open and self.stream is not None:
-            self.stream.pace(self._pacing())
+    def _set_served(self) -> None:
+        """Have the engine tell of messages for which the event loop is needed."""
+        served = sum(not reader.is_engines for reader in self._readers)
+        self.native.set_served(served, bool(self._waiting))
 
     # -- who reads it ------------------------------------------------------------------------------
 
@@ -170,13 +193,13 @@ class KernelLog:
         """Have ``reader`` write what is appended from now on."""
         if reader not in self._readers:
             self._readers.append(reader)
-            self._repace()
+            self._set_served()
 
     def remove(self, reader: Reader) -> None:
         """Leave ``reader`` alone."""
         if reader in self._readers:
             self._readers.remove(reader)
-            self._repace()
+            self._set_served()
 
     def restart(self) -> None:
         """Begin the kernel's next life, of which nothing has come yet. What waits, waits on."""
@@ -205,13 +228,15 @@ class KernelLog:
             callback()
             return
         self._waiting.append(callback)
-        self._repace()
+        self._set_served()
+        if self.native.has_received():  # meanwhile
+            self._notify()
 
     def forget(self, callback: Callable[[], None]) -> None:
         """Do not call back any more."""
         if callback in self._waiting:
             self._waiting.remove(callback)
-            self._repace()
+            self._set_served()
 
     def reports_of(self, cursor: int) -> list[tuple[str, int, int, int, bytes]]:
         """Take out what there is to report of a cursor; see ``_native.Log.take_reports``."""
@@ -236,6 +261,21 @@ class KernelLog:
         more = self._write() or more
         self._tell_activity()
         return bool(more)
+
+    def told(self, bits: int) -> bool:
+        """Serve what the engine has received; ``True`` if there may be more."""
+        if bits & FAILED and self.on_failed is not None:
+            self.on_failed()
+            return False
+        refused = self.native.take_refused()
+        if refused is not None and self.activity is None:
+            self._refuse(refused)
+        if self._waiting and self.native.has_received():
+            self._notify()
+        more = self._write()
+        if self.activity is not None:
+            self.activity.heard(at_once=True)
+        return more
 
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Append a single message, however it was received, and have it written."""
@@ -291,7 +331,7 @@ class KernelLog:
         for callback in waiting:
             callback()
         if waiting:
-            self._repace()
+            self._set_served()
 
     def _refuse(self, reason: str) -> None:
         self.failures.warning("malformed", "Dropped a malformed message on %s: %s", "iopub", reason)
@@ -315,6 +355,9 @@ class KernelLog:
         if stream is None or activity is None or activity.ended:
             return
         until = now + SETTLE_SECONDS if until is None else until
+        if isinstance(stream, Subscription):
+            activity.settle(until)  # what has come is received by now
+            return
         more = False
         if not self._readers:
             more = stream.read_once()

@@ -44,6 +44,9 @@ class Listener:
         Messages in one call, at most.
     """
 
+    is_engines = False
+    """What is read is given to Python."""
+
     def __init__(
         self,
         log: KernelLog,

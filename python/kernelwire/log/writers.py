@@ -14,14 +14,19 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 from kernelwire._compat import Feature, is_off
 from kernelwire._compat.tornado import compresses, indexes, sent_index, unsent_bytes, write_index
 from kernelwire._logging import Throttle
+from kernelwire.sockets.driver import driver
+from kernelwire.sockets.outbox import Outbox, outbox_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from kernelwire import _native
 
 __all__ = [
     "BlockWriter",
     "InFlight",
     "MessageWriter",
+    "OutboxWriter",
     "is_open",
     "pending_bytes",
     "when_written",
@@ -106,7 +111,7 @@ class InFlight:
 
 
 class _Writer:
-    """What writers of both kinds have in common."""
+    """What writers of all kinds have in common."""
 
     def __init__(self, handler: Any, on_written: Callable[[], None]) -> None:
         self._handler = handler
@@ -114,6 +119,29 @@ class _Writer:
         self.in_flight = InFlight(handler.ws_connection)
         self.writes = 0
         """How often a message was written through the handler."""
+
+    def descriptor(self) -> int | None:
+        """Return the socket to which a block may be sent, -1 for none, ``None`` where nothing can be."""
+        raise NotImplementedError
+
+    def is_open(self) -> bool:
+        """Whether anything can be written."""
+        return self.descriptor() is not None
+
+    def write(self, cursor: _native.Cursor, now: float) -> Any:
+        """Write what ``cursor`` has; what is left to do, or ``None`` where nothing can be written."""
+        descriptor = self.descriptor()
+        return None if descriptor is None else cursor.write(descriptor, now)
+
+    def begin(self, cursor: _native.Cursor, on_told: Callable[[], None]) -> None:
+        """Begin to write what ``cursor`` reads; ``on_told`` is called when that needs the event loop."""
+
+    def end(self) -> None:
+        """Write no more."""
+
+    def seal(self) -> None:
+        """Make sure that the websocket takes nothing more of what it has not taken."""
+        self.in_flight.seal()
 
     def mark(self) -> tuple[int, int]:
         """Return what :meth:`written_since` compares with."""
@@ -166,8 +194,8 @@ class MessageWriter(_Writer):
             self.in_flight.add(begin, size)
 
 
-class BlockWriter(_Writer):
-    """Writes blocks of websocket frames: for plain websockets."""
+class _PlainWriter(_Writer):
+    """Writes websocket frames as they are."""
 
     def __init__(
         self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
@@ -175,6 +203,62 @@ class BlockWriter(_Writer):
         super().__init__(handler, on_written)
         self._websocket = websocket
         self._stream = websocket.stream
+
+    def is_open(self) -> bool:
+        """Whether anything can be written."""
+        websocket = self._websocket
+        return not (
+            self._handler.ws_connection is None
+            # ``is_closing`` of tornado, without its calls.
+            or websocket.client_terminated
+            or websocket.server_terminated
+            or self._stream.closed()
+        )
+
+    def _break(self, error: int) -> None:
+        """Close the connection, which has an error: what tornado does when a write fails."""
+        self._stream.close(exc_info=OSError(error, os.strerror(error)))
+
+
+class OutboxWriter(_PlainWriter):
+    """Has the engine write what a cursor reads: for plain websockets that are not encrypted."""
+
+    def __init__(
+        self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
+    ) -> None:
+        super().__init__(handler, on_written, websocket)
+        self._outbox = outbox_of(self._stream) or Outbox(self._stream)
+
+    def begin(self, cursor: _native.Cursor, on_told: Callable[[], None]) -> None:
+        """Have the engine write what ``cursor`` reads."""
+        self._outbox.attach(cursor, on_told)
+
+    def end(self) -> None:
+        """Have the engine write no more of it."""
+        self._outbox.detach()
+
+    def seal(self) -> None:
+        """Make sure that the websocket takes nothing more of what it has not taken."""
+        if self._outbox.unsent():
+            self._stream.close()
+
+    def write(self, cursor: _native.Cursor, now: float) -> Any:
+        """Write what is next, in this call, as far as nobody else is about to."""
+        del cursor, now
+        return self._outbox.pump() if self.is_open() else None
+
+    def put(self, _pieces: list[Any], error: int) -> None:
+        """Close the connection: writing has failed."""
+        self._break(error)
+
+
+class BlockWriter(_PlainWriter):
+    """Writes blocks of websocket frames in the event loop: for plain websockets."""
+
+    def __init__(
+        self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
+    ) -> None:
+        super().__init__(handler, on_written, websocket)
         # Under TLS the socket must be written by the stream, which knows the engine's state.
         direct = type(self._stream) is IOStream and self._stream.socket is not None
         self._descriptor = self._stream.socket.fileno() if direct else -1
@@ -186,16 +270,9 @@ class BlockWriter(_Writer):
         ``None`` where nothing can be written any more. Where nothing waits, the stream's buffer
         would copy the block, and add a future, for what in all likelihood the socket takes whole.
         """
-        websocket, stream = self._websocket, self._stream
-        if (
-            self._handler.ws_connection is None
-            # ``is_closing`` of tornado, without its calls.
-            or websocket.client_terminated
-            or websocket.server_terminated
-            or stream.closed()
-        ):
+        if not self.is_open():
             return None
-        written, sent = indexes(stream)
+        written, sent = indexes(self._stream)
         return self._descriptor if written == sent else -1
 
     def put(self, pieces: list[Any], error: int) -> None:
@@ -205,8 +282,7 @@ class BlockWriter(_Writer):
         """
         stream = self._stream
         if error:
-            # What tornado does when a write fails.
-            stream.close(exc_info=OSError(error, os.strerror(error)))
+            self._break(error)
             return
         begin, size = self.in_flight.position, 0
         written: Any = None
@@ -241,7 +317,8 @@ def pending_bytes(handler: Any) -> int:
     stream: Any = getattr(handler.ws_connection, "stream", None)
     if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
         return 0
-    return unsent_bytes(stream)
+    outbox = outbox_of(stream)
+    return unsent_bytes(stream) if outbox is None else outbox.unsent()
 
 
 def _frames(block: bytes) -> Iterator[tuple[bool, bytes, int]]:
@@ -257,8 +334,13 @@ def _frames(block: bytes) -> Iterator[tuple[bool, bytes, int]]:
         yield opcode == TEXT, payload, at - begin
 
 
-def writer_for(handler: Any, on_written: Callable[[], None]) -> BlockWriter | MessageWriter:
-    """Choose the writer for the handler's websocket; ``on_written`` is called when it has room."""
+def writer_for(
+    handler: Any, on_written: Callable[[], None], *, by_engine: bool = False
+) -> OutboxWriter | BlockWriter | MessageWriter:
+    """Choose the writer for the handler's websocket; ``on_written`` is called when it has room.
+
+    The engine's is chosen only ``by_engine``.
+    """
     websocket = handler.ws_connection
     plain = (
         not is_off(Feature.DIRECT_WRITING)
@@ -269,9 +351,21 @@ def writer_for(handler: Any, on_written: Callable[[], None]) -> BlockWriter | Me
         and "write_message" not in vars(handler)
         and type(websocket.stream) in (IOStream, SSLIOStream)
     )
-    return (
-        BlockWriter(handler, on_written, websocket) if plain else MessageWriter(handler, on_written)
-    )
+    if not plain:
+        return MessageWriter(handler, on_written)
+    if by_engine and _suits_engine(websocket.stream):
+        return OutboxWriter(handler, on_written, websocket)
+    return BlockWriter(handler, on_written, websocket)
+
+
+def _suits_engine(stream: Any) -> bool:
+    """Whether the engine can write to a stream's socket: nobody else may, and nothing may wait."""
+    if type(stream) is not IOStream or stream.closed() or is_off(Feature.ENGINE_WRITING):
+        return False
+    if outbox_of(stream) is not None:
+        return True
+    untouched = not {"write", "close_fd"} & set(vars(stream))
+    return untouched and len(set(indexes(stream))) == 1 and driver().engine
 
 
 def is_open(handler: Any) -> bool:

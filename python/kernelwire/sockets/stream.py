@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 import zmq
@@ -12,7 +11,6 @@ from tornado.log import gen_log
 from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire import _native
-from kernelwire._compat.pyzmq import file_descriptor
 from kernelwire._logging import Throttle
 from kernelwire.sockets.drain import drain
 from kernelwire.sockets.sending import SendQueue
@@ -22,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tornado.ioloop import IOLoop
-
-    from kernelwire.sockets.pacing import Pacer, Pacing
 
 __all__ = ["KernelwireStream"]
 
@@ -47,9 +43,6 @@ class KernelwireStream(ZMQStream):
     """
 
     channel: str | None = None
-    hurried: float = 0.0
-    """When the client last sent something, on the monotonic clock in seconds; see ``pacing``."""
-
     reads: int = 0
     """How often the reader has found something; the reader counts."""
 
@@ -64,7 +57,6 @@ class KernelwireStream(ZMQStream):
 
     _reader: Callable[[KernelwireStream], bool] | None = None
     _otherwise: Callable[[Any, list[bytes]], Any] | None = None
-    _pacer: Pacer | None = None
 
     def __init__(self, socket: zmq.Socket[Any], io_loop: IOLoop | None = None) -> None:
         super().__init__(socket, io_loop)
@@ -88,70 +80,34 @@ class KernelwireStream(ZMQStream):
         self,
         reader: Callable[[KernelwireStream], bool],
         otherwise: Callable[[Any, list[bytes]], Any],
-        pacing: Pacing | None = None,
     ) -> None:
         """Let ``reader`` take messages off the socket whenever some are ready.
 
         ``reader(stream)`` must read until the socket is empty, or return ``True`` to be called
         again after others had their turn. Should it ever raise, that is logged, and each message
-        goes to ``otherwise(stream, message)`` from then on. With ``pacing``, it is called less
-        often while much comes. Any call of ``on_recv`` ends this.
+        goes to ``otherwise(stream, message)`` from then on. Any call of ``on_recv`` ends this.
 
         The reader is never called while it runs, and one read is scheduled at most, whoever
         requests one.
         """
-        self._stop_pacing()
         super().on_recv(None)
         self._reader = reader
         self._otherwise = otherwise
-        self._pacer = pacing.pacer(self._loop) if pacing else None
         # What came before has signalled already.
         self.schedule_read()
 
     def on_recv(self, callback: Any, copy: bool = True) -> None:
         """Register a callback for each message, as upstream does; ``None`` for none."""
-        self._stop_pacing()
         self._forget_reader()
         super().on_recv(callback, copy=copy)
 
     def _forget_reader(self) -> None:
-        self._reader = self._pacer = self._otherwise = None
+        self._reader = self._otherwise = None
 
     def close(self, linger: int | None = None) -> None:
         """Close this stream."""
-        if self._pacer is not None:
-            self._pacer.release(self)
         self._forget_reader()
         super().close(linger)
-
-    def pace(self, pacing: Pacing) -> None:
-        """Have the reader be called as ``pacing`` says from now on."""
-        pacer = pacing.pacer(self._loop)
-        if self._reader is not None and pacer is not self._pacer:
-            self._stop_pacing()
-            self._pacer = pacer
-
-    def hurry(self) -> None:
-        """Note that the client has sent something, and waits for what comes of it."""
-        self.hurried = monotonic()
-        if self._stop_pacing():
-            self.read()
-
-    def _stop_pacing(self) -> bool:
-        """Let the socket wake the loop again; ``False`` where it does."""
-        paced = self._pacer is not None and self._pacer.release(self)
-        if paced:
-            self.watch()
-        return paced
-
-    def watch(self) -> None:
-        """Let the socket wake the event loop."""
-        if not self.closed():
-            self._init_io_state()
-
-    def unwatch(self) -> None:
-        """Keep the socket from waking the event loop; it may have been closed by others."""
-        self.io_loop.remove_handler(file_descriptor(self))
 
     def receiving(self) -> bool:
         """Whether anybody receives."""
@@ -188,7 +144,6 @@ class KernelwireStream(ZMQStream):
         at_once = self._reader is not None and callback is None and not kwargs
         if not at_once or self.sending() or not self._send_now(msg, flags, copy, track):
             self._send_queue.check_room(msg)
-            self._stop_pacing()  # it waits for the socket, which must wake the loop for that
             super().send_multipart(
                 msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
             )
@@ -241,8 +196,6 @@ class KernelwireStream(ZMQStream):
             return  # closed since this was scheduled
         if self._reader is not None and not self.sending():
             self.read()
-            if self._pacer is not None and self.socket is not None:
-                self._pacer.woken(self)
             return
         try:
             super()._handle_events(fd, events)

@@ -278,6 +278,18 @@ impl Record {
         self.tale.told.len() >= Self::MAX_EVENTS || self.odd_bytes >= Self::MAX_BYTES
     }
 
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tale.told.is_empty() && self.tale.refused == 0
+    }
+
+    /// Whether a state may follow from it, or it is full.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.since_status > 0 || self.is_full()
+    }
+
     /// Takes out all there is.
     pub fn take(&mut self) -> Tale {
         (self.since_status, self.odd_bytes) = (0, 0);

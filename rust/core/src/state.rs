@@ -137,6 +137,8 @@ pub struct Tracker {
     /// The session of the last welcome.
     welcomed: Option<u64>,
     changes: Changes,
+    /// The state when changes were last taken.
+    told: String,
 }
 
 impl Tracker {
@@ -145,7 +147,7 @@ impl Tracker {
     pub fn new(state: &str) -> Self {
         let mut tracker = Self::default();
         tracker.set(Kind::Shell, state, Origin::default());
-        tracker.changes = Changes::default();
+        tracker.take_changes();
         tracker
     }
 
@@ -172,7 +174,20 @@ impl Tracker {
 
     /// Takes what has changed.
     pub fn take_changes(&mut self) -> Changes {
+        if self.told != self.state() {
+            self.told = self.state().to_owned();
+        }
         std::mem::take(&mut self.changes)
+    }
+
+    /// Whether another state is to be told than was when changes were last taken, and whether there is
+    /// any change.
+    #[must_use]
+    pub fn news(&self) -> (bool, bool) {
+        let Changes { counted, is_up, restarted, .. } = self.changes;
+        let is_other = counted && self.state() != self.told;
+        let urgent = restarted || is_other || (is_up && self.told == "starting");
+        (urgent, self.changes != Changes::default())
     }
 
     /// Notes a status.

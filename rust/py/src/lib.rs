@@ -6,6 +6,8 @@
 
 mod codec;
 mod dump;
+#[cfg(unix)]
+mod engine;
 mod errors;
 mod load;
 mod log;
@@ -32,6 +34,9 @@ mod _native {
     use super::codec::{decode_legacy, decode_v1, encode_legacy, encode_v1};
     #[pymodule_export]
     use super::dump::dump_message;
+    #[cfg(unix)]
+    #[pymodule_export]
+    use super::engine::{Desk, Engine, Outbox, Subscription};
     #[pymodule_export]
     use super::errors::NativeError;
     #[pymodule_export]

@@ -1,9 +1,10 @@
 //! Bindings of `kernelwire_core::state`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use kernelwire_core::activity::States;
 use kernelwire_core::state::{self, Changes, Kind, Origin};
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::prelude::*;
 
 /// The hashes of the request's id, of its subshell, and of the kernel's session.
@@ -27,13 +28,16 @@ pub(crate) fn is_ignored(msg_type: &str) -> bool {
 /// Follows one kernel's state.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct StateTracker {
-    states: Mutex<States>,
+    states: Arc<Mutex<States>>,
 }
 
 impl StateTracker {
-    /// A poisoned lock is taken all the same: each status is noted as a whole.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, States> {
-        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, States> {
+        self.states.lock()
+    }
+
+    pub(crate) fn states(&self) -> &Arc<Mutex<States>> {
+        &self.states
     }
 }
 
@@ -42,7 +46,7 @@ impl StateTracker {
     /// Follows a kernel that is in `state` now.
     #[new]
     fn new(state: &str) -> Self {
-        Self { states: Mutex::new(States::new(state)) }
+        Self { states: Arc::new(Mutex::new(States::new(state))) }
     }
 
     /// The kernel's state, and whether, since the last call: a status was received that decides on

@@ -1,11 +1,10 @@
 //! Bindings of `kernelwire_core::activity`.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use kernelwire_core::activity::{Event, Record, Refusal, States, Tale, Told};
-use kernelwire_core::message::facts::Facts;
-use kernelwire_core::message::parts::{Parts, PartsError};
+use kernelwire_core::activity::{Event, Tale, Told};
 use kernelwire_core::message::sign::Key;
+use kernelwire_engine::Watcher;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
@@ -28,46 +27,17 @@ type Taken<'py> = (Vec<Item<'py>>, usize, Option<String>);
 /// Reads what an activity watcher needs of a kernel's messages.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Watch {
-    key: Option<Key>,
-    record: Mutex<Record>,
-    /// Where statuses go.
-    tracker: Option<Py<StateTracker>>,
-}
-
-/// A watch that is locked, to be told of messages.
-pub(crate) struct Reading<'a> {
-    record: MutexGuard<'a, Record>,
-    states: Option<MutexGuard<'a, States>>,
-    key: Option<&'a Key>,
-}
-
-impl Reading<'_> {
-    /// Notes what was read of a message that the log takes.
-    pub(crate) fn see<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>, facts: &Facts<'_>) {
-        self.record.see(parts, facts, self.key, self.states.as_deref_mut());
-    }
-
-    /// Counts a message of which nothing could be read.
-    pub(crate) fn refuse(&mut self, error: PartsError) {
-        self.record.refuse(Refusal::Malformed(error));
-    }
+    watcher: Arc<Watcher>,
 }
 
 impl Watch {
-    /// A poisoned lock is taken all the same: what was added before a panic is whole.
-    fn lock(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Locks it for as long as messages are received.
-    pub(crate) fn reading(&self) -> Reading<'_> {
-        let states = self.tracker.as_ref().map(|tracker| tracker.get().lock());
-        Reading { record: self.lock(), states, key: self.key.as_ref() }
+    pub(crate) fn watcher(&self) -> &Arc<Watcher> {
+        &self.watcher
     }
 }
 
-fn taken<'py>(py: Python<'py>, record: &mut Record) -> Taken<'py> {
-    let Tale { told, refused, reason } = record.take();
+fn taken(py: Python<'_>, tale: Tale) -> Taken<'_> {
+    let Tale { told, refused, reason } = tale;
     let item = |told| match told {
         Told::Event(Event { msg_type, parent_type, state, origin }) => {
             Item::Event((msg_type, parent_type, state, marks(origin)))
@@ -83,32 +53,33 @@ impl Watch {
     /// there is one.
     #[new]
     #[pyo3(signature = (key, tracker=None))]
-    fn new(key: &[u8], tracker: Option<Py<StateTracker>>) -> Self {
-        Self { key: Key::new(key), record: Mutex::default(), tracker }
+    fn new(key: &[u8], tracker: Option<&Bound<'_, StateTracker>>) -> Self {
+        let states = tracker.map(|tracker| Arc::clone(tracker.get().states()));
+        Self { watcher: Arc::new(Watcher::new(Key::new(key), states)) }
     }
 
     /// Reads a message that no log takes.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn feed(&self, message: Vec<PyBackedBytes>) -> PyResult<()> {
         contained(|| {
-            let Reading { mut record, mut states, key } = self.reading();
-            record.add(&message, key, states.as_deref_mut());
+            self.watcher.reading().add(&message);
             Ok(())
         })
     }
 
     /// Takes out what was read.
     fn take<'py>(&self, py: Python<'py>) -> Taken<'py> {
-        taken(py, &mut self.lock())
+        let tale = self.watcher.record().take();
+        taken(py, tale)
     }
 
     /// Lets statuses go to the tracker: all that was taken out has been dealt with.
     fn resume(&self) {
-        self.lock().resume();
+        self.watcher.record().resume();
     }
 
     /// Whether so much was read that it should be taken out.
     fn is_full(&self) -> bool {
-        self.lock().is_full()
+        self.watcher.record().is_full()
     }
 }

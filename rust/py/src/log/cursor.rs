@@ -4,13 +4,14 @@ use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
     After, Answer, CursorId, Overflow, Protocol, Rules, Settings, Waits, Why,
 };
+use kernelwire_engine::Part;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::write::Written;
-use super::{Log, Part, Window, parts, text};
+use super::{Log, Window, parts, taken, text};
 use crate::codec::copied;
 use crate::errors::contained;
 use crate::sys::zmq::open;
@@ -91,9 +92,17 @@ pub(super) fn closed() -> PyErr {
 }
 
 impl Cursor {
+    pub(crate) fn log(&self) -> &Py<Log> {
+        &self.log
+    }
+
+    pub(crate) fn id(&self) -> CursorId {
+        self.id
+    }
+
     pub(super) fn open(log: &Bound<'_, Log>) -> PyResult<Self> {
         let (protocol, rules) = (Protocol::V1, Rules::default());
-        let id = log.get().lock()?.open(Settings { protocol, rules, bound: u64::MAX });
+        let id = log.get().lock().open(Settings { protocol, rules, bound: u64::MAX });
         Ok(Self { log: log.clone().unbind(), id })
     }
 }
@@ -114,24 +123,24 @@ impl Cursor {
     /// Sets what the client wants, from the message on that it gets next.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn apply(&self, settings: Wanted) -> PyResult<()> {
-        self.log.get().lock()?.apply(self.id, settings.settings());
+        self.log.get().lock().apply(self.id, settings.settings());
         Ok(())
     }
 
     /// Sends what is next to the socket `descriptor`, -1 for none.
     fn write<'py>(&self, py: Python<'py>, descriptor: i32, now: f64) -> PyResult<Written<'py>> {
-        contained(|| self.advance(py, &mut *self.log.get().lock()?, descriptor, now))
+        contained(|| self.advance(py, &mut *self.log.get().lock(), descriptor, now))
     }
 
     /// Notes that so many bytes more of what was left to be written are.
     fn acknowledge(&self, size: u64) -> PyResult<()> {
-        self.log.get().lock()?.acknowledge(self.id, size);
+        self.log.get().lock().acknowledge(self.id, size);
         Ok(())
     }
 
     /// The message that waits for an answer; `None` if none does.
     fn held<'py>(&self, py: Python<'py>) -> PyResult<Option<HeldMessage<'py>>> {
-        let core = self.log.get().lock()?;
+        let core = self.log.get().lock();
         let Some(held) = core.held(self.id) else { return Ok(None) };
         let channel = String::from_utf8_lossy(held.channel).into_owned();
         let frames = copied(py, &held.frames);
@@ -142,7 +151,7 @@ impl Cursor {
 
     /// Answers a hold: the caller has written the message, in so many bytes, or has not.
     fn release(&self, number: u64, written: u64) -> PyResult<bool> {
-        Ok(self.log.get().lock()?.release(self.id, number, Answer::Written(written)))
+        Ok(self.log.get().lock().release(self.id, number, Answer::Written(written)))
     }
 
     /// Puts a message for this client alone in, to be read "now", by its "arrival", or at the "end" of
@@ -161,7 +170,7 @@ impl Cursor {
             _ => return Err(PyValueError::new_err("after must be 'now', 'arrival' or 'end'")),
         };
         contained(|| {
-            let (mut core, mut parts) = (self.log.get().lock()?, parts(frames));
+            let (mut core, mut parts) = (self.log.get().lock(), parts(frames));
             Ok(core.post(self.id, (now, after), channel, &mut parts).err().map(text))
         })
     }
@@ -175,56 +184,57 @@ impl Cursor {
     ) -> PyResult<(bool, usize, Option<String>)> {
         contained(|| {
             let mut source = open(socket)?;
-            let core = &mut *self.log.get().lock()?;
+            let shared = self.log.get().shared();
+            let mut core = shared.lock();
             let take = |parts: &mut Vec<Part>| {
                 core.post(self.id, (now, After::Arrival), channel, parts).map(drop)
             };
-            self.log.get().slice().receive(&mut source, take)
+            taken(shared.slice().receive(|parts| source.receive(parts), take))
         })
     }
 
     /// Has a notice that waits for its time go with the next write.
     fn flush(&self) -> PyResult<()> {
-        self.log.get().lock()?.flush(self.id);
+        self.log.get().lock().flush(self.id);
         Ok(())
     }
 
     /// Notes that the client is gone and may come back; `bound` is in bytes, 0 is none.
     fn go_away(&self, bound: u64, too_big: bool) -> PyResult<()> {
-        self.log.get().lock()?.go_away(self.id, bounded(bound), too_big);
+        self.log.get().lock().go_away(self.id, bounded(bound), too_big);
         Ok(())
     }
 
     /// Notes that the client is back; `False` if the cursor is gone.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn come_back(&self, settings: Wanted) -> PyResult<bool> {
-        Ok(self.log.get().lock()?.come_back(self.id, settings.settings()))
+        Ok(self.log.get().lock().come_back(self.id, settings.settings()))
     }
 
     /// The session of whoever has sent what is read next; see `Log.sender`.
     fn sender(&self) -> PyResult<String> {
-        Ok(self.log.get().lock()?.sender(Some(self.id)))
+        Ok(self.log.get().lock().sender(Some(self.id)))
     }
 
     /// Ends the cursor; what waits for it is lost.
     fn close(&self) -> PyResult<()> {
-        self.log.get().lock()?.close(self.id);
+        self.log.get().lock().close(self.id);
         Ok(())
     }
 
     /// Whether the cursor has not ended.
     fn is_open(&self) -> PyResult<bool> {
-        Ok(self.log.get().lock()?.waiting(self.id).is_some())
+        Ok(self.log.get().lock().waiting(self.id).is_some())
     }
 
     /// Whether so much waited that the client must be closed.
     fn has_overflowed(&self) -> PyResult<bool> {
-        Ok(self.log.get().lock()?.has_overflowed(self.id))
+        Ok(self.log.get().lock().has_overflowed(self.id))
     }
 
     /// How many messages wait, replies included, and the bytes that they take.
     fn waiting(&self) -> PyResult<(u64, u64)> {
-        let waiting = self.log.get().lock()?.waiting(self.id).unwrap_or_default();
+        let waiting = self.log.get().lock().waiting(self.id).unwrap_or_default();
         let log = waiting.messages.saturating_add(waiting.paced);
         let messages = log.saturating_add(waiting.replies as u64);
         Ok((messages.saturating_add(waiting.again), waiting.bytes.sum()))
@@ -233,7 +243,7 @@ impl Cursor {
     /// How many messages of the log took which way.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let (account, waiting) = {
-            let core = self.log.get().lock()?;
+            let core = self.log.get().lock();
             (core.account(self.id).unwrap_or_default(), core.waiting(self.id).unwrap_or_default())
         };
         let dict = PyDict::new(py);
@@ -253,7 +263,7 @@ impl Cursor {
 
     /// What waits for a client that is away, in its order: each message's channel and frames.
     fn backlog<'py>(&self, py: Python<'py>) -> PyResult<Vec<Waiting<'py>>> {
-        let core = self.log.get().lock()?;
+        let core = self.log.get().lock();
         let waits = core.backlog(self.id);
         let each = |waits: &Waits<'_>| {
             (String::from_utf8_lossy(waits.channel).into_owned(), copied(py, &waits.frames))

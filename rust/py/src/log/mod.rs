@@ -1,110 +1,54 @@
-//! Bindings of `kernelwire_core::log`.
+//! Bindings of `kernelwire_core::log`, which the engine shares.
 //!
-//! One lock for a log and its cursors. It is held while the interpreter is, and no Python code but
-//! the allocation of bytes runs meanwhile, so that nobody ever waits for it.
+//! The lock of a log is held while the interpreter is, and no Python code but the allocation of bytes
+//! runs meanwhile: the engine never waits for the interpreter, and the event loop for the engine no
+//! longer than a slice takes.
 
 mod cursor;
-mod part;
 mod window;
 mod write;
 
 pub(crate) use cursor::Cursor;
-pub(crate) use part::{Part, Received};
 pub(crate) use window::Window;
+pub(crate) use write::Written;
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use kernelwire_core::log::{Log as Core, Refusal, Report};
 use kernelwire_core::message::sign::Key;
-use kernelwire_zmq::{Borrowed, Message};
-use pyo3::exceptions::PyRuntimeError;
+use kernelwire_engine::{LogGuard, Part, SharedLog, Slice, Taken as Received};
+use kernelwire_zmq::ZmqError;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::{contained, zmq_error};
 use crate::sys::zmq::open;
-use crate::watch::{Reading, Watch};
-
-/// How often the clock is looked at, in messages: often enough for a bound of milliseconds.
-const CLOCK_EVERY: usize = 16;
+use crate::watch::Watch;
 
 /// What was received: whether there may be more, how many messages were, and why the first of those
 /// was refused that were.
 type Taken = (bool, usize, Option<String>);
 
-/// How much one call takes.
-#[derive(Clone, Copy)]
-pub(crate) struct Slice {
-    messages: usize,
-    bytes: u64,
-    time: Duration,
-}
-
-impl Slice {
-    /// Receives what is ready, and gives each message to `take`, which says why it is refused.
-    fn receive(
-        self,
-        source: &mut Borrowed<'_>,
-        mut take: impl FnMut(&mut Vec<Part>) -> Result<(), Refusal>,
-    ) -> PyResult<Taken> {
-        let deadline = Instant::now().checked_add(self.time);
-        let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        let (mut received, mut parts, mut refused) = (Vec::new(), Vec::new(), None);
-        let mut bytes = 0_u64;
-        for taken in 0..self.messages {
-            let is_enough = taken > 0 && taken.is_multiple_of(CLOCK_EVERY) && late();
-            if is_enough || bytes >= self.bytes {
-                return Ok((true, taken, refused));
-            }
-            match source.receive(&mut received) {
-                Ok(true) => {}
-                Ok(false) => return Ok((false, taken, refused)),
-                // What came before an error counts; the error comes again with the next call.
-                Err(_) if taken > 0 => return Ok((true, taken, refused)),
-                Err(error) => return Err(zmq_error(error)),
-            }
-            bytes = received
-                .iter()
-                .fold(bytes, |sum, part: &Message| sum.saturating_add(part.as_ref().len() as u64));
-            parts.extend(received.drain(..).map(|part| Part::new(Received::Message(part))));
-            if let Err(refusal) = take(&mut parts) {
-                refused.get_or_insert_with(|| text(refusal));
-                parts.clear();
-            }
-        }
-        Ok((true, self.messages, refused))
-    }
+fn taken(received: Result<Received, ZmqError>) -> PyResult<Taken> {
+    let Received { more, messages, refused } = received.map_err(zmq_error)?;
+    Ok((more, messages, refused.map(text)))
 }
 
 /// Everything that a kernel publishes.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Log {
-    core: Mutex<Core<Part>>,
-    slice: Slice,
-    largest: Mutex<usize>,
+    shared: Arc<SharedLog>,
 }
 
 impl Log {
-    /// A poisoned lock is taken all the same: a log is consistent after each of its steps.
-    pub(crate) fn lock(&self) -> PyResult<MutexGuard<'_, Core<Part>>> {
-        match self.core.try_lock() {
-            Ok(core) => Ok(core),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => {
-                Err(PyRuntimeError::new_err("the log is called while it is being called"))
-            }
-        }
+    pub(crate) fn lock(&self) -> LogGuard<'_> {
+        self.shared.lock()
     }
 
-    pub(crate) fn slice(&self) -> Slice {
-        self.slice
-    }
-
-    fn note_batch(&self, messages: usize) {
-        let mut largest = self.largest.lock().unwrap_or_else(PoisonError::into_inner);
-        *largest = messages.max(*largest);
+    pub(crate) fn shared(&self) -> &Arc<SharedLog> {
+        &self.shared
     }
 }
 
@@ -120,16 +64,13 @@ impl Log {
         if key.is_none() {
             core.keep_text_apart();
         }
-        Self {
-            core: Mutex::new(core),
-            slice: Slice { messages: max_messages, bytes: max_bytes, time },
-            largest: Mutex::new(0),
-        }
+        let slice = Slice { messages: max_messages, bytes: max_bytes, time };
+        Self { shared: Arc::new(SharedLog::new(core, slice)) }
     }
 
     /// Sets the session of the server's own requests, whose statuses are not for clients.
     fn hide_statuses_of(&self, session: String) -> PyResult<()> {
-        self.lock()?.hide_statuses_of(session);
+        self.lock().hide_statuses_of(session);
         Ok(())
     }
 
@@ -142,12 +83,8 @@ impl Log {
     ) -> PyResult<Taken> {
         contained(|| {
             let mut source = open(socket)?;
-            let core = &mut *self.lock()?;
-            let mut reading = watch.map(|watch| watch.get().reading());
-            let take = |parts: &mut Vec<Part>| append(core, now, parts, reading.as_mut());
-            let taken = self.slice.receive(&mut source, take)?;
-            self.note_batch(taken.1);
-            Ok(taken)
+            let (slice, watcher) = (self.shared.slice(), watch.map(|watch| &**watch.get().watcher()));
+            taken(self.shared.receive(slice, now, watcher, |parts| source.receive(parts)))
         })
     }
 
@@ -161,11 +98,8 @@ impl Log {
         watch: Option<&Bound<'_, Watch>>,
     ) -> PyResult<Option<String>> {
         contained(|| {
-            let core = &mut *self.lock()?;
-            let mut reading = watch.map(|watch| watch.get().reading());
-            let appended = append(core, now, &mut parts(frames), reading.as_mut());
-            self.note_batch(1);
-            Ok(appended.err().map(text))
+            let watcher = watch.map(|watch| &**watch.get().watcher());
+            Ok(self.shared.append(now, &mut parts(frames), watcher).err().map(text))
         })
     }
 
@@ -176,51 +110,61 @@ impl Log {
 
     /// Begins the kernel's next life, of which nothing has come yet. What waits, waits on.
     fn restart(&self) -> PyResult<()> {
-        self.lock()?.restart();
+        self.lock().restart();
         Ok(())
     }
 
     /// Notes that the kernel was interrupted, at a time of the clock by which cursors write.
     fn interrupt(&self, now: f64) -> PyResult<()> {
-        self.lock()?.interrupt(now);
+        self.lock().interrupt(now);
         Ok(())
     }
 
     /// Notes that the kernel has ended, at a time of the clock by which cursors write.
     fn cut_short(&self, now: f64) -> PyResult<()> {
-        self.lock()?.cut_short(now);
+        self.lock().cut_short(now);
         Ok(())
     }
 
     /// Whether anything was appended in this life.
     fn has_received(&self) -> PyResult<bool> {
-        Ok(self.lock()?.has_received())
+        Ok(self.lock().has_received())
     }
 
     /// The session of whoever has sent the last message; empty where that is not known.
     fn sender(&self) -> PyResult<String> {
-        Ok(self.lock()?.sender(None))
+        Ok(self.lock().sender(None))
     }
 
     /// Bytes that the log takes.
     fn memory(&self) -> PyResult<u64> {
-        Ok(self.lock()?.memory())
+        Ok(self.lock().memory())
     }
 
     /// Messages that could not be appended.
     fn refused(&self) -> PyResult<u64> {
-        Ok(self.lock()?.counts().refused)
+        Ok(self.lock().counts().refused)
     }
 
     /// The most messages that one call has received.
     fn largest_batch(&self) -> usize {
-        *self.largest.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.largest_batch()
+    }
+
+    /// Sets how many readers the event loop serves, and whether it awaits the next message.
+    fn set_served(&self, readers: usize, awaited: bool) {
+        self.shared.set_served(readers, awaited);
+    }
+
+    /// Takes out why a message was refused that the engine has received; `None` if none was.
+    fn take_refused(&self) -> Option<String> {
+        self.shared.take_refused().map(text)
     }
 
     /// Takes out what there is to report: what has happened, to which cursor, how many messages and
     /// bytes that concerns, and the parent header of a message that was refused.
     fn take_reports<'py>(&self, py: Python<'py>) -> PyResult<Vec<Reported<'py>>> {
-        let reports = self.lock()?.take_reports();
+        let reports = self.lock().take_reports();
         Ok(reports.into_iter().map(|report| reported(py, report)).collect())
     }
 }
@@ -242,24 +186,9 @@ fn reported(py: Python<'_>, report: Report) -> Reported<'_> {
     }
 }
 
-/// Appends a message, and tells `reading` of it.
-fn append(
-    core: &mut Core<Part>,
-    now: f64,
-    parts: &mut Vec<Part>,
-    reading: Option<&mut Reading<'_>>,
-) -> Result<(), Refusal> {
-    let Some(reading) = reading else { return core.append(now, parts, |_, _| {}) };
-    let appended = core.append(now, parts, |parts, facts| reading.see(parts, facts));
-    if let Err(Refusal::Malformed(error)) = appended {
-        reading.refuse(error);
-    }
-    appended
-}
-
 /// The parts of a message that Python has received.
 pub(crate) fn parts(frames: Vec<PyBackedBytes>) -> Vec<Part> {
-    frames.into_iter().map(|frame| Part::new(Received::Bytes(frame))).collect()
+    frames.iter().map(|frame| Part::copied(frame)).collect()
 }
 
 /// Why a message was refused.

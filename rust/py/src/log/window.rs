@@ -1,15 +1,13 @@
 //! The state of a cursor's rate limiter, which the inherited methods read and set.
 
-use std::sync::MutexGuard;
-
 use kernelwire_core::limit::{Counted, Limiter};
-use kernelwire_core::log::{CursorId, Log as Core};
+use kernelwire_core::log::CursorId;
+use kernelwire_engine::LogGuard;
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 
 use super::Log;
 use super::cursor::closed;
-use super::part::Part;
 
 /// The window and the flags of a cursor's rate limiter.
 #[pyclass(frozen, module = "kernelwire._native")]
@@ -20,7 +18,7 @@ pub(crate) struct Window {
 
 /// A log that is locked, to get at a cursor's limiter in it.
 struct Locked<'a> {
-    core: MutexGuard<'a, Core<Part>>,
+    core: LogGuard<'a>,
     id: CursorId,
 }
 
@@ -31,8 +29,8 @@ impl Locked<'_> {
 }
 
 impl Window {
-    fn locked(&self) -> PyResult<Locked<'_>> {
-        Ok(Locked { core: self.log.get().lock()?, id: self.id })
+    fn locked(&self) -> Locked<'_> {
+        Locked { core: self.log.get().lock(), id: self.id }
     }
 }
 
@@ -46,72 +44,72 @@ impl Window {
     /// Messages in the rate limiter's window.
     #[getter]
     fn window_messages(&self) -> PyResult<i64> {
-        Ok(self.locked()?.limiter()?.messages)
+        Ok(self.locked().limiter()?.messages)
     }
 
     #[setter]
     fn set_window_messages(&self, value: i64) -> PyResult<()> {
-        self.locked()?.limiter()?.messages = value;
+        self.locked().limiter()?.messages = value;
         Ok(())
     }
 
     /// Bytes in the rate limiter's window.
     #[getter]
     fn window_bytes(&self) -> PyResult<i64> {
-        Ok(self.locked()?.limiter()?.bytes)
+        Ok(self.locked().limiter()?.bytes)
     }
 
     #[setter]
     fn set_window_bytes(&self, value: i64) -> PyResult<()> {
-        self.locked()?.limiter()?.bytes = value;
+        self.locked().limiter()?.bytes = value;
         Ok(())
     }
 
     /// Whether the message rate is exceeded.
     #[getter]
     fn messages_exceeded(&self) -> PyResult<bool> {
-        Ok(self.locked()?.limiter()?.messages_exceeded)
+        Ok(self.locked().limiter()?.messages_exceeded)
     }
 
     #[setter]
     fn set_messages_exceeded(&self, value: bool) -> PyResult<()> {
-        self.locked()?.limiter()?.messages_exceeded = value;
+        self.locked().limiter()?.messages_exceeded = value;
         Ok(())
     }
 
     /// Whether the data rate is exceeded.
     #[getter]
     fn bytes_exceeded(&self) -> PyResult<bool> {
-        Ok(self.locked()?.limiter()?.bytes_exceeded)
+        Ok(self.locked().limiter()?.bytes_exceeded)
     }
 
     #[setter]
     fn set_bytes_exceeded(&self, value: bool) -> PyResult<()> {
-        self.locked()?.limiter()?.bytes_exceeded = value;
+        self.locked().limiter()?.bytes_exceeded = value;
         Ok(())
     }
 
     /// Forgets what the rate limiter has counted.
     fn reset_window(&self) -> PyResult<()> {
-        self.log.get().lock()?.reset_limits(self.id);
+        self.log.get().lock().reset_limits(self.id);
         Ok(())
     }
 
     /// How many entries the window's queue has.
     fn queue_len(&self) -> PyResult<usize> {
-        Ok(self.locked()?.limiter()?.queue.len())
+        Ok(self.locked().limiter()?.queue.len())
     }
 
     /// One entry of the window's queue: when it leaves the window, and its bytes.
     fn queue_get(&self, index: usize) -> PyResult<(f64, i64)> {
-        let mut locked = self.locked()?;
+        let mut locked = self.locked();
         let counted = locked.limiter()?.queue.get(index).copied().ok_or_else(out_of_range)?;
         Ok((counted.expires, counted.bytes))
     }
 
     /// Replaces an entry of the window's queue.
     fn queue_set(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
-        let mut locked = self.locked()?;
+        let mut locked = self.locked();
         let place = locked.limiter()?.queue.get_mut(index).ok_or_else(out_of_range)?;
         *place = Counted { expires, bytes: size };
         Ok(())
@@ -119,7 +117,7 @@ impl Window {
 
     /// Inserts an entry in front of the one at `index`; at the end where there is none.
     fn queue_insert(&self, index: usize, expires: f64, size: i64) -> PyResult<()> {
-        let mut locked = self.locked()?;
+        let mut locked = self.locked();
         let queue = &mut locked.limiter()?.queue;
         queue.insert(index.min(queue.len()), Counted { expires, bytes: size });
         Ok(())
@@ -127,6 +125,6 @@ impl Window {
 
     /// Removes an entry of the window's queue.
     fn queue_remove(&self, index: usize) -> PyResult<()> {
-        self.locked()?.limiter()?.queue.remove(index).map(drop).ok_or_else(out_of_range)
+        self.locked().limiter()?.queue.remove(index).map(drop).ok_or_else(out_of_range)
     }
 }

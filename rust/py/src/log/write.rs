@@ -3,27 +3,27 @@
 use std::time::Instant;
 
 use kernelwire_core::log::{Budget, CursorId, Hold, Log as Core, Piece as Place, Wait};
+use kernelwire_engine::{Part, Sent};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::cursor::closed;
-use super::{Cursor, Part};
+use super::Cursor;
 use crate::sys::part::LargePart;
-use crate::sys::tcp::{self, Sent};
 
 /// Messages that one read looks at, at most.
 const READ_MESSAGES: usize = 1024;
 
 /// A piece of what is to be written.
 #[derive(IntoPyObject)]
-pub(super) enum Piece<'py> {
+pub(crate) enum Piece<'py> {
     Bytes(Bound<'py, PyBytes>),
     Received(Bound<'py, LargePart>),
 }
 
 /// What a write gives back to Python. In the usual cases there is nothing for it to do.
 #[derive(IntoPyObject)]
-pub(super) enum Written<'py> {
+pub(crate) enum Written<'py> {
     /// `False` where nothing was to be written, `True` where all of it has been sent.
     Done(bool),
     /// What the cursor waits for, the number of the hold if that is an answer, or the microseconds if
@@ -64,6 +64,23 @@ fn code(wait: Wait, now: f64) -> (u8, u64) {
     }
 }
 
+impl Written<'_> {
+    /// An answer to a hold.
+    pub(crate) fn hold(number: u64) -> Self {
+        Self::Left((HOLD, number, None, 0))
+    }
+
+    /// The client is to be closed.
+    pub(crate) fn close() -> Self {
+        Self::Left((CLOSE, 0, None, 0))
+    }
+
+    /// The connection is broken, with this error.
+    pub(crate) fn broken(error: i32) -> Self {
+        Self::Left((ENTRY, 0, Some(Vec::new()), error))
+    }
+}
+
 impl Cursor {
     /// Reads and sends, until there is something to wait for or enough was done.
     pub(super) fn advance<'py>(
@@ -73,7 +90,7 @@ impl Cursor {
         descriptor: i32,
         now: f64,
     ) -> PyResult<Written<'py>> {
-        let slice = self.log.get().slice();
+        let slice = self.log.get().shared().slice();
         let deadline = Instant::now().checked_add(slice.time);
         let budget = Budget { messages: READ_MESSAGES, bytes: slice.bytes };
         let (mut places, mut done) = (Vec::new(), 0_u64);
@@ -110,7 +127,7 @@ fn send(core: &Core<Part>, id: CursorId, places: &[Place], descriptor: i32) -> (
     }
     for place in places {
         let bytes = core.bytes(id, *place).unwrap_or_default();
-        match tcp::send(descriptor, bytes) {
+        match kernelwire_engine::send(descriptor, bytes) {
             Sent::Taken(sent) => {
                 taken = taken.saturating_add(sent as u64);
                 if sent < bytes.len() {

@@ -4,8 +4,6 @@
 //!
 //! * [`zmq`] finds libzmq's socket behind one of pyzmq's.
 //! * [`part`] offers Python the memory of a received part.
-//! * [`tcp`] sends to a socket by its file descriptor.
 
 pub(crate) mod part;
-pub(crate) mod tcp;
 pub(crate) mod zmq;

@@ -3,11 +3,11 @@
 use std::ffi::c_int;
 use std::sync::Arc;
 
+use kernelwire_engine::Received;
 use pyo3::exceptions::{PyBufferError, PyOverflowError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-use crate::log::Received;
 
 /// A part that was received: a read-only buffer of its bytes, which are not copied.
 #[pyclass(frozen, module = "kernelwire._native")]

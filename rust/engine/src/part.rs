@@ -4,39 +4,48 @@ use std::sync::Arc;
 
 use kernelwire_core::log::LARGE_PART;
 use kernelwire_zmq::Message;
-use pyo3::pybacked::PyBackedBytes;
 
 /// The memory of a part.
-pub(crate) enum Received {
+pub enum Received {
     /// libzmq's.
     Message(Message),
-    /// Python's.
-    Bytes(PyBackedBytes),
+    /// Our own: a copy of what the event loop has received.
+    Bytes(Box<[u8]>),
 }
 
 impl AsRef<[u8]> for Received {
     fn as_ref(&self) -> &[u8] {
         match self {
             Self::Message(part) => part.as_ref(),
-            Self::Bytes(part) => part.as_ref(),
+            Self::Bytes(part) => part,
         }
     }
 }
 
 /// A part of a message. The log copies the small ones; the large ones are shared with what is being
 /// written.
-pub(crate) enum Part {
+pub enum Part {
+    /// One that is copied.
     Small(Received),
+    /// One that is shared.
     Large(Arc<Received>),
 }
 
 impl Part {
-    pub(crate) fn new(part: Received) -> Self {
+    /// A part that was received.
+    #[must_use]
+    pub fn new(part: Received) -> Self {
         if part.as_ref().len() < LARGE_PART {
             Self::Small(part)
         } else {
             Self::Large(Arc::new(part))
         }
+    }
+
+    /// A copy of what somebody else keeps.
+    #[must_use]
+    pub fn copied(bytes: &[u8]) -> Self {
+        Self::new(Received::Bytes(bytes.into()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// What became of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub enum Sent {
     /// So many bytes were taken; 0 where the socket would have had to wait.
     Taken(usize),
     /// The connection is broken; the error's number.
@@ -14,7 +14,7 @@ pub(crate) enum Sent {
 /// The caller has seen that the socket is open, and holds the interpreter from then on, so that
 /// nothing can close it, or open another one of that number, meanwhile.
 #[cfg(unix)]
-pub(crate) fn send(descriptor: i32, bytes: &[u8]) -> Sent {
+pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
     use std::os::fd::BorrowedFd;
 
     use rustix::io::Errno;
@@ -39,6 +39,22 @@ pub(crate) fn send(descriptor: i32, bytes: &[u8]) -> Sent {
 
 /// Sends nothing: the caller does.
 #[cfg(not(unix))]
-pub(crate) fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
+pub fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
     Sent::Taken(0)
+}
+
+/// Ends both directions of the socket `descriptor`, which the caller keeps open.
+#[cfg(unix)]
+pub(crate) fn shut_down(descriptor: i32) {
+    use std::os::fd::BorrowedFd;
+
+    use rustix::net::{Shutdown, shutdown};
+
+    if descriptor < 0 {
+        return;
+    }
+    // SAFETY: it is not -1, and open as long as it is used here: see above.
+    let socket = unsafe { BorrowedFd::borrow_raw(descriptor) };
+    // The peer may have ended it already.
+    let _ended = shutdown(socket, Shutdown::Both);
 }

@@ -1,0 +1,310 @@
+//! What the engine's thread does: it waits for kernels, for clients and for times, and serves them in
+//! turn.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io::ErrorKind;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use kernelwire_zmq::{Socket, ZmqError};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::clock::Clock;
+use crate::desk::{Desk, Told};
+use crate::engine::{Command, Inner, Receipt, WAKE};
+use crate::outbox::{Need, Outbox};
+use crate::shared::SharedLog;
+use crate::slice::Slice;
+use crate::watcher::Watcher;
+
+/// What a kernel may have received before others have their turn. Its log is locked meanwhile.
+const SLICE: Slice = Slice { messages: 256, bytes: 256 << 10, time: Duration::from_micros(250) };
+
+/// Seconds between two times that an event loop is told of mere activity.
+const ACTIVITY_SECONDS: f64 = 1.0;
+
+/// Time that draining one kernel takes at most.
+const DRAIN_TIME: Duration = Duration::from_millis(20);
+
+/// What is received of one kernel.
+pub(crate) struct Kernel {
+    socket: Socket,
+    descriptor: RawFd,
+    log: Arc<SharedLog>,
+    watcher: Option<Arc<Watcher>>,
+    desk: Arc<Desk>,
+    token: u64,
+    is_ready: bool,
+    /// When the event loop was last told of activity.
+    told: f64,
+}
+
+impl Kernel {
+    pub(crate) fn new(
+        socket: Socket,
+        log: Arc<SharedLog>,
+        watcher: Option<Arc<Watcher>>,
+        desk: Arc<Desk>,
+        token: u64,
+    ) -> Result<Self, ZmqError> {
+        let descriptor = socket.fd()?;
+        let told = f64::NEG_INFINITY;
+        Ok(Self { socket, descriptor, log, watcher, desk, token, is_ready: false, told })
+    }
+
+    /// Receives a slice; whether there may be more, and whether anything came.
+    fn receive(&mut self) -> Result<(bool, bool), ZmqError> {
+        let (now, socket) = (Clock::time_of_day(), &mut self.socket);
+        let watcher = self.watcher.as_deref();
+        let taken = self.log.receive(SLICE, now, watcher, |parts| socket.receive(parts))?;
+        if taken.messages > 0 && (self.log.is_served() || taken.refused.is_some()) {
+            self.desk.tell(self.token, Told::APPENDED);
+        }
+        Ok((taken.more, taken.messages > 0))
+    }
+
+    /// Tells of what is to be followed; when to do so otherwise.
+    fn tell_activity(&mut self, now: f64) -> Option<f64> {
+        let (urgent, any) = self.watcher.as_ref()?.news();
+        if !any && !urgent {
+            return None;
+        }
+        let due = self.told + ACTIVITY_SECONDS;
+        if urgent || now >= due {
+            self.told = now;
+            self.desk.tell(self.token, Told::ACTIVITY);
+            return None;
+        }
+        Some(due)
+    }
+}
+
+/// Times at which something is due, one for each key.
+#[derive(Default)]
+struct Timers {
+    by_time: BTreeSet<(u64, usize)>,
+    by_key: HashMap<usize, u64>,
+}
+
+impl Timers {
+    /// Sets the time for a key, or none.
+    fn set(&mut self, key: usize, time: Option<f64>) {
+        if let Some(before) = self.by_key.remove(&key) {
+            self.by_time.remove(&(before, key));
+        }
+        // The bits of positive numbers are in their order.
+        if let Some(bits) = time.map(|time| time.max(0.0).to_bits()) {
+            self.by_key.insert(key, bits);
+            self.by_time.insert((bits, key));
+        }
+    }
+
+    fn next(&self) -> Option<f64> {
+        self.by_time.first().map(|(bits, _)| f64::from_bits(*bits))
+    }
+
+    /// Takes out a key that is due.
+    fn take(&mut self, now: f64) -> Option<usize> {
+        let key = self.by_time.first().filter(|(bits, _)| f64::from_bits(*bits) <= now)?.1;
+        self.set(key, None);
+        Some(key)
+    }
+}
+
+/// Everything that the thread has.
+struct Thread<'a> {
+    inner: &'a Inner,
+    poll: Poll,
+    kernels: HashMap<usize, Kernel>,
+    outboxes: HashMap<usize, Arc<Outbox>>,
+    /// Kernels that have more to receive, in their turn.
+    ready: VecDeque<usize>,
+    /// Outboxes that are to be pumped, in their turn.
+    due: VecDeque<usize>,
+    timers: Timers,
+}
+
+/// Serves until it is told to stop.
+pub(crate) fn run(inner: &Inner, poll: Poll) {
+    let mut thread = Thread {
+        inner,
+        poll,
+        kernels: HashMap::new(),
+        outboxes: HashMap::new(),
+        ready: VecDeque::new(),
+        due: VecDeque::new(),
+        timers: Timers::default(),
+    };
+    let mut events = Events::with_capacity(256);
+    loop {
+        inner.turns.fetch_add(1, Ordering::Relaxed);
+        thread.wait(&mut events);
+        // Before what was waited for: that may be the descriptor of one that is new.
+        for command in inner.take_commands() {
+            if matches!(command, Command::Stop) {
+                return;
+            }
+            thread.obey(command);
+        }
+        thread.note(&events);
+        thread.serve();
+    }
+}
+
+impl Thread<'_> {
+    #[allow(clippy::panic)] // It is asked to.
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Subscribe(key, kernel) => self.subscribe(key, *kernel),
+            Command::Unsubscribe(key) => self.unsubscribe(key),
+            Command::Watch(key, watcher) => {
+                if let Some(kernel) = self.kernels.get_mut(&key) {
+                    kernel.watcher = watcher;
+                }
+            }
+            Command::Drain(key, receipt) => self.drain(key, &receipt),
+            Command::Attach(outbox) => {
+                self.outboxes.insert(outbox.key(), outbox);
+            }
+            Command::Forget(key) => {
+                self.outboxes.remove(&key);
+                self.timers.set(key, None);
+            }
+            Command::Pump(key) => self.due.push_back(key),
+            Command::Fail => panic!("told to fail"),
+            Command::Stop => {}
+        }
+    }
+
+    fn subscribe(&mut self, key: usize, kernel: Kernel) {
+        let mut source = SourceFd(&kernel.descriptor);
+        let registered =
+            self.poll.registry().register(&mut source, Token(key), Interest::READABLE);
+        if registered.is_err() {
+            kernel.desk.tell(kernel.token, Told::FAILED);
+            return;
+        }
+        self.kernels.insert(key, kernel);
+        // What came before has signalled already.
+        self.make_ready(key);
+    }
+
+    fn unsubscribe(&mut self, key: usize) {
+        self.timers.set(key, None);
+        if let Some(kernel) = self.kernels.remove(&key) {
+            // Before the socket closes it.
+            drop(self.poll.registry().deregister(&mut SourceFd(&kernel.descriptor)));
+        }
+    }
+
+    fn make_ready(&mut self, key: usize) {
+        if let Some(kernel) = self.kernels.get_mut(&key)
+            && !std::mem::replace(&mut kernel.is_ready, true)
+        {
+            self.ready.push_back(key);
+        }
+    }
+
+    /// Receives all that is ready of a kernel.
+    fn drain(&mut self, key: usize, receipt: &Receipt) {
+        let until = Instant::now() + DRAIN_TIME;
+        while self.receive(key) && Instant::now() < until {}
+        // Its turn comes anyway, should there be more.
+        self.make_ready(key);
+        receipt.give();
+    }
+
+    /// Gives each kernel that is ready its turn, and each outbox that is due.
+    fn serve(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(key) = self.ready.pop_front() else { break };
+            if let Some(kernel) = self.kernels.get_mut(&key) {
+                kernel.is_ready = false;
+            }
+            if self.receive(key) {
+                self.make_ready(key);
+            }
+        }
+        let now = self.inner.clock.now();
+        while let Some(key) = self.timers.take(now) {
+            match self.kernels.get_mut(&key) {
+                Some(kernel) => {
+                    let due = kernel.tell_activity(now);
+                    self.timers.set(key, due);
+                }
+                None => self.due.push_back(key),
+            }
+        }
+        for _ in 0..self.due.len() {
+            let Some(key) = self.due.pop_front() else { break };
+            if let Some(outbox) = self.outboxes.get(&key).cloned() {
+                self.pump(&outbox);
+            }
+        }
+    }
+
+    /// Receives a slice of a kernel, and has it written; whether there may be more.
+    fn receive(&mut self, key: usize) -> bool {
+        let Some(kernel) = self.kernels.get_mut(&key) else { return false };
+        let Ok((more, any)) = kernel.receive() else {
+            kernel.desk.tell(kernel.token, Told::FAILED);
+            self.unsubscribe(key);
+            return false;
+        };
+        if any {
+            for outbox in kernel.log.outboxes().iter() {
+                self.pump(outbox);
+            }
+            let now = self.inner.clock.now();
+            if let Some(kernel) = self.kernels.get_mut(&key) {
+                let due = kernel.tell_activity(now);
+                self.timers.set(key, due);
+            }
+        }
+        more
+    }
+
+    fn pump(&mut self, outbox: &Outbox) {
+        let key = outbox.key();
+        match outbox.pump_and_tell(self.inner.clock.now()) {
+            Need::Turn => {
+                self.timers.set(key, None);
+                self.due.push_back(key);
+            }
+            Need::Time(time) => self.timers.set(key, Some(time)),
+            Need::Nothing | Need::Answer(_) | Need::Close | Need::Broken(_) => {
+                self.timers.set(key, None);
+            }
+        }
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&mut self, events: &mut Events) {
+        let is_busy = !self.ready.is_empty() || !self.due.is_empty();
+        let next = self.timers.next().map(|time| self.inner.clock.until(time));
+        let timeout = if is_busy { Some(Duration::ZERO) } else { next };
+        if let Err(error) = self.poll.poll(events, timeout) {
+            debug_assert_eq!(error.kind(), ErrorKind::Interrupted, "{error}");
+            events.clear();
+        }
+    }
+
+    /// Has those served that have something to receive, or room.
+    fn note(&mut self, events: &Events) {
+        for event in events {
+            let Token(key) = event.token();
+            if event.token() == WAKE {
+                continue;
+            }
+            if let Some(outbox) = self.outboxes.get(&key) {
+                outbox.has_room();
+                self.due.push_back(key);
+            } else {
+                self.make_ready(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Bindings of `kernelwire_engine`: the thread, and what the event loop has to do with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernelwire_engine::{self as native, Need, Stopped};
+use kernelwire_zmq::Kind;
+use parking_lot::Mutex;
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::prelude::*;
+
+use crate::errors::{contained, zmq_error};
+use crate::log::{Cursor, Log, Written};
+use crate::watch::Watch;
+
+/// The thread that reads kernels and writes to clients.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Engine {
+    engine: Arc<native::Engine>,
+}
+
+/// What an event loop is told.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Desk {
+    desk: Arc<native::Desk>,
+}
+
+/// What the engine receives of one kernel.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Subscription {
+    subscription: Mutex<Option<Arc<native::Subscription>>>,
+}
+
+/// The only writer of a websocket's socket.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Outbox {
+    engine: Arc<native::Engine>,
+    outbox: Arc<native::Outbox>,
+    /// Kept open until nobody writes to it any more, whatever becomes of the stream that it is of.
+    _socket: Py<PyAny>,
+}
+
+fn seconds(time: f64) -> Duration {
+    Duration::try_from_secs_f64(time).unwrap_or_default()
+}
+
+#[pymethods]
+impl Engine {
+    /// Starts the thread; `now` is what the monotonic clock says.
+    #[new]
+    fn new(now: f64) -> PyResult<Self> {
+        contained(|| {
+            let engine = native::Engine::start(now).map_err(PyRuntimeError::new_err)?;
+            Ok(Self { engine: Arc::new(engine) })
+        })
+    }
+
+    /// Makes a desk for an event loop.
+    fn desk(&self) -> PyResult<Desk> {
+        Ok(Desk { desk: self.engine.desk()? })
+    }
+
+    /// Has what comes from `endpoint` be appended to `log`, on a socket with these options.
+    // Names, and not a row of arguments, on Python's side.
+    #[pyo3(signature = (endpoint, options, *, log, watch, desk, token))]
+    #[allow(clippy::too_many_arguments)]
+    fn subscribe(
+        &self,
+        endpoint: &str,
+        options: Vec<(i32, Vec<u8>)>,
+        log: &Bound<'_, Log>,
+        watch: Option<&Bound<'_, Watch>>,
+        desk: &Bound<'_, Desk>,
+        token: u64,
+    ) -> PyResult<Subscription> {
+        contained(|| {
+            let context = self.engine.context();
+            let mut socket = context.socket(Kind::Subscribe).map_err(zmq_error)?;
+            for (option, value) in &options {
+                socket.set_bytes(*option, value).map_err(zmq_error)?;
+            }
+            socket.connect(endpoint).map_err(zmq_error)?;
+            let log = Arc::clone(log.get().shared());
+            let watcher = watch.map(|watch| Arc::clone(watch.get().watcher()));
+            let desk = Arc::clone(&desk.get().desk);
+            let subscription =
+                self.engine.subscribe(socket, log, watcher, desk, token).map_err(zmq_error)?;
+            Ok(Subscription { subscription: Mutex::new(Some(Arc::new(subscription))) })
+        })
+    }
+
+    /// Makes the writer of a socket, which is kept open until the writer is closed.
+    fn outbox(&self, socket: Bound<'_, PyAny>, desk: &Bound<'_, Desk>, token: u64) -> PyResult<Outbox> {
+        let descriptor = socket.call_method0("fileno")?.extract()?;
+        contained(|| {
+            let outbox = self.engine.outbox(descriptor, Arc::clone(&desk.get().desk), token)?;
+            Ok(Outbox { engine: Arc::clone(&self.engine), outbox, _socket: socket.unbind() })
+        })
+    }
+
+    /// Whether the thread runs, in this process.
+    fn is_alive(&self) -> bool {
+        self.engine.is_alive()
+    }
+
+    /// How often the thread has looked for something to do.
+    fn turns(&self) -> u64 {
+        self.engine.turns()
+    }
+
+    /// Has the thread panic, to see what becomes of that.
+    fn fail(&self) {
+        self.engine.fail();
+    }
+
+    /// Ends the thread; `False` where it has not ended after so many seconds.
+    fn stop(&self, py: Python<'_>, time: f64) -> bool {
+        py.detach(|| self.engine.stop(seconds(time)) == Stopped::InTime)
+    }
+}
+
+#[pymethods]
+impl Desk {
+    /// The descriptor that is readable when something lies here.
+    fn fileno(&self) -> i32 {
+        self.desk.descriptor()
+    }
+
+    /// Takes everything off the desk: whom it concerns, and what has happened, as bits.
+    fn take(&self) -> Vec<(u64, u8)> {
+        self.desk.take().into_iter().map(|(token, told)| (token, told.0)).collect()
+    }
+}
+
+#[pymethods]
+impl Subscription {
+    /// Has another watch be told of messages, or none.
+    #[pyo3(signature = (watch))]
+    fn watch(&self, watch: Option<&Bound<'_, Watch>>) {
+        if let Some(subscription) = &*self.subscription.lock() {
+            subscription.watch(watch.map(|watch| Arc::clone(watch.get().watcher())));
+        }
+    }
+
+    /// Waits until everything that is ready was received, but no more than so many seconds.
+    fn drain(&self, py: Python<'_>, time: f64) -> bool {
+        let subscription = self.subscription.lock().clone();
+        // What others do meanwhile does not end it.
+        py.detach(|| subscription.is_some_and(|subscription| subscription.drain(seconds(time))))
+    }
+
+    /// Receives no more.
+    fn close(&self) {
+        self.subscription.lock().take();
+    }
+
+    /// Whether it has ended.
+    fn closed(&self) -> bool {
+        self.subscription.lock().is_none()
+    }
+}
+
+#[pymethods]
+impl Outbox {
+    /// Writes a whole frame of the event loop's; `False` where it has to wait.
+    fn put(&self, frame: &[u8]) -> bool {
+        self.engine.put(&self.outbox, frame.into())
+    }
+
+    /// How many bytes of such frames were sent.
+    fn sent(&self) -> u64 {
+        self.outbox.sent()
+    }
+
+    /// How many bytes wait for the socket.
+    fn unsent(&self) -> u64 {
+        self.outbox.unsent()
+    }
+
+    /// Writes what a cursor reads from now on.
+    fn attach(&self, cursor: &Bound<'_, Cursor>) {
+        let cursor = cursor.get();
+        let log = Arc::clone(cursor.log().get().shared());
+        self.engine.attach(&self.outbox, log, cursor.id());
+    }
+
+    /// Writes no more from its cursor; `True` if something of it was begun and not sent: the connection
+    /// must be closed then.
+    fn detach(&self) -> bool {
+        self.engine.detach(&self.outbox)
+    }
+
+    /// Writes what is next; what is left to Python of it, as `Cursor.write` tells.
+    fn pump<'py>(&self, now: f64) -> PyResult<Written<'py>> {
+        contained(|| Ok(Written::of(self.engine.pump(&self.outbox, now))))
+    }
+
+    /// Writes no more: when this returns, nobody uses the socket.
+    fn close(&self) {
+        self.engine.close(&self.outbox);
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.engine.close(&self.outbox);
+    }
+}
+
+impl Written<'_> {
+    fn of(need: Need) -> Self {
+        match need {
+            Need::Nothing | Need::Turn | Need::Time(_) => Self::Done(false),
+            Need::Answer(number) => Self::hold(number),
+            Need::Close => Self::close(),
+            Need::Broken(error) => Self::broken(error),
+        }
+    }
+}

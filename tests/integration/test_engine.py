@@ -1,0 +1,221 @@
+"""The engine in a real server: output while the event loop is blocked, and what ends the engine."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import psutil
+import pytest
+
+from support import stalling
+from support.fake_kernel import emit, script
+from support.server import IMPLEMENTATIONS, Server
+from support.waiting import wait_until
+from support.ws_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from support.messages import Message
+
+KERNELWIRE = IMPLEMENTATIONS["kernelwire"]
+ON_THE_LOOP = replace(KERNELWIRE, environment={"KERNELWIRE_DRIVER": "loop"})
+UNLIMITED = {"ZMQChannelsWebsocketConnection": {"limit_rate": False}}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Any]:
+    """Start servers that have the extension, and stop them."""
+    servers: list[Server] = []
+
+    def started(implementation: Any = KERNELWIRE) -> Server:
+        home = tmp_path / f"server-{len(servers)}"
+        home.mkdir()
+        servers.append(Server(home, *stalling.stallable(implementation, UNLIMITED)))
+        return servers[-1]
+
+    yield started
+    for server in servers:
+        server.stop()
+
+
+@contextmanager
+def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
+    """Block a server's event loop, until this ends."""
+    began, pipe = folder / "began", folder / "pipe"
+    os.mkfifo(pipe)
+    query = urlencode({"how": how, "began": began, "pipe": pipe})
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.request, "GET", f"{stalling.BLOCK_PATH}?{query}")
+        wait_until(began.exists, what="the beginning of the block")
+        try:
+            yield
+            assert not answer.done()
+        finally:
+            (folder / "pipe.go").touch()
+            if how != "spinning":
+                os.close(os.open(pipe, os.O_WRONLY))
+            answer.result()
+
+
+def numbers(messages: list[Message]) -> list[int]:
+    """The numbers of output."""
+    return [m.metadata["number"] for m in messages if "number" in m.metadata]
+
+
+def numbered(number: int) -> Callable[[Message], bool]:
+    """Whether a message is of output with so high a number."""
+    return lambda m: m.metadata.get("number", -1) >= number
+
+
+COUNTING = """
+import time
+for number in range(10_000):
+    print(number, flush=True)
+    time.sleep(0.005)
+"""
+
+
+def printed(messages: list[Message]) -> list[int]:
+    """The numbers that were printed."""
+    text = "".join(m.content["text"] for m in messages if m.msg_type == "stream")
+    return [int(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("protocol", ["v1", "legacy"])
+@pytest.mark.parametrize("how", stalling.WAYS)
+def test_output_when_the_loop_is_blocked_then_it_flows(
+    start: Any, tmp_path: Path, how: str, protocol: str
+) -> None:
+    """Stops all kernels from falling silent because of one slow extension."""
+    server = start()
+    client = Client(server, server.start_kernel("python3"), protocol=protocol).settle()
+    client.start(COUNTING)
+    seen: list[Message] = []
+
+    def count(more: int) -> None:
+        """Receive so many numbers more."""
+        goal = len(printed(seen)) + more
+        while len(printed(seen)) < goal:
+            seen.extend(client.messages(until=lambda m: m.msg_type == "stream"))
+
+    count(1)
+    with blocked(server, tmp_path, how):
+        # The loop has not had a turn when these are here: it goes on behind them.
+        count(200)
+    count(100)
+    client.reset()
+    assert printed(seen) == list(range(len(printed(seen))))
+
+
+def test_output_when_a_client_does_not_read_and_the_loop_is_blocked_then_it_is_bounded(
+    start: Any, tmp_path: Path
+) -> None:
+    """Stops what waits while nobody looks from growing with what the kernel says."""
+    server = start()
+    kernel_id = server.start_kernel("fake")
+    other = Client(server, kernel_id).settle()
+    silent = Client(server, kernel_id).settle()
+    before = psutil.Process(server.process.pid).memory_info().rss
+    emitted = {"do": "emit", "count": 1000, "size": 1 << 20}
+    with blocked(server, tmp_path, "sleeping"):
+        silent.start(script(emitted))
+        # The request was read before the block, or is read behind it: either way all of it comes.
+    seen = other.messages(until=numbered(999), timeout=60)
+    grown = psutil.Process(server.process.pid).memory_info().rss - before
+    for client in (other, silent):
+        client.reset()
+    assert numbers(seen)[-1] == 999
+    assert grown < (256 + 128) << 20, f"{grown >> 20} MiB"
+
+
+def test_driver_when_it_is_chosen_then_the_loop_does_the_work(start: Any) -> None:
+    """Stops the way back from being lost: what the engine does, the event loop can do."""
+    server = start(ON_THE_LOOP)
+    assert server.request("GET", stalling.ENGINE_PATH)["driver"] == {
+        "engine": False,
+        "reason": "KERNELWIRE_DRIVER=loop is set",
+    }
+    client = Client(server, server.start_kernel("fake")).settle()
+    assert client.execute(script(emit(500))).numbers == list(range(500))
+    client.reset()
+
+
+def test_engine_when_nothing_happens_then_it_sleeps(start: Any) -> None:
+    """Stops a server that nobody uses from using a processor."""
+    server = start()
+    client = Client(server, server.start_kernel("fake")).settle()
+    client.execute(script(emit(5)))
+
+    def turns() -> int:
+        return server.request("GET", stalling.ENGINE_PATH)["turns"]
+
+    def is_still() -> bool:
+        before = turns()
+        return all(turns() == before for _ in range(50))
+
+    wait_until(is_still, what="an engine that is parked")
+    client.reset()
+
+
+def test_engine_when_it_panics_then_the_loop_goes_on_and_nothing_is_lost(start: Any) -> None:
+    """Stops a fault in native code from ending anybody's work: the server lives, and so do kernels."""
+    server = start()
+    kernel_id = server.start_kernel("fake")
+    client = Client(server, kernel_id).settle()
+    assert client.execute(script(emit(100))).numbers == list(range(100))
+    server.request("DELETE", stalling.ENGINE_PATH)
+    client.rest()
+    client.reset()
+    again = Client(server, kernel_id, session_id=client.session_id).settle()
+    assert again.execute(script(emit(100))).numbers == list(range(100, 200))
+    other = Client(server, server.start_kernel("fake")).settle()
+    assert other.execute(script(emit(100))).numbers == list(range(100))
+    wait_until(
+        lambda: server.request("GET", f"/api/kernels/{kernel_id}")["execution_state"] == "idle",
+        what="the kernel's state",
+    )
+    for each in (again, other):
+        each.reset()
+    log = server.log()
+    assert log.count("kernelwire's engine has failed") == 1
+    assert "Traceback" not in log
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_server_when_it_was_forked_then_the_child_touches_nothing(
+    start: Any, tmp_path: Path
+) -> None:
+    """Stops a child, as of multiprocessing, from ending connections, or from never ending itself."""
+    server = start()
+    client = Client(server, server.start_kernel("fake")).settle()
+    assert client.execute(script(emit(10))).numbers == list(range(10))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    query = urlencode({"pipe": pipe})
+    child = psutil.Process(server.request("GET", f"{stalling.FORK_PATH}?{query}")["child"])
+    assert client.execute(script(emit(10))).numbers == list(range(10, 20))
+    os.close(os.open(pipe, os.O_WRONLY))
+    wait_until(lambda: not child.is_running() or child.status() == "zombie", what="the child's end")
+    assert client.execute(script(emit(10))).numbers == list(range(20, 30))
+    client.reset()
+    # The child had the socket open as well: that is not to keep a connection from ending.
+    last = Client(server, server.start_kernel("fake")).settle()
+    last.close()
+
+
+def test_server_when_it_is_stopped_with_everything_open_then_it_ends(start: Any) -> None:
+    """Stops the end of a server from waiting for a thread, or for a socket of the engine's."""
+    server = start()
+    client = Client(server, server.start_kernel("fake")).settle()
+    client.execute(script({"do": "tick", "count": 100_000}))
+    server.process.terminate()
+    wait_until(lambda: server.process.poll() is not None, what="the end of the server")
+    assert server.process.returncode == 0
+    client.reset()
