@@ -47,6 +47,17 @@ nox.options.tags = ["gate"]
 nox.options.default_venv_backend = "virtualenv"
 
 
+ON_THE_LOOP = (
+    "test_activity.py",
+    "test_bounds.py",
+    "test_cells.py",
+    "test_faults.py",
+    "test_limits.py",
+    "test_reconnects.py",
+)
+"""Tests of what two drivers do, which are run with both."""
+
+
 @nox.session(python=False, tags=["gate"])
 def lint(session: nox.Session) -> None:
     """Check formatting and lints."""
@@ -69,7 +80,8 @@ def types(session: nox.Session) -> None:
 @nox.session(python=False, tags=["gate"])
 def core(session: nox.Session) -> None:
     """Test the crates that need no Python; that of libzmq against the copy that pyzmq brings."""
-    cargo(session, "test", "--package", "kernelwire-core", "--package", "kernelwire-zmq")
+    crates = ("kernelwire-core", "kernelwire-engine", "kernelwire-zmq")
+    cargo(session, "test", *(f"--package={crate}" for crate in crates))
 
 
 @nox.session(python=False, tags=["gate"])
@@ -84,6 +96,14 @@ def slow(session: nox.Session) -> None:
     # Two at a time, however many cores there are: a flood keeps more than one of them busy.
     parallel = ("--numprocesses=2", "--dist=worksteal")
     python(session, "-m", "pytest", "-m", "slow", *parallel, *session.posargs)
+
+
+@nox.session(python=False, tags=["gate"])
+def loop(session: nox.Session) -> None:
+    """Test what the engine does with the event loop in its place."""
+    env = {"KERNELWIRE_DRIVER": "loop", "TESTED_DRIVER": "loop"}
+    files = session.posargs or [f"tests/integration/{name}" for name in ON_THE_LOOP]
+    python(session, "-m", "pytest", *IN_PARALLEL, *files, "-k", "not stock", env=env)
 
 
 @nox.session(python=False, tags=["weekly"])

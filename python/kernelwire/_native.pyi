@@ -11,11 +11,15 @@ import zmq
 __all__ = [
     "MAX_PARTS",
     "Cursor",
+    "Desk",
+    "Engine",
     "LargePart",
     "Log",
     "NativeError",
+    "Outbox",
     "Signer",
     "StateTracker",
+    "Subscription",
     "Watch",
     "Window",
     "__version__",
@@ -390,6 +394,9 @@ class Log:
     def largest_batch(self) -> int:
         """Return the most messages that one call has received."""
 
+    def counts(self) -> tuple[int, int, int]:
+        """Count the entries that are kept, the messages that have come, and the lives before this one."""
+
     def set_served(self, readers: int, awaited: bool) -> None:
         """Set how many readers the event loop serves, and whether it awaits the next message.
 
@@ -429,6 +436,12 @@ class Cursor:
         to be closed; 6: a time), the number of the hold or the microseconds until that time, the pieces
         that are left to be written, and the number of the error that has kept them from being sent, 0
         for none. ``now`` is in seconds, of any clock that is the same for all calls.
+        """
+
+    def standing(self) -> tuple[int, int, float | None, str] | None:
+        """Say where it is: messages and bytes that its client has not got, and what it waits for.
+
+        And when the first of them came, by the clock of ``Log.receive``. ``None`` where it has ended.
         """
 
     def acknowledge(self, size: int) -> None:

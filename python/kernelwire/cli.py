@@ -25,6 +25,8 @@ from kernelwire.in_use import (
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
+LIVE = "--live"
+
 PACKAGES = ("kernelwire", "jupyter_server", "jupyter_client", "pyzmq", "tornado")
 
 
@@ -37,20 +39,37 @@ class StatusApp(JupyterApp):
         "Say which classes a Jupyter server started now would use and why, how kernel messages are"
         " received, and which versions are installed. Options of `jupyter server` are understood."
         " The exit status is 0 where kernelwire is on, and 1 where it is off or no server starts."
+        " With --live, say instead what goes on in the servers of this user that are running."
     )
-    flags: Any = Dict({})
+    flags: Any = Dict(
+        {
+            "live": (
+                {},
+                "Say what goes on in the running servers: kernels, clients, what they wait for.",
+            )
+        }
+    )
     aliases: Any = Dict({})
     argv: list[str]
+    live = False
+    """Whether to ask running servers."""
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
         """Keep the arguments for the server whose configuration is looked at."""
-        self.argv = list(argv or [])
+        self.argv = [each for each in argv or [] if each != LIVE]
+        self.live = LIVE in (argv or [])
         if {"-h", "--help", "--help-all", "--version"} & set(self.argv):
             super().parse_command_line(argv)
 
     def start(self) -> None:
         """Print the report and exit."""
         self.log_level = "ERROR"  # extensions log through it, such as that one is slow to import
+        if self.live:
+            from kernelwire.cli_live import report_of_running  # noqa: PLC0415 (of no use otherwise)
+
+            live, asked = report_of_running()
+            print("\n".join(live))  # noqa: T201 (this is what it is for)
+            sys.exit(0 if asked else 1)
         app = configured_server(self.argv)
         trouble = loading_trouble()
         configured = {trait: choose(app, trait) for trait in CHOICES}
@@ -179,10 +198,16 @@ def receiving(trouble: str) -> list[str]:
     if trouble:
         return ["receiving", "    not at all", f"    because {trouble}"]
     from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
+    from kernelwire.sockets.driver import driver  # noqa: PLC0415 (as above)
 
     found = drain()
     how = "natively" if found.native else "portably, through pyzmq"
-    return ["receiving", f"    {how}", f"    because {found.reason}"]
+    who, why = driver()
+    driving = "the engine: output flows while the server is busy" if who else "the event loop"
+    return [
+        *("receiving", f"    {how}", f"    because {found.reason}"),
+        *("driver", f"    {driving}", f"    because {why}"),
+    ]
 
 
 def self_test(app: ServerApp, trouble: str) -> list[str]:

@@ -80,8 +80,12 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
     _warn_of_shortcomings(app)
 
 
-def _load_jupyter_server_extension(_app: ServerApp) -> None:
-    """Do nothing: all is done when the extension is linked, before the managers are built."""
+def _load_jupyter_server_extension(app: ServerApp) -> None:
+    """Have the server tell its operator what goes on; the rest was done when this was linked."""
+    if app in _choices:
+        from kernelwire.live import add_handler  # noqa: PLC0415 (may fail where linking has)
+
+        add_handler(app)
 
 
 async def _start_jupyter_server_extension(app: ServerApp) -> None:

@@ -12,9 +12,11 @@ from urllib.parse import urlencode
 import psutil
 import pytest
 
+from kernelwire import live
+from kernelwire.cli import StatusApp
 from support import stalling
 from support.fake_kernel import emit, script
-from support.server import IMPLEMENTATIONS, Server
+from support.server import IMPLEMENTATIONS, RestError, Server
 from support.waiting import wait_until
 from support.ws_client import Client
 
@@ -37,7 +39,9 @@ def start(tmp_path: Path) -> Iterator[Any]:
     def started(implementation: Any = KERNELWIRE) -> Server:
         home = tmp_path / f"server-{len(servers)}"
         home.mkdir()
-        servers.append(Server(home, *stalling.stallable(implementation, UNLIMITED)))
+        implementation, config = stalling.stallable(implementation, UNLIMITED)
+        config["ServerApp"]["jpserver_extensions"]["kernelwire"] = True
+        servers.append(Server(home, implementation, config))
         return servers[-1]
 
     yield started
@@ -219,3 +223,58 @@ def test_server_when_it_is_stopped_with_everything_open_then_it_ends(start: Any)
     wait_until(lambda: server.process.poll() is not None, what="the end of the server")
     assert server.process.returncode == 0
     client.reset()
+
+
+def test_status_of_a_running_server_says_who_waits_for_what(
+    start: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops an operator from having to guess why a notebook stands still."""
+    server = start()
+    kernel_id = server.start_kernel("fake")
+    silent, other = (Client(server, kernel_id).settle() for _ in range(2))
+    silent.start(script({"do": "emit", "count": 20, "size": 1 << 20}))
+    other.messages(until=numbered(19))
+    dropped = Client(server, kernel_id).settle()
+    dropped.reset()
+    said = wait_until(
+        lambda: _described(server, kernel_id, waits_for="its client"), what="the session's end"
+    )
+    log = said["kernels"][kernel_id]
+    clients = {key.split(":")[1]: each for key, each in log["clients"].items()}
+    lagging, idle = clients[silent.session_id], clients[other.session_id]
+    assert said["driver"] == log["driver"] == lagging["driver"] == "engine"
+    assert (lagging["waits_for"], idle["waits_for"]) == ("room at the client", "nothing")
+    assert 0 < lagging["messages"] < 40
+    assert lagging["bytes"] > 10 << 20
+    assert lagging["seconds"] > 0
+    assert (idle["messages"], idle["seconds"]) == (0, 0.0)
+    assert log["entries"] > 0
+    assert log["life"] == 1
+
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(server.home / "runtime"))
+    app = StatusApp()
+    app.initialize(["--live"])
+    with pytest.raises(SystemExit, match="0"):
+        app.start()
+    report = capfd.readouterr().out
+    assert f"kernel {kernel_id}: " in report
+    assert "waits for room at the client, written by the engine" in report
+    assert "waits for its client" in report
+    for client in (silent, other):
+        client.reset()
+
+
+def _described(server: Server, kernel_id: str, *, waits_for: str) -> Any:
+    """What the server says, once a session that is away is there."""
+    said = server.request("GET", live.PATH)
+    away = said["kernels"][kernel_id]["away"]
+    return said if [each["waits_for"] for each in away.values()] == [waits_for] else None
+
+
+def test_status_of_a_running_server_is_for_who_may_know(start: Any) -> None:
+    """Stops the names of sessions from being told to anybody who asks."""
+    server = start()
+    token, server.token = server.token, "wrong"
+    with pytest.raises(RestError, match="403"):
+        server.request("GET", live.PATH)
+    server.token = token

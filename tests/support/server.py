@@ -343,6 +343,7 @@ def _environment(home: Path, implementation: Implementation) -> dict[str, str]:
         "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
         "IPYTHONDIR": str(home / "ipython"),
         "PYTHONUNBUFFERED": "1",
+        **({"KERNELWIRE_DRIVER": tested} if (tested := os.environ.get("TESTED_DRIVER")) else {}),
         **implementation.environment,
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from functools import lru_cache
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from weakref import finalize, ref
 
 from jupyter_client.session import Session
@@ -220,6 +220,15 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
         stats["received"] = sum(stats.values()) - stats["bytes"] - stats["congested_bytes"]
         stats["largest_batch"] = 0 if client is None else client.log.native.largest_batch()
         return stats | {"pending_bytes": pending_bytes(self.websocket_handler)}
+
+    @classmethod
+    def open_connections(cls) -> list[Self]:
+        """Return the connections of this class that are open."""
+        return [each for each in cls._open_sockets if isinstance(each, cls)]
+
+    def describe(self) -> dict[str, Any] | None:
+        """Say how far the client is, for an operator; ``None`` where it has not got that far."""
+        return None if self._client is None else self._client.describe()
 
     # -- going live ------------------------------------------------------------------------------
 

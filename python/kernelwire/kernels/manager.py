@@ -122,6 +122,13 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
                 log.leave(self)
         return log
 
+    def describe_logs(self) -> dict[str, dict[str, Any]]:
+        """Say of each kernel what its log has, and of the sessions that are away how far they are."""
+        return {
+            kernel_id: {**log.describe(), "away": self.describe_away(kernel_id)}
+            for kernel_id, log in self._logs.items()
+        }
+
     def _begin_life(self, kernel_id: str) -> None:
         """Note that a kernel is another process from now on."""
         log = self._logs.get(kernel_id)

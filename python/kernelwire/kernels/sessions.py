@@ -122,12 +122,23 @@ class SessionsMixin(_Base):
 
     def _tell_away(self, kernel_id: str, status: str) -> None:
         """Tell the sessions of a kernel that are away what has become of it, in its place."""
+        for client in self._clients_away(kernel_id).values():
+            client.tell_status(self.get_kernel(kernel_id).session, status)
+
+    def describe_away(self, kernel_id: str) -> dict[str, dict[str, Any]]:
+        """Say of each session of a kernel that is away how far it is."""
+        return {key: client.describe() for key, client in self._clients_away(kernel_id).items()}
+
+    def _clients_away(self, kernel_id: str) -> dict[str, Client]:
+        """Return the clients of a kernel that are away, by their sessions."""
         buffered = [*self._away.get(kernel_id, {}).values()]
         if kernel_id in self._kernel_buffers:
             buffered.append(self._kernel_buffers[kernel_id])
-        for each in buffered:
-            if isinstance(each["buffer"], Backlog):
-                each["buffer"].client.tell_status(self.get_kernel(kernel_id).session, status)
+        return {
+            each["session_key"]: each["buffer"].client
+            for each in buffered
+            if isinstance(each["buffer"], Backlog)
+        }
 
     @contextmanager
     def handing_over(self, session_key: str, client: Client | None) -> Iterator[None]:

@@ -66,6 +66,18 @@ class Client:
         """Whether the engine writes to its websocket."""
         return isinstance(self._writer, OutboxWriter)
 
+    def describe(self) -> dict[str, Any]:
+        """Say how far its client is, and by whom it is written to, for an operator."""
+        messages, size, since, waits_for = self.cursor.standing() or (0, 0, None, "nothing")
+        writer = "engine" if self.is_engines else "loop"
+        return {
+            "driver": None if self._writer is None else writer,
+            "messages": messages,
+            "bytes": size,
+            "seconds": 0.0 if since is None else max(self.log.now() - since, 0.0),
+            "waits_for": waits_for,
+        }
+
     # -- channels --------------------------------------------------------------------------------
 
     def read_from(self, streams: dict[str, Any]) -> None:

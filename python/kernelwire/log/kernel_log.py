@@ -244,6 +244,17 @@ class KernelLog:
             self._reports.setdefault(report[1], []).append(report)
         return self._reports.pop(cursor, [])
 
+    def describe(self) -> dict[str, Any]:
+        """Say how much there is, since when, and by whom it is received, for an operator."""
+        entries, received, lives = self.native.counts()
+        return {
+            "driver": "engine" if isinstance(self.stream, Subscription) else "loop",
+            "entries": entries,
+            "bytes": self.native.memory(),
+            "received": received,
+            "life": lives + 1,
+        }
+
     # -- receiving ---------------------------------------------------------------------------------
 
     def __call__(self, stream: KernelwireStream) -> bool:

@@ -171,7 +171,8 @@ impl Engine {
             }));
             shared.over(ended.is_err());
         };
-        let thread = without_signals(|| std::thread::Builder::new().name(NAME.to_owned()).spawn(run));
+        let thread =
+            without_signals(|| std::thread::Builder::new().name(NAME.to_owned()).spawn(run));
         let thread = Mutex::new(Some(thread.map_err(io)?));
         Ok(Self { inner, context: ManuallyDrop::new(context), thread })
     }
@@ -250,8 +251,8 @@ impl Engine {
     }
 
     /// Has an outbox write what a cursor of `log` reads.
-    pub fn attach(&self, outbox: &Arc<Outbox>, log: Arc<SharedLog>, cursor: CursorId) {
-        outbox.attach(Arc::clone(&log), cursor);
+    pub fn attach(&self, outbox: &Arc<Outbox>, log: &Arc<SharedLog>, cursor: CursorId) {
+        outbox.attach(Arc::clone(log), cursor);
         log.change_outboxes(outbox, true);
         self.poke(outbox);
     }

@@ -138,6 +138,7 @@ impl Unsent {
 }
 
 /// What whoever has the writer's role works with.
+#[allow(clippy::struct_excessive_bools)] // Each of these may be so without the others.
 struct Writer {
     /// The socket; none once it was closed.
     descriptor: Option<RawFd>,

@@ -78,8 +78,7 @@ impl SharedLog {
     ) -> Result<Taken, ZmqError> {
         let mut core = self.lock();
         let mut reading = watcher.map(Watcher::reading);
-        let taken =
-            slice.receive(next, |parts| append(&mut core, now, parts, reading.as_mut()))?;
+        let taken = slice.receive(next, |parts| append(&mut core, now, parts, reading.as_mut()))?;
         drop(reading);
         MutexGuard::unlock_fair(core);
         self.largest.fetch_max(taken.messages, Ordering::Relaxed);

@@ -181,8 +181,7 @@ impl Thread<'_> {
 
     fn subscribe(&mut self, key: usize, kernel: Kernel) {
         let mut source = SourceFd(&kernel.descriptor);
-        let registered =
-            self.poll.registry().register(&mut source, Token(key), Interest::READABLE);
+        let registered = self.poll.registry().register(&mut source, Token(key), Interest::READABLE);
         if registered.is_err() {
             kernel.desk.tell(kernel.token, Told::FAILED);
             return;

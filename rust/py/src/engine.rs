@@ -28,14 +28,14 @@ pub(crate) struct Desk {
 /// What the engine receives of one kernel.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Subscription {
-    subscription: Mutex<Option<Arc<native::Subscription>>>,
+    native: Mutex<Option<Arc<native::Subscription>>>,
 }
 
 /// The only writer of a websocket's socket.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Outbox {
     engine: Arc<native::Engine>,
-    outbox: Arc<native::Outbox>,
+    writer: Arc<native::Outbox>,
     /// Kept open until nobody writes to it any more, whatever becomes of the stream that it is of.
     _socket: Py<PyAny>,
 }
@@ -63,7 +63,7 @@ impl Engine {
     /// Has what comes from `endpoint` be appended to `log`, on a socket with these options.
     // Names, and not a row of arguments, on Python's side.
     #[pyo3(signature = (endpoint, options, *, log, watch, desk, token))]
-    #[allow(clippy::too_many_arguments)]
+    #[allow(clippy::too_many_arguments, clippy::needless_pass_by_value)]
     fn subscribe(
         &self,
         endpoint: &str,
@@ -85,16 +85,21 @@ impl Engine {
             let desk = Arc::clone(&desk.get().desk);
             let subscription =
                 self.engine.subscribe(socket, log, watcher, desk, token).map_err(zmq_error)?;
-            Ok(Subscription { subscription: Mutex::new(Some(Arc::new(subscription))) })
+            Ok(Subscription { native: Mutex::new(Some(Arc::new(subscription))) })
         })
     }
 
     /// Makes the writer of a socket, which is kept open until the writer is closed.
-    fn outbox(&self, socket: Bound<'_, PyAny>, desk: &Bound<'_, Desk>, token: u64) -> PyResult<Outbox> {
+    fn outbox(
+        &self,
+        socket: Bound<'_, PyAny>,
+        desk: &Bound<'_, Desk>,
+        token: u64,
+    ) -> PyResult<Outbox> {
         let descriptor = socket.call_method0("fileno")?.extract()?;
         contained(|| {
-            let outbox = self.engine.outbox(descriptor, Arc::clone(&desk.get().desk), token)?;
-            Ok(Outbox { engine: Arc::clone(&self.engine), outbox, _socket: socket.unbind() })
+            let writer = self.engine.outbox(descriptor, Arc::clone(&desk.get().desk), token)?;
+            Ok(Outbox { engine: Arc::clone(&self.engine), writer, _socket: socket.unbind() })
         })
     }
 
@@ -137,26 +142,26 @@ impl Subscription {
     /// Has another watch be told of messages, or none.
     #[pyo3(signature = (watch))]
     fn watch(&self, watch: Option<&Bound<'_, Watch>>) {
-        if let Some(subscription) = &*self.subscription.lock() {
+        if let Some(subscription) = &*self.native.lock() {
             subscription.watch(watch.map(|watch| Arc::clone(watch.get().watcher())));
         }
     }
 
     /// Waits until everything that is ready was received, but no more than so many seconds.
     fn drain(&self, py: Python<'_>, time: f64) -> bool {
-        let subscription = self.subscription.lock().clone();
+        let subscription = self.native.lock().clone();
         // What others do meanwhile does not end it.
         py.detach(|| subscription.is_some_and(|subscription| subscription.drain(seconds(time))))
     }
 
     /// Receives no more.
     fn close(&self) {
-        self.subscription.lock().take();
+        self.native.lock().take();
     }
 
     /// Whether it has ended.
     fn closed(&self) -> bool {
-        self.subscription.lock().is_none()
+        self.native.lock().is_none()
     }
 }
 
@@ -164,46 +169,45 @@ impl Subscription {
 impl Outbox {
     /// Writes a whole frame of the event loop's; `False` where it has to wait.
     fn put(&self, frame: &[u8]) -> bool {
-        self.engine.put(&self.outbox, frame.into())
+        self.engine.put(&self.writer, frame.into())
     }
 
     /// How many bytes of such frames were sent.
     fn sent(&self) -> u64 {
-        self.outbox.sent()
+        self.writer.sent()
     }
 
     /// How many bytes wait for the socket.
     fn unsent(&self) -> u64 {
-        self.outbox.unsent()
+        self.writer.unsent()
     }
 
     /// Writes what a cursor reads from now on.
     fn attach(&self, cursor: &Bound<'_, Cursor>) {
         let cursor = cursor.get();
-        let log = Arc::clone(cursor.log().get().shared());
-        self.engine.attach(&self.outbox, log, cursor.id());
+        self.engine.attach(&self.writer, cursor.log().get().shared(), cursor.id());
     }
 
     /// Writes no more from its cursor; `True` if something of it was begun and not sent: the connection
     /// must be closed then.
     fn detach(&self) -> bool {
-        self.engine.detach(&self.outbox)
+        self.engine.detach(&self.writer)
     }
 
     /// Writes what is next; what is left to Python of it, as `Cursor.write` tells.
     fn pump<'py>(&self, now: f64) -> PyResult<Written<'py>> {
-        contained(|| Ok(Written::of(self.engine.pump(&self.outbox, now))))
+        contained(|| Ok(Written::of(self.engine.pump(&self.writer, now))))
     }
 
     /// Writes no more: when this returns, nobody uses the socket.
     fn close(&self) {
-        self.engine.close(&self.outbox);
+        self.engine.close(&self.writer);
     }
 }
 
 impl Drop for Outbox {
     fn drop(&mut self) {
-        self.engine.close(&self.outbox);
+        self.engine.close(&self.writer);
     }
 }
 

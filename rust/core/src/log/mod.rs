@@ -63,7 +63,7 @@ pub use entry::LARGE_PART;
 pub use hold::{Answer, HeldMessage, Hold, Reason};
 pub use mailbox::After;
 pub use piece::{Budget, Piece, Source, Wait};
-pub use report::{LogCounts, Refusal, Report, Waiting};
+pub use report::{LogCounts, Refusal, Report, Standing, Waiting, WaitsFor};
 pub use settings::{CursorId, Overflow, Protocol, Rules, Settings};
 pub use totals::{ByPriority, Totals};
 
@@ -345,6 +345,33 @@ impl<P: AsRef<[u8]>> Log<P> {
             bytes: cursor.waiting(self.totals),
             in_flight: cursor.queue.bytes(),
         })
+    }
+
+    /// Where a cursor is, to be shown to an operator.
+    #[must_use]
+    pub fn standing(&self, id: CursorId) -> Option<Standing> {
+        let (cursor, waiting) = (self.cursors.get(&id)?, self.waiting(id)?);
+        let in_flight = cursor.in_flight().map(|(first, last)| last - first + 1).sum::<u64>();
+        let unread = [waiting.messages, waiting.paced, waiting.again, waiting.replies as u64];
+        let messages = unread.into_iter().fold(in_flight, u64::saturating_add);
+        let oldest = self.store.find(cursor.oldest()).and_then(|place| self.store.entry(place));
+        let waits_for = match cursor {
+            Cursor { overflowed: true, .. } => WaitsFor::Close,
+            Cursor { away: Some(_), .. } => WaitsFor::Client,
+            Cursor { hold: Some(_), .. } => WaitsFor::Answer,
+            _ if waiting.in_flight > 0 => WaitsFor::Room,
+            _ if waiting.paced > 0 => WaitsFor::Turn,
+            _ if messages > 0 => WaitsFor::Reader,
+            _ => WaitsFor::Nothing,
+        };
+        let since = oldest.map(|entry| entry.arrived);
+        Some(Standing { messages, bytes: waiting.bytes.sum(), since, waits_for })
+    }
+
+    /// How many entries are kept.
+    #[must_use]
+    pub fn kept(&self) -> usize {
+        self.store.segments.iter().map(|segment| segment.entries.len()).sum()
     }
 
     /// The number of the next entry: how many were appended.

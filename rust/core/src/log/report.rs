@@ -80,3 +80,35 @@ pub struct Waiting {
     /// Bytes that were handed out and are not acknowledged.
     pub in_flight: u64,
 }
+
+/// What a cursor waits for, as of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitsFor {
+    /// An entry: it has handed out all that there is.
+    Nothing,
+    /// Somebody to read on.
+    Reader,
+    /// Its turn: the rate limits do not allow more.
+    Turn,
+    /// Room at its client.
+    Room,
+    /// An answer to a hold.
+    Answer,
+    /// Its client, which is away.
+    Client,
+    /// Nothing: the client is to be closed.
+    Close,
+}
+
+/// Where a cursor is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Standing {
+    /// Messages that its client has not got, replies included.
+    pub messages: u64,
+    /// The bytes of memory that they take.
+    pub bytes: u64,
+    /// When the first of them came that is not a reply.
+    pub since: Option<f64>,
+    /// What it waits for.
+    pub waits_for: WaitsFor,
+}

@@ -11,9 +11,10 @@ pub enum Sent {
 
 /// Sends as much of `bytes` as the socket `descriptor` takes without waiting.
 ///
-/// The caller has seen that the socket is open, and holds the interpreter from then on, so that
-/// nothing can close it, or open another one of that number, meanwhile.
+/// The caller sees to it that the socket stays open meanwhile: the event loop holds the interpreter,
+/// so that nothing of Python's can close it, and an outbox is closed before its socket is.
 #[cfg(unix)]
+#[must_use]
 pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
     use std::os::fd::BorrowedFd;
 
@@ -39,6 +40,7 @@ pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
 
 /// Sends nothing: the caller does.
 #[cfg(not(unix))]
+#[must_use]
 pub fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
     Sent::Taken(0)
 }

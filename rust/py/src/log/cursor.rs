@@ -2,7 +2,7 @@
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    After, Answer, CursorId, Overflow, Protocol, Rules, Settings, Waits, Why,
+    After, Answer, CursorId, Overflow, Protocol, Rules, Settings, Standing, Waits, WaitsFor, Why,
 };
 use kernelwire_engine::Part;
 use pyo3::exceptions::PyValueError;
@@ -100,10 +100,10 @@ impl Cursor {
         self.id
     }
 
-    pub(super) fn open(log: &Bound<'_, Log>) -> PyResult<Self> {
+    pub(super) fn open(log: &Bound<'_, Log>) -> Self {
         let (protocol, rules) = (Protocol::V1, Rules::default());
         let id = log.get().lock().open(Settings { protocol, rules, bound: u64::MAX });
-        Ok(Self { log: log.clone().unbind(), id })
+        Self { log: log.clone().unbind(), id }
     }
 }
 
@@ -123,39 +123,44 @@ impl Cursor {
     /// Sets what the client wants, from the message on that it gets next.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn apply(&self, settings: Wanted) -> PyResult<()> {
-        self.log.get().lock().apply(self.id, settings.settings());
-        Ok(())
+        contained(|| {
+            self.log.get().lock().apply(self.id, settings.settings());
+            Ok(())
+        })
     }
 
     /// Sends what is next to the socket `descriptor`, -1 for none.
     fn write<'py>(&self, py: Python<'py>, descriptor: i32, now: f64) -> PyResult<Written<'py>> {
-        contained(|| self.advance(py, &mut *self.log.get().lock(), descriptor, now))
+        contained(|| self.advance(py, &mut self.log.get().lock(), descriptor, now))
     }
 
     /// Notes that so many bytes more of what was left to be written are.
     fn acknowledge(&self, size: u64) -> PyResult<()> {
-        self.log.get().lock().acknowledge(self.id, size);
-        Ok(())
+        contained(|| {
+            self.log.get().lock().acknowledge(self.id, size);
+            Ok(())
+        })
     }
 
     /// The message that waits for an answer; `None` if none does.
-    fn held<'py>(&self, py: Python<'py>) -> PyResult<Option<HeldMessage<'py>>> {
+    fn held<'py>(&self, py: Python<'py>) -> Option<HeldMessage<'py>> {
         let core = self.log.get().lock();
-        let Some(held) = core.held(self.id) else { return Ok(None) };
+        let held = core.held(self.id)?;
         let channel = String::from_utf8_lossy(held.channel).into_owned();
         let frames = copied(py, &held.frames);
         let parent = PyBytes::new(py, held.parent);
         let (limited, skipped, why) = (held.limited, held.skipped, reason(held.why));
-        Ok(Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, why)))
+        Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, why))
     }
 
     /// Answers a hold: the caller has written the message, in so many bytes, or has not.
-    fn release(&self, number: u64, written: u64) -> PyResult<bool> {
-        Ok(self.log.get().lock().release(self.id, number, Answer::Written(written)))
+    fn release(&self, number: u64, written: u64) -> bool {
+        self.log.get().lock().release(self.id, number, Answer::Written(written))
     }
 
     /// Puts a message for this client alone in, to be read "now", by its "arrival", or at the "end" of
     /// what was appended; why it is refused, if it is.
+    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn post(
         &self,
         channel: &[u8],
@@ -170,7 +175,7 @@ impl Cursor {
             _ => return Err(PyValueError::new_err("after must be 'now', 'arrival' or 'end'")),
         };
         contained(|| {
-            let (mut core, mut parts) = (self.log.get().lock(), parts(frames));
+            let (mut core, mut parts) = (self.log.get().lock(), parts(&frames));
             Ok(core.post(self.id, (now, after), channel, &mut parts).err().map(text))
         })
     }
@@ -195,49 +200,72 @@ impl Cursor {
 
     /// Has a notice that waits for its time go with the next write.
     fn flush(&self) -> PyResult<()> {
-        self.log.get().lock().flush(self.id);
-        Ok(())
+        contained(|| {
+            self.log.get().lock().flush(self.id);
+            Ok(())
+        })
     }
 
     /// Notes that the client is gone and may come back; `bound` is in bytes, 0 is none.
     fn go_away(&self, bound: u64, too_big: bool) -> PyResult<()> {
-        self.log.get().lock().go_away(self.id, bounded(bound), too_big);
-        Ok(())
+        contained(|| {
+            self.log.get().lock().go_away(self.id, bounded(bound), too_big);
+            Ok(())
+        })
     }
 
     /// Notes that the client is back; `False` if the cursor is gone.
     #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
-    fn come_back(&self, settings: Wanted) -> PyResult<bool> {
-        Ok(self.log.get().lock().come_back(self.id, settings.settings()))
+    fn come_back(&self, settings: Wanted) -> bool {
+        self.log.get().lock().come_back(self.id, settings.settings())
     }
 
     /// The session of whoever has sent what is read next; see `Log.sender`.
-    fn sender(&self) -> PyResult<String> {
-        Ok(self.log.get().lock().sender(Some(self.id)))
+    fn sender(&self) -> String {
+        self.log.get().lock().sender(Some(self.id))
     }
 
     /// Ends the cursor; what waits for it is lost.
     fn close(&self) -> PyResult<()> {
-        self.log.get().lock().close(self.id);
-        Ok(())
+        contained(|| {
+            self.log.get().lock().close(self.id);
+            Ok(())
+        })
     }
 
     /// Whether the cursor has not ended.
-    fn is_open(&self) -> PyResult<bool> {
-        Ok(self.log.get().lock().waiting(self.id).is_some())
+    fn is_open(&self) -> bool {
+        self.log.get().lock().waiting(self.id).is_some()
     }
 
     /// Whether so much waited that the client must be closed.
-    fn has_overflowed(&self) -> PyResult<bool> {
-        Ok(self.log.get().lock().has_overflowed(self.id))
+    fn has_overflowed(&self) -> bool {
+        self.log.get().lock().has_overflowed(self.id)
+    }
+
+    /// Where it is: messages and bytes that its client has not got, when the first of them came, and
+    /// what it waits for; `None` where it has ended.
+    fn standing(&self) -> Option<(u64, u64, Option<f64>, &'static str)> {
+        let Standing { messages, bytes, since, waits_for } =
+            self.log.get().lock().standing(self.id)?;
+        let waits_for = match waits_for {
+            WaitsFor::Nothing => "nothing",
+            WaitsFor::Reader => "its reader",
+            WaitsFor::Turn => "the rate limits",
+            WaitsFor::Room => "room at the client",
+            WaitsFor::Answer => "Python",
+            WaitsFor::Client => "its client",
+            WaitsFor::Close => "the end of its client",
+        };
+        Some((messages, bytes, since, waits_for))
     }
 
     /// How many messages wait, replies included, and the bytes that they take.
-    fn waiting(&self) -> PyResult<(u64, u64)> {
+    fn waiting(&self) -> (u64, u64) {
         let waiting = self.log.get().lock().waiting(self.id).unwrap_or_default();
         let log = waiting.messages.saturating_add(waiting.paced);
         let messages = log.saturating_add(waiting.replies as u64);
-        Ok((messages.saturating_add(waiting.again), waiting.bytes.sum()))
+        (messages.saturating_add(waiting.again), waiting.bytes.sum())
     }
 
     /// How many messages of the log took which way.
@@ -262,13 +290,13 @@ impl Cursor {
     }
 
     /// What waits for a client that is away, in its order: each message's channel and frames.
-    fn backlog<'py>(&self, py: Python<'py>) -> PyResult<Vec<Waiting<'py>>> {
+    fn backlog<'py>(&self, py: Python<'py>) -> Vec<Waiting<'py>> {
         let core = self.log.get().lock();
         let waits = core.backlog(self.id);
         let each = |waits: &Waits<'_>| {
             (String::from_utf8_lossy(waits.channel).into_owned(), copied(py, &waits.frames))
         };
-        Ok(waits.iter().map(each).collect())
+        waits.iter().map(each).collect()
     }
 }
 

@@ -70,8 +70,10 @@ impl Log {
 
     /// Sets the session of the server's own requests, whose statuses are not for clients.
     fn hide_statuses_of(&self, session: String) -> PyResult<()> {
-        self.lock().hide_statuses_of(session);
-        Ok(())
+        contained(|| {
+            self.lock().hide_statuses_of(session);
+            Ok(())
+        })
     }
 
     /// Appends what is ready on a pyzmq socket. A `watch` is told of each message.
@@ -83,7 +85,8 @@ impl Log {
     ) -> PyResult<Taken> {
         contained(|| {
             let mut source = open(socket)?;
-            let (slice, watcher) = (self.shared.slice(), watch.map(|watch| &**watch.get().watcher()));
+            let (slice, watcher) =
+                (self.shared.slice(), watch.map(|watch| &**watch.get().watcher()));
             taken(self.shared.receive(slice, now, watcher, |parts| source.receive(parts)))
         })
     }
@@ -99,51 +102,64 @@ impl Log {
     ) -> PyResult<Option<String>> {
         contained(|| {
             let watcher = watch.map(|watch| &**watch.get().watcher());
-            Ok(self.shared.append(now, &mut parts(frames), watcher).err().map(text))
+            Ok(self.shared.append(now, &mut parts(&frames), watcher).err().map(text))
         })
     }
 
     /// Makes a cursor behind everything that was appended, without limits or bounds.
-    fn open(slf: &Bound<'_, Self>) -> PyResult<Cursor> {
+    fn open(slf: &Bound<'_, Self>) -> Cursor {
         Cursor::open(slf)
     }
 
     /// Begins the kernel's next life, of which nothing has come yet. What waits, waits on.
     fn restart(&self) -> PyResult<()> {
-        self.lock().restart();
-        Ok(())
+        contained(|| {
+            self.lock().restart();
+            Ok(())
+        })
     }
 
     /// Notes that the kernel was interrupted, at a time of the clock by which cursors write.
     fn interrupt(&self, now: f64) -> PyResult<()> {
-        self.lock().interrupt(now);
-        Ok(())
+        contained(|| {
+            self.lock().interrupt(now);
+            Ok(())
+        })
     }
 
     /// Notes that the kernel has ended, at a time of the clock by which cursors write.
     fn cut_short(&self, now: f64) -> PyResult<()> {
-        self.lock().cut_short(now);
-        Ok(())
+        contained(|| {
+            self.lock().cut_short(now);
+            Ok(())
+        })
     }
 
     /// Whether anything was appended in this life.
-    fn has_received(&self) -> PyResult<bool> {
-        Ok(self.lock().has_received())
+    fn has_received(&self) -> bool {
+        self.lock().has_received()
     }
 
     /// The session of whoever has sent the last message; empty where that is not known.
-    fn sender(&self) -> PyResult<String> {
-        Ok(self.lock().sender(None))
+    fn sender(&self) -> String {
+        self.lock().sender(None)
     }
 
     /// Bytes that the log takes.
-    fn memory(&self) -> PyResult<u64> {
-        Ok(self.lock().memory())
+    fn memory(&self) -> u64 {
+        self.lock().memory()
+    }
+
+    /// How many entries are kept, how many messages have come, and how many lives the kernel has had
+    /// before this one.
+    fn counts(&self) -> (usize, u64, u64) {
+        let core = self.lock();
+        (core.kept(), core.counts().received, core.incarnation())
     }
 
     /// Messages that could not be appended.
-    fn refused(&self) -> PyResult<u64> {
-        Ok(self.lock().counts().refused)
+    fn refused(&self) -> u64 {
+        self.lock().counts().refused
     }
 
     /// The most messages that one call has received.
@@ -163,9 +179,9 @@ impl Log {
 
     /// Takes out what there is to report: what has happened, to which cursor, how many messages and
     /// bytes that concerns, and the parent header of a message that was refused.
-    fn take_reports<'py>(&self, py: Python<'py>) -> PyResult<Vec<Reported<'py>>> {
+    fn take_reports<'py>(&self, py: Python<'py>) -> Vec<Reported<'py>> {
         let reports = self.lock().take_reports();
-        Ok(reports.into_iter().map(|report| reported(py, report)).collect())
+        reports.into_iter().map(|report| reported(py, report)).collect()
     }
 }
 
@@ -187,7 +203,7 @@ fn reported(py: Python<'_>, report: Report) -> Reported<'_> {
 }
 
 /// The parts of a message that Python has received.
-pub(crate) fn parts(frames: Vec<PyBackedBytes>) -> Vec<Part> {
+pub(crate) fn parts(frames: &[PyBackedBytes]) -> Vec<Part> {
     frames.iter().map(|frame| Part::copied(frame)).collect()
 }
 

@@ -8,6 +8,7 @@ use pyo3::prelude::*;
 
 use super::Log;
 use super::cursor::closed;
+use crate::errors::contained;
 
 /// The window and the flags of a cursor's rate limiter.
 #[pyclass(frozen, module = "kernelwire._native")]
@@ -91,8 +92,10 @@ impl Window {
 
     /// Forgets what the rate limiter has counted.
     fn reset_window(&self) -> PyResult<()> {
-        self.log.get().lock().reset_limits(self.id);
-        Ok(())
+        contained(|| {
+            self.log.get().lock().reset_limits(self.id);
+            Ok(())
+        })
     }
 
     /// How many entries the window's queue has.

@@ -7,8 +7,8 @@ use kernelwire_engine::{Part, Sent};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
-use super::cursor::closed;
 use super::Cursor;
+use super::cursor::closed;
 use crate::sys::part::LargePart;
 
 /// Messages that one read looks at, at most.

@@ -8,7 +8,6 @@ use pyo3::exceptions::{PyBufferError, PyOverflowError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 
-
 /// A part that was received: a read-only buffer of its bytes, which are not copied.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct LargePart {

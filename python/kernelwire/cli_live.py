@@ -1,0 +1,71 @@
+"""``jupyter kernelwire status --live``: what goes on in the servers that are running."""
+
+from __future__ import annotations
+
+import json
+from http import HTTPStatus
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from kernelwire.live import PATH
+
+__all__ = ["report_of", "report_of_running"]
+
+SECONDS = 5.0
+"""Time that a server has for its answer."""
+
+
+def report_of_running() -> tuple[list[str], bool]:
+    """Ask the user's running servers; returns what they say, and whether one has kernelwire on."""
+    from jupyter_server.serverapp import list_running_servers  # noqa: PLC0415 (takes half a second)
+
+    lines: list[str] = []
+    asked = False
+    for server in list_running_servers():
+        try:
+            said, trouble = ask(server), ""
+        except HTTPError as error:
+            is_off = error.code == HTTPStatus.NOT_FOUND
+            said, trouble = {}, "kernelwire is off" if is_off else f"it says {error}"
+        except (URLError, OSError, ValueError) as error:
+            said, trouble = {}, f"it does not answer: {error}"
+        asked = asked or bool(said)
+        lines += [server["url"], *([f"    {trouble}"] if trouble else report_of(said))]
+    return lines or ["no server of this user is running"], asked
+
+
+def ask(server: dict[str, Any]) -> dict[str, Any]:
+    """Ask one server, which was found by its file."""
+    if server.get("sock"):
+        raise ValueError("it listens on a unix socket")
+    url = server["url"].rstrip("/") + PATH
+    request = Request(url, headers={"Authorization": f"token {server.get('token', '')}"})  # noqa: S310 (its own file)
+    with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 (as above)
+        said: dict[str, Any] = json.load(answer)
+    return said
+
+
+def report_of(said: dict[str, Any]) -> list[str]:
+    """Put an answer into lines: the server, its kernels, and how far each of their clients is."""
+    lines = [f"    driver: {said['driver']}, because {said['reason']}"]
+    if said["turns"] is not None:
+        lines.append(f"    engine: {said['turns']} turns")
+    for kernel_id, kernel in said["kernels"].items():
+        log = "no log"
+        if "entries" in kernel:
+            log = (
+                f"{kernel['entries']} entries, {kernel['bytes']} bytes, {kernel['received']} received,"
+                f" life {kernel['life']}, read by the {kernel['driver']}"
+            )
+        lines.append(f"    kernel {kernel_id}: {log}")
+        for kind, title in (("clients", "client"), ("away", "away")):
+            for session, each in kernel.get(kind, {}).items():
+                lines.append(f"        {title} {session}: {_lag(each)}")
+    return lines
+
+
+def _lag(each: dict[str, Any]) -> str:
+    lag = f"{each['messages']} messages, {each['bytes']} bytes, {each['seconds']:.1f} s behind"
+    written = f", written by the {each['driver']}" if each["driver"] else ""
+    return f"{lag}, waits for {each['waits_for']}{written}"

@@ -1,0 +1,58 @@
+"""What a running server says of its kernels' logs and of their clients, for its operator."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.auth.decorator import authorized
+from jupyter_server.base.handlers import APIHandler
+from jupyter_server.utils import url_path_join
+from tornado import web
+
+from kernelwire import __version__
+from kernelwire.connection.websocket import KernelwireWebsocketConnection
+from kernelwire.sockets.driver import driver, engine
+
+if TYPE_CHECKING:
+    from jupyter_server.serverapp import ServerApp
+
+__all__ = ["PATH", "LiveHandler", "add_handler", "describe"]
+
+PATH = "/api/kernelwire"
+"""Where it is asked."""
+
+
+def describe(manager: Any) -> dict[str, Any]:
+    """Describe what is going on: the engine, and each kernel's log with its clients."""
+    found, native = driver(), engine()
+    kernels: dict[str, Any] = getattr(manager, "describe_logs", dict)()
+    for connection in KernelwireWebsocketConnection.open_connections():
+        described = connection.describe()
+        if described is not None:
+            kernel = kernels.setdefault(connection.kernel_id, {})
+            kernel.setdefault("clients", {})[connection.session_key] = described
+    return {
+        "version": __version__,
+        "driver": "engine" if found.engine else "loop",
+        "reason": found.reason,
+        "turns": None if native is None else native.turns(),
+        "kernels": kernels,
+    }
+
+
+class LiveHandler(APIHandler):
+    """Answers with :func:`describe`, to whoever may read about kernels."""
+
+    auth_resource = "kernels"
+
+    @web.authenticated
+    @authorized
+    def get(self) -> None:
+        """Answer."""
+        self.finish(describe(self.kernel_manager))
+
+
+def add_handler(app: ServerApp) -> None:
+    """Have a server answer."""
+    path = url_path_join(app.web_app.settings["base_url"], PATH)
+    app.web_app.add_handlers(".*$", [(path, LiveHandler)])
