@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 
 KERNELWIRE = IMPLEMENTATIONS["kernelwire"]
 ON_THE_LOOP = replace(KERNELWIRE, environment={"KERNELWIRE_DRIVER": "loop"})
+MAX_AWAY = 4
+"""Sessions whose channels are kept for their return."""
+
+DESCRIPTORS = 3 * 2
+"""Of such a session: one of libzmq and one of the connection for shell, control and stdin."""
+
 UNLIMITED = {"ZMQChannelsWebsocketConnection": {"limit_rate": False}}
 
 
@@ -137,6 +143,34 @@ def test_output_when_a_client_does_not_read_and_the_loop_is_blocked_then_it_is_b
         client.reset()
     assert numbers(seen)[-1] == 999
     assert grown < (256 + 128) << 20, f"{grown >> 20} MiB"
+
+
+def test_connections_when_many_come_and_go_in_a_flood_then_nothing_is_left(start: Any) -> None:
+    """Stops descriptors from leaking, or from being written to when they are somebody else's."""
+    server = start()
+    kernel_id = server.start_kernel("fake")
+    process = psutil.Process(server.process.pid)
+    steady = Client(server, kernel_id).settle()
+    seen = steady.execute(script({"do": "tick", "count": 100_000})).messages
+    # What is made once is made by then.
+    Client(server, kernel_id).settle().close()
+    server.wait_for_connections(kernel_id, 1)
+    before = process.num_fds()
+    for number in range(100):
+        client = Client(server, kernel_id, protocol="v1" if number % 3 else "legacy")
+        if number % 5:
+            client.messages(until=numbered(0))
+        if number % 2:
+            client.reset()
+        else:
+            client.close()
+    server.wait_for_connections(kernel_id, 1)
+    wait_until(lambda: process.num_fds() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors")
+    seen += steady.messages(
+        until=numbered(numbers(seen)[-1] + 100) if numbers(seen) else numbered(100)
+    )
+    steady.reset()
+    assert numbers(seen) == list(range(numbers(seen)[-1] + 1))
 
 
 def test_driver_when_it_is_chosen_then_the_loop_does_the_work(start: Any) -> None:

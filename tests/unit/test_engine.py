@@ -14,17 +14,19 @@ from unittest.mock import MagicMock, patch
 import pytest
 import zmq
 import zmq.asyncio
+from jupyter_client.session import Session
 from jupyter_server.services.kernels.kernelmanager import ServerKernelManager
 from tornado.ioloop import IOLoop
 from tornado.iostream import IOStream, StreamClosedError
 
 from kernelwire import _native
 from kernelwire.kernels.source import subscription_to
+from kernelwire.log.kernel_log import empty_log
 from kernelwire.log.writers import BlockWriter, OutboxWriter, writer_for
 from kernelwire.sockets import driver
 from kernelwire.sockets.desk import APPENDED, Desk, desk_of
 from kernelwire.sockets.outbox import Outbox, outbox_of
-from kernelwire.sockets.subscription import packed
+from kernelwire.sockets.subscription import Subscription, packed
 from support.waiting import run_to_end, wait_until_async
 from support.workbench import Lines
 
@@ -154,6 +156,96 @@ class TestSubscription:
     ) -> None:
         """An option of a context is one of the engine's socket."""
         assert packed(option, value) == expected
+
+
+class Told:
+    """A log that the engine appends to, and what it was told."""
+
+    watch = None
+
+    def __init__(self) -> None:
+        self.native = empty_log()
+        self.bits: list[int] = []
+
+    def told(self, bits: int) -> bool:
+        """Note it."""
+        self.bits.append(bits)
+        return False
+
+    @property
+    def received(self) -> int:
+        """How many messages have come."""
+        return self.native.counts()[1]
+
+
+class TestReceiving:
+    """What a kernel publishes is appended by the engine."""
+
+    @pytest.mark.parametrize("is_encrypted", [False, True])
+    def test_messages_are_appended_and_served(self, is_encrypted: bool) -> None:
+        """Also those of a kernel with CURVE keys; the event loop hears of them where it reads."""
+        if is_encrypted and not zmq.has("curve"):
+            pytest.skip("this libzmq has no CURVE")
+        public, secret = zmq.curve_keypair()
+
+        async def body() -> None:
+            with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+                options: dict[int, Any] = {zmq.RCVHWM: 0, zmq.SUBSCRIBE: b""}
+                if is_encrypted:
+                    publisher.curve_server = True
+                    publisher.curve_secretkey = secret
+                    keys = {zmq.CURVE_PUBLICKEY: public, zmq.CURVE_SERVERKEY: public}
+                    options |= {zmq.CURVE_SECRETKEY: secret, **keys}
+                port = publisher.bind_to_random_port("tcp://127.0.0.1")
+                log = Told()
+                source = Subscription(IOLoop.current(), f"tcp://127.0.0.1:{port}", options)
+                source.begin(log)
+                await wait_until_async(lambda: publisher.poll(0), what="the subscription")
+                session = Session(key=b"")
+                for _ in range(100):
+                    publisher.send_multipart(session.serialize(session.msg("stream", {})))
+                await wait_until_async(lambda: log.received == 100, what="all messages")
+                assert log.bits == []
+                log.native.set_served(1, False)
+                publisher.send_multipart(session.serialize(session.msg("stream", {})))
+                await wait_until_async(lambda: log.bits == [APPENDED], what="word of it")
+                source.flush()
+                source.close()
+                source.close()
+                assert source.closed()
+                assert not source.flush()
+
+        run_to_end(body)
+
+    def test_messages_that_are_no_messages_are_told_of(self) -> None:
+        """Whoever publishes rubbish does not do so unnoticed where no watcher follows."""
+
+        async def body() -> None:
+            with zmq.Context() as context, context.socket(zmq.XPUB) as publisher:
+                port = publisher.bind_to_random_port("tcp://127.0.0.1")
+                log = Told()
+                source = Subscription(
+                    IOLoop.current(), f"tcp://127.0.0.1:{port}", {zmq.SUBSCRIBE: b""}
+                )
+                source.begin(log)
+                await wait_until_async(lambda: publisher.poll(0), what="the subscription")
+                publisher.send_multipart([b"rubbish"])
+                await wait_until_async(lambda: log.bits == [APPENDED], what="word of it")
+                assert "delimiter" in str(log.native.take_refused())
+                assert log.native.take_refused() is None
+                source.close()
+
+        run_to_end(body)
+
+    def test_place_that_is_none_is_refused(self) -> None:
+        """What libzmq says of an address is raised where it is given."""
+
+        async def body() -> None:
+            source = Subscription(IOLoop.current(), "nowhere", {zmq.SUBSCRIBE: b""})
+            with pytest.raises(OSError, match="libzmq reports error"):
+                source.begin(Told())
+
+        run_to_end(body)
 
 
 class TestDesk:
