@@ -61,8 +61,9 @@ class Outbox:
 
     def close_fd(self) -> None:
         """Close the socket, once nobody writes to it; see ``tornado.iostream.IOStream.close_fd``."""
-        self._settle()
         self._native.close()
+        # Behind that: what was sent until then is not to be written again.
+        self._settle()
         self._desk.close(self._token)
         self._close_fd()
 
