@@ -234,8 +234,8 @@ impl Outbox {
         self.left.lock().push_back(frame);
         self.has_left.store(true, Ordering::SeqCst);
         if let Some(writer) = self.role.try_lock() {
-            // What breaks here breaks for whoever pumps next.
-            self.finish(writer, |_, _| Need::Nothing);
+            // Whoever puts is not told what else has become of the connection.
+            self.finish(writer, true, |_, _| Need::Nothing);
         }
         if self.sent() >= all {
             return true;
@@ -277,7 +277,7 @@ impl Outbox {
 
     /// Writes what is next, at the time `now`; what is needed then.
     pub fn pump(&self, now: f64) -> Need {
-        self.finish(self.role.lock(), |outbox, writer| outbox.write(writer, now))
+        self.finish(self.role.lock(), false, |outbox, writer| outbox.write(writer, now))
     }
 
     /// Notes that the socket has room.
@@ -287,28 +287,26 @@ impl Outbox {
 
     /// Writes what is next, and tells the event loop what it does not know yet.
     pub(crate) fn pump_and_tell(&self, now: f64) -> Need {
-        let work = |outbox: &Self, writer: &mut Writer| {
-            let known = (writer.known_hold, writer.is_ending);
-            let need = outbox.write(writer, now);
-            if (writer.known_hold, writer.is_ending) != known {
-                outbox.desk.tell(outbox.token, Told::OUTBOX);
-            }
-            need
-        };
-        self.finish(self.role.lock(), work)
+        self.finish(self.role.lock(), true, |outbox, writer| outbox.write(writer, now))
     }
 
-    /// Works in the writer's role, once more as long as somebody has left a frame meanwhile.
+    /// Works in the writer's role, once more as long as somebody has left a frame meanwhile; `tells` the
+    /// event loop what it does not know yet of what is needed.
     fn finish<'a>(
         &'a self,
         mut writer: MutexGuard<'a, Writer>,
+        tells: bool,
         work: impl Fn(&Self, &mut Writer) -> Need,
     ) -> Need {
         loop {
+            let known = (writer.known_hold, writer.is_ending);
             let need = match self.send_unsent(&mut writer) {
                 Ended::Broken(error) => writer.ending(Need::Broken(error)),
                 Ended::All | Ended::Blocked => work(self, &mut writer),
             };
+            if tells && (writer.known_hold, writer.is_ending) != known {
+                self.desk.tell(self.token, Told::OUTBOX);
+            }
             drop(writer);
             // Who leaves a frame says so before trying to take the role, which was free by then, or
             // is seen here.
