@@ -325,6 +325,9 @@ impl Outbox {
         if self.has_left.swap(false, Ordering::SeqCst) {
             let left = std::mem::take(&mut *self.left.lock());
             for frame in left {
+                if writer.is_closing {
+                    break;
+                }
                 writer.is_closing |= frame.first().is_some_and(|head| head & 0xF == CLOSE);
                 writer.unsent.push(Chunk::Frame(frame));
             }
