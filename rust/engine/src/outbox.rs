@@ -354,13 +354,11 @@ impl Outbox {
         }
         if frames > 0 {
             let sent = self.sent.fetch_add(frames, Ordering::SeqCst).saturating_add(frames);
-            let is_all = sent >= self.given.load(Ordering::SeqCst);
-            let is_awaited = if is_all {
-                self.is_awaited.swap(false, Ordering::SeqCst)
-            } else {
-                self.is_awaited.load(Ordering::SeqCst)
-            };
-            if is_awaited {
+            if self.is_awaited.swap(false, Ordering::SeqCst) {
+                // What was given is looked at after that: who gives something later says so again.
+                if sent < self.given.load(Ordering::SeqCst) {
+                    self.is_awaited.store(true, Ordering::SeqCst);
+                }
                 self.desk.tell(self.token, Told::OUTBOX);
             }
         }
