@@ -230,8 +230,11 @@ impl Outbox {
     /// to wait: [`Told::OUTBOX`] tells when more was sent.
     pub fn put(&self, frame: Box<[u8]>) -> bool {
         let size = frame.len() as u64;
+        let mut left = self.left.lock();
+        // In the order of the frames, or the one behind would be taken for sent with this one.
         let all = self.given.fetch_add(size, Ordering::SeqCst).saturating_add(size);
-        self.left.lock().push_back(frame);
+        left.push_back(frame);
+        drop(left);
         self.has_left.store(true, Ordering::SeqCst);
         if let Some(writer) = self.role.try_lock() {
             // Whoever puts is not told what else has become of the connection.
