@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
 use kernelwire_core::log::{Budget, CursorId, Log, Piece, Wait};
@@ -236,6 +236,8 @@ impl Outbox {
         left.push_back(frame);
         drop(left);
         self.has_left.store(true, Ordering::SeqCst);
+        // A lock that cannot be had is looked at without any order of its own.
+        fence(Ordering::SeqCst);
         if let Some(writer) = self.role.try_lock() {
             // Whoever puts is not told what else has become of the connection.
             self.finish(writer, true, |_, _| Need::Nothing);
@@ -311,6 +313,7 @@ impl Outbox {
                 self.desk.tell(self.token, Told::OUTBOX);
             }
             drop(writer);
+            fence(Ordering::SeqCst);
             // Who leaves a frame says so before trying to take the role, which was free by then, or
             // is seen here.
             if !self.has_left.load(Ordering::SeqCst) {
