@@ -267,7 +267,10 @@ impl Outbox {
             writer.unsent = Unsent::default();
             self.unsent.store(0, Ordering::SeqCst);
         }
-        (writer.source.take().map(|(log, _)| log), is_torn)
+        let log = writer.source.take().map(|(log, _)| log);
+        // Somebody may have found the role taken.
+        self.finish(writer, true, |_, _| Need::Nothing);
+        (log, is_torn)
     }
 
     /// Writes no more at all: the socket may be closed when this returns. Gives the descriptor back,
