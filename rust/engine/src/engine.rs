@@ -242,11 +242,11 @@ impl Engine {
     ) -> io::Result<Arc<Outbox>> {
         let outbox = Arc::new(Outbox::new(descriptor, desk, token, self.inner.new_key()));
         self.inner.ask(Command::Attach(Arc::clone(&outbox)));
-        self.inner.registry.register(
-            &mut SourceFd(&descriptor),
-            Token(outbox.key()),
-            Interest::WRITABLE,
-        )?;
+        let (mut source, token) = (SourceFd(&descriptor), Token(outbox.key()));
+        if let Err(error) = self.inner.registry.register(&mut source, token, Interest::WRITABLE) {
+            self.inner.ask(Command::Forget(outbox.key()));
+            return Err(error);
+        }
         Ok(outbox)
     }
 
