@@ -33,7 +33,7 @@ pub(crate) enum Command {
     Subscribe(usize, Box<Kernel>),
     Unsubscribe(usize),
     Watch(usize, Option<Arc<Watcher>>),
-    Drain(usize, Arc<Receipt>),
+    Drain(usize, Promise),
     Attach(Arc<Outbox>),
     Forget(usize),
     Pump(usize),
@@ -41,23 +41,40 @@ pub(crate) enum Command {
     Stop,
 }
 
-/// What the thread says once it has done as it was asked.
+/// Whether the thread has done as it was asked, once it has ended with that.
 #[derive(Default)]
-pub(crate) struct Receipt {
-    is_done: Mutex<bool>,
+struct Receipt {
+    is_done: Mutex<Option<bool>>,
     changed: Condvar,
 }
 
 impl Receipt {
-    pub(crate) fn give(&self) {
-        *self.is_done.lock() = true;
+    fn give(&self, is_done: bool) {
+        self.is_done.lock().get_or_insert(is_done);
         self.changed.notify_all();
     }
 
     fn wait(&self, time: Duration) -> bool {
         let mut is_done = self.is_done.lock();
-        self.changed.wait_while_for(&mut is_done, |is_done| !*is_done, time);
-        *is_done
+        self.changed.wait_while_for(&mut is_done, |is_done| is_done.is_none(), time);
+        is_done.unwrap_or_default()
+    }
+}
+
+/// A receipt that is yet to be given. It is when this is dropped, at the latest: nobody is to wait for
+/// what will never be done.
+pub(crate) struct Promise(Arc<Receipt>);
+
+impl Promise {
+    /// Gives the receipt: whether all of it was done.
+    pub(crate) fn end(self, is_done: bool) {
+        self.0.give(is_done);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.give(false);
     }
 }
 
@@ -92,6 +109,11 @@ impl Inner {
             return;
         }
         self.commands.lock().push(command);
+        if self.is_over.load(Ordering::SeqCst) {
+            // Nobody takes them any more: sockets are closed, and whoever waits is told.
+            drop(self.take_commands());
+            return;
+        }
         if !self.is_woken.swap(true, Ordering::SeqCst) {
             drop(self.waker.wake());
         }
@@ -115,12 +137,7 @@ impl Inner {
                 desk.tell(Engine::TOKEN, Told::FAILED);
             }
         }
-        // Nobody is to wait for what will never be done.
-        for command in std::mem::take(&mut *self.commands.lock()) {
-            if let Command::Drain(_, receipt) = command {
-                receipt.give();
-            }
-        }
+        drop(self.take_commands());
     }
 }
 
@@ -354,7 +371,7 @@ impl Subscription {
             return false;
         }
         let receipt = Arc::new(Receipt::default());
-        self.inner.ask(Command::Drain(self.key, Arc::clone(&receipt)));
+        self.inner.ask(Command::Drain(self.key, Promise(Arc::clone(&receipt))));
         receipt.wait(time)
     }
 }

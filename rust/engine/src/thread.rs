@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::clock::Clock;
 use crate::desk::{Desk, Told};
-use crate::engine::{Command, Inner, Receipt, WAKE};
+use crate::engine::{Command, Inner, Promise, WAKE};
 use crate::outbox::{Need, Outbox};
 use crate::shared::SharedLog;
 use crate::slice::Slice;
@@ -165,7 +165,7 @@ impl Thread<'_> {
                     kernel.watcher = watcher;
                 }
             }
-            Command::Drain(key, receipt) => self.drain(key, &receipt),
+            Command::Drain(key, promise) => self.drain(key, promise),
             Command::Attach(outbox) => {
                 self.outboxes.insert(outbox.key(), outbox);
             }
@@ -207,13 +207,16 @@ impl Thread<'_> {
         }
     }
 
-    /// Receives all that is ready of a kernel.
-    fn drain(&mut self, key: usize, receipt: &Receipt) {
+    /// Receives all that is ready of a kernel, if that takes no longer than it may.
+    fn drain(&mut self, key: usize, promise: Promise) {
         let until = Instant::now() + DRAIN_TIME;
-        while self.receive(key) && Instant::now() < until {}
+        let mut more = self.receive(key);
+        while more && Instant::now() < until {
+            more = self.receive(key);
+        }
         // Its turn comes anyway, should there be more.
         self.make_ready(key);
-        receipt.give();
+        promise.end(!more && self.kernels.contains_key(&key));
     }
 
     /// Gives each kernel that is ready its turn, and each outbox that is due.
