@@ -230,6 +230,11 @@ impl Engine {
         let mut desks = self.inner.desks.lock();
         desks.retain(|desk| desk.strong_count() > 0);
         desks.push(Arc::downgrade(&desk));
+        drop(desks);
+        // It may have come too late to be told of that with the others.
+        if self.has_failed() {
+            desk.tell(Self::TOKEN, Told::FAILED);
+        }
         Ok(desk)
     }
 
