@@ -84,6 +84,15 @@ def core(session: nox.Session) -> None:
     cargo(session, "test", *(f"--package={crate}" for crate in crates))
 
 
+@nox.session(python=False, tags=["weekly"])
+def models(session: nox.Session) -> None:
+    """Try out the engine's protocols between threads in every order, with loom."""
+    # Built apart: the flag would have everything else be built anew, twice.
+    env = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(ROOT / "target" / "models")}
+    target = ("--package=kernelwire-engine", "--test=models")
+    session.run("cargo", "test", "--locked", "--quiet", *target, env=env)
+
+
 @nox.session(python=False, tags=["gate"])
 def tests(session: nox.Session) -> None:
     """Test the package, except what takes minutes."""
