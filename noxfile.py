@@ -107,7 +107,7 @@ def slow(session: nox.Session) -> None:
     python(session, "-m", "pytest", "-m", "slow", *parallel, *session.posargs)
 
 
-@nox.session(python=False, tags=["gate"])
+@nox.session(python=False, tags=["weekly"])
 def loop(session: nox.Session) -> None:
     """Test what the engine does with the event loop in its place."""
     env = {"KERNELWIRE_DRIVER": "loop", "TESTED_DRIVER": "loop"}

@@ -19,8 +19,8 @@ pub type LogGuard<'a> = MutexGuard<'a, Log<Part>>;
 /// Everything that a kernel publishes, and who has read how far.
 ///
 /// One lock for a log and its cursors. The engine holds it for a slice at most, the event loop for one
-/// call; whoever waits for it is let in before the engine takes it again. Nothing that may wait, runs
-/// Python, or takes another lock than an outbox' is done meanwhile.
+/// call; whoever waits for it is let in before the engine takes it again. Nothing that may wait, or runs
+/// Python, is done meanwhile, and of other locks only a watcher's is taken: an outbox' is taken before.
 pub struct SharedLog {
     core: Mutex<Log<Part>>,
     slice: Slice,

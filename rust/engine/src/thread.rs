@@ -1,7 +1,7 @@
 //! What the engine's thread does: it waits for kernels, for clients and for times, and serves them in
 //! turn.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -122,8 +122,9 @@ struct Thread<'a> {
     outboxes: HashMap<usize, Arc<Outbox>>,
     /// Kernels that have more to receive, in their turn.
     ready: VecDeque<usize>,
-    /// Outboxes that are to be pumped, in their turn.
+    /// Outboxes that are to be pumped, in their turn: each once.
     due: VecDeque<usize>,
+    is_due: HashSet<usize>,
     timers: Timers,
 }
 
@@ -136,6 +137,7 @@ pub(crate) fn run(inner: &Inner, poll: Poll) {
         outboxes: HashMap::new(),
         ready: VecDeque::new(),
         due: VecDeque::new(),
+        is_due: HashSet::new(),
         timers: Timers::default(),
     };
     let mut events = Events::with_capacity(256);
@@ -173,7 +175,7 @@ impl Thread<'_> {
                 self.outboxes.remove(&key);
                 self.timers.set(key, None);
             }
-            Command::Pump(key) => self.due.push_back(key),
+            Command::Pump(key) => self.make_due(key),
             Command::Fail => panic!("told to fail"),
             Command::Stop => {}
         }
@@ -196,6 +198,12 @@ impl Thread<'_> {
         if let Some(kernel) = self.kernels.remove(&key) {
             // Before the socket closes it.
             drop(self.poll.registry().deregister(&mut SourceFd(&kernel.descriptor)));
+        }
+    }
+
+    fn make_due(&mut self, key: usize) {
+        if self.is_due.insert(key) {
+            self.due.push_back(key);
         }
     }
 
@@ -237,11 +245,12 @@ impl Thread<'_> {
                     let due = kernel.tell_activity(now);
                     self.timers.set(key, due);
                 }
-                None => self.due.push_back(key),
+                None => self.make_due(key),
             }
         }
         for _ in 0..self.due.len() {
             let Some(key) = self.due.pop_front() else { break };
+            self.is_due.remove(&key);
             if let Some(outbox) = self.outboxes.get(&key).cloned() {
                 self.pump(&outbox);
             }
@@ -274,7 +283,7 @@ impl Thread<'_> {
         match outbox.pump_and_tell(self.inner.clock.now()) {
             Need::Turn => {
                 self.timers.set(key, None);
-                self.due.push_back(key);
+                self.make_due(key);
             }
             Need::Time(time) => self.timers.set(key, Some(time)),
             Need::Nothing | Need::Answer(_) | Need::Close | Need::Broken(_) => {
@@ -303,7 +312,7 @@ impl Thread<'_> {
             }
             if let Some(outbox) = self.outboxes.get(&key) {
                 outbox.has_room();
-                self.due.push_back(key);
+                self.make_due(key);
             } else {
                 self.make_ready(key);
             }

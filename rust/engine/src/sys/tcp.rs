@@ -31,10 +31,13 @@ pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
     let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
     #[cfg(target_vendor = "apple")]
     let flags = SendFlags::DONTWAIT;
-    match send(socket, bytes, flags) {
-        Ok(taken) => Sent::Taken(taken),
-        Err(Errno::AGAIN | Errno::INTR) => Sent::Taken(0),
-        Err(error) => Sent::Broken(error.raw_os_error()),
+    loop {
+        return match send(socket, bytes, flags) {
+            Ok(taken) => Sent::Taken(taken),
+            Err(Errno::AGAIN) => Sent::Taken(0),
+            Err(Errno::INTR) => continue,
+            Err(error) => Sent::Broken(error.raw_os_error()),
+        };
     }
 }
 
