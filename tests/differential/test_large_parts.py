@@ -62,7 +62,7 @@ def test_client_when_parts_are_large_then_gets_the_bytes_that_stock_sends(way: s
 def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
     protocol: str | None,
 ) -> None:
-    """Stops copies, and memory that is never given back."""
+    """Stops copies, and memory that is never given back, where the event loop writes."""
     parts: list[LargePart] = []
 
     def remembering(writer: BlockWriter, pieces: list[Any], error: int) -> None:
@@ -77,7 +77,7 @@ def test_part_when_it_is_large_then_is_written_where_libzmq_has_put_it(
         bench.go_live()
         with patch.object(BlockWriter, "put", remembering):
             bench.deliver(messages())
-            assert bench.iostream.writing(), "more than fits the socket"
+            assert bench.is_writing(), "more than fits the socket"
             data = await bench.sent()
         # Of the one that the socket has taken in part, the rest; those that it took whole are not seen.
         sizes = {len(memoryview(part)) for part in parts}
@@ -105,7 +105,7 @@ def test_client_when_it_goes_in_the_middle_of_a_large_part_then_the_next_has_it_
         bench.go_live()
         large = LARGE * 20
         bench.deliver([("iopub", [*display(0), b"before"]), ("iopub", [*display(1), large, b"x"])])
-        assert bench.iostream.writing()
+        assert bench.is_writing()
         bench.iostream.close()
         unsent = bench.connection._take_backlog()
         assert [frames[6:] for _, frames in unsent][-1] == [large, b"x"]

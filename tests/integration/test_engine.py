@@ -165,7 +165,9 @@ def test_connections_when_many_come_and_go_in_a_flood_then_nothing_is_left(start
         else:
             client.close()
     server.wait_for_connections(kernel_id, 1)
-    wait_until(lambda: process.num_fds() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors")
+    wait_until(
+        lambda: process.num_fds() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors"
+    )
     seen += steady.messages(
         until=numbered(numbers(seen)[-1] + 100) if numbers(seen) else numbered(100)
     )
@@ -209,9 +211,13 @@ def test_engine_when_it_panics_then_the_loop_goes_on_and_nothing_is_lost(start: 
     client = Client(server, kernel_id).settle()
     assert client.execute(script(emit(100))).numbers == list(range(100))
     server.request("DELETE", stalling.ENGINE_PATH)
-    client.rest()
+    seen = client.rest()[0]
     client.reset()
-    again = Client(server, kernel_id, session_id=client.session_id).settle()
+    again = Client(server, kernel_id, session_id=client.session_id)
+    seen += again.ask("shell", "kernel_info_request", {}).messages
+    told = [m.content["text"] for m in seen if m.msg_type == "stream"]
+    assert len(told) == 1
+    assert "output of the last moment may be missing" in told[0]
     assert again.execute(script(emit(100))).numbers == list(range(100, 200))
     other = Client(server, server.start_kernel("fake")).settle()
     assert other.execute(script(emit(100))).numbers == list(range(100))

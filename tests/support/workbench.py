@@ -29,6 +29,7 @@ from zmq.eventloop.zmqstream import ZMQStream
 from kernelwire import KernelwireWebsocketConnection
 from kernelwire.log.notices import make_notice
 from kernelwire.sockets.drain import Drain, drain
+from kernelwire.sockets.outbox import outbox_of
 from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
@@ -83,6 +84,10 @@ def websocket_handler(stream: IOStream, subprotocol: str | None = V1) -> KernelW
     websocket.selected_subprotocol = subprotocol
     handler.ws_connection = websocket
     return handler
+
+
+ENGINE_SECONDS = 0.002
+"""Time in which the engine has had its turn."""
 
 
 class Workbench:
@@ -161,15 +166,20 @@ class Workbench:
             try:
                 data = self.theirs.recv(1 << 20)
             except BlockingIOError:
-                busy = not self.iostream.closed() and self.iostream.writing()
-                quiet = 0 if busy else quiet + 1
-                await asyncio.sleep(0)
+                quiet = 0 if self.is_writing() and not self.iostream.closed() else quiet + 1
+                # The engine does not go by the loop's turns.
+                await asyncio.sleep(0 if outbox_of(self.iostream) is None else ENGINE_SECONDS)
                 continue
             if not data:
                 break
             quiet = 0
             self.received += data
         return bytes(self.received)
+
+    def is_writing(self) -> bool:
+        """Whether something waits for the client's socket, whoever writes to it."""
+        outbox = outbox_of(self.iostream)
+        return self.iostream.writing() if outbox is None else outbox.unsent() > 0
 
     def close(self) -> None:
         """Close everything."""

@@ -193,7 +193,7 @@ class EndingMixin(NoticesMixin):
             return False
         return True
 
-    def _detach(self) -> Client | None:
+    def _detach(self, *, is_replaced: bool = False) -> Client | None:
         """Write no more to this websocket; what has not reached it waits in the log."""
         client, self._client = self._client, None
         if client is None:
@@ -201,7 +201,7 @@ class EndingMixin(NoticesMixin):
         code: Any = getattr(self._websocket, "close_code", GOODBYES[0])
         client.has_dropped = code is None or (isinstance(code, int) and code not in GOODBYES)
         too_big = code == MESSAGE_TOO_BIG
-        refused = client.detach(too_big=too_big)
+        refused = client.detach(too_big=too_big, is_replaced=is_replaced)
         for size, parent in refused:
             client.notify(*self._notice(client, REFUSED.format(size), parent), after="now")
         if too_big and not refused:

@@ -135,7 +135,7 @@ class LifeCycle(EndingMixin):
         """End at once, and leave the channels, and what was not sent, to the next connection."""
         if self._client is not None:
             self._client.seal()
-        client = self._detach()
+        client = self._detach(is_replaced=True)
         self.channels = {}
         # Where a subclass disconnects in its own way, that uncounts it when the websocket closes.
         self._end(uncount=not self._overrides_disconnect())

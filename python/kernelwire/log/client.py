@@ -188,10 +188,10 @@ class Client:
             self.cursor.apply(self._connection.settings_of_cursor())
             self.go_on()
 
-    def detach(self, *, too_big: bool) -> list[tuple[int, bytes]]:
+    def detach(self, *, too_big: bool, is_replaced: bool = False) -> list[tuple[int, bytes]]:
         """Write no more; what has not reached the client waits for the next connection.
 
-        ``too_big`` if the client has closed because of a message too big for it. Returns the sizes
+        With ``is_replaced``, that is there already, and all that waits is kept for it. ``too_big`` if the client has closed because of a message too big for it. Returns the sizes
         and the parent headers of the messages that the client has refused, and does not get again.
         """
         self.log.remove(self)
@@ -200,7 +200,7 @@ class Client:
             self._writer.end()
             self.cursor.acknowledge(self._writer.in_flight.take_last())
         self._connection, self._writer = None, None
-        self.cursor.go_away(self._bound, too_big)
+        self.cursor.go_away(0 if is_replaced else self._bound, too_big)
         reports = self.log.reports_of(self.cursor.number)
         return [(size, parent) for kind, *_, size, parent in reports if kind == "refused"]
 

@@ -12,6 +12,7 @@ from tornado.ioloop import IOLoop
 from kernelwire import _native
 from kernelwire._protocol import OWN_SESSION
 from kernelwire.log.listeners import Listener
+from kernelwire.log.notices import make_notice
 from kernelwire.sockets.desk import FAILED
 from kernelwire.sockets.drain import drain
 from kernelwire.sockets.subscription import Subscription
@@ -50,6 +51,11 @@ SETTLE_SECONDS = 0.01
 
 FRESH_SECONDS = 0.01
 """Time for which what has been read for clients is good enough to tell a kernel's state."""
+
+LOST = (
+    "The server had to connect to the kernel anew: output of the last moment may be missing here.\n"
+)
+"""What clients are told where the engine has failed."""
 
 _LOOP_TIME = IOLoop.time
 
@@ -101,6 +107,7 @@ class KernelLog:
         self.native = empty_log(signing_key(session))
         self.native.hide_statuses_of(OWN_SESSION)
         self.failures = failures
+        self._session = session
         self._activity = activity
         self.on_failed: Callable[[], None] | None = None
         """Called when the engine receives no more; it subscribes anew."""
@@ -277,6 +284,7 @@ class KernelLog:
         """Serve what the engine has received; ``True`` if there may be more."""
         if bits & FAILED and self.on_failed is not None:
             self.on_failed()
+            self._tell_of_loss()
             return False
         refused = self.native.take_refused()
         if refused is not None and self.activity is None:
@@ -287,6 +295,13 @@ class KernelLog:
         if self.activity is not None:
             self.activity.heard(at_once=True)
         return more
+
+    def _tell_of_loss(self) -> None:
+        """Tell everybody who reads the log that something is missing here: how much, nobody knows."""
+        content = {"name": "stderr", "text": LOST}
+        notice = make_notice(self._session, "stream", content, {}, sender=self.native.sender())
+        self.native.append(self._session.serialize(notice), self.now())
+        self._go_on()
 
     def one(self, _stream: Any, message: list[bytes]) -> None:
         """Append a single message, however it was received, and have it written."""

@@ -354,7 +354,10 @@ def writer_for(
     if not plain:
         return MessageWriter(handler, on_written)
     if by_engine and _suits_engine(websocket.stream):
-        return OutboxWriter(handler, on_written, websocket)
+        try:
+            return OutboxWriter(handler, on_written, websocket)
+        except OSError as error:  # there is no room for one more descriptor
+            gen_log.warning("The event loop writes to a client, and not the engine: %s", error)
     return BlockWriter(handler, on_written, websocket)
 
 

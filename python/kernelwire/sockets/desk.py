@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakMethod
@@ -38,7 +37,8 @@ class Desk:
         self._call_soon = loop.call_soon
         self._called: dict[int, WeakMethod[Callable[[int], bool]]] = {}
         self._last = ENGINE
-        self._due: deque[tuple[int, int]] = deque()
+        self._due: dict[int, int] = {}
+        """By token, what is to be told, in its turn."""
         self._scheduled = False
         self._failures = Throttle(gen_log)
         loop.add_reader(native.fileno(), self._woken)
@@ -57,20 +57,25 @@ class Desk:
         for token, bits in self.native.take():
             if token == ENGINE:
                 gen_log.error("kernelwire's engine has failed; the event loop goes on in its place")
-                self._due.extend((other, bits) for other in self._called)
+                for other in self._called:
+                    self._note(other, bits)
             else:
-                self._due.append((token, bits))
+                self._note(token, bits)
         if not self._scheduled:
             self._call()
+
+    def _note(self, token: int, bits: int) -> None:
+        self._due[token] = self._due.get(token, 0) | bits
 
     def _call(self) -> None:
         """Call those that are due, one at least, until the time is up."""
         self._scheduled = False
         until = monotonic() + TURN_SECONDS
         for _ in range(len(self._due)):
-            token, bits = self._due.popleft()
+            token = next(iter(self._due), ENGINE)
+            bits = self._due.pop(token, 0)
             if self._call_one(token, bits):
-                self._due.append((token, bits))
+                self._note(token, bits)
             if monotonic() > until:
                 break
         if self._due and not self._scheduled:

@@ -277,6 +277,8 @@ impl Outbox {
     /// once.
     pub(crate) fn close(&self) -> Option<RawFd> {
         let mut writer = self.role.lock();
+        // A close frame may have been left: this is the last chance to send it.
+        let _ended = self.send_unsent(&mut writer);
         writer.unsent = Unsent::default();
         self.left.lock().clear();
         self.unsent.store(0, Ordering::SeqCst);
