@@ -96,7 +96,7 @@ class EndingMixin(NoticesMixin):
         self.log.debug("%s: disconnect overridden, unsent output is lost", self.session_key)
         self._phase, self._counted = Phase.ENDED, False
         client = self._detach()
-        if client is not None:
+        if client is not None and not client.is_kept:
             client.close()
         self._cancel_nudge()
 

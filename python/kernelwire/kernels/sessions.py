@@ -11,7 +11,7 @@ from traitlets.config import LoggingConfigurable
 from kernelwire._config import at_least
 from kernelwire._logging import Throttle
 from kernelwire.log.backlog import Backlog
-from kernelwire.log.channel import log_for
+from kernelwire.log.channel import client_of, log_for
 from kernelwire.log.client import Client
 
 if TYPE_CHECKING:
@@ -60,17 +60,23 @@ class SessionsMixin(_Base):
     def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
         """Keep a kernel's messages while its clients are away, within bounds."""
         self._put_aside(kernel_id, session_key)
+        # A connection that disconnects in a way of its own hands nothing over.
+        reading = client_of(channels.get("iopub"))
         with self._keeping_sessions(kernel_id):
             super().start_buffering(kernel_id, session_key, channels)
         if not self.buffer_offline_messages:
             return
         client = self._handed_over.pop(session_key, None)
+        if client is None and reading is not None:
+            client = reading
+            client.detach(too_big=False)
         if client is None:
             failures = Throttle(self.log)
             log = log_for(channels.get("iopub"), self.get_kernel(kernel_id).session, failures)
             client = Client(log, self.max_offline_buffer_bytes, failures)
         # Upstream's callbacks look the buffer up in here, each time.
         self._kernel_buffers[kernel_id]["buffer"] = Backlog(client)
+        client.is_kept = True
         client.read_from(channels)
 
     def get_buffer(self, kernel_id: str, session_key: str) -> Any:

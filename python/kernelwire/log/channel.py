@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from jupyter_client.session import Session
 
     from kernelwire._logging import Throttle
+    from kernelwire.log.client import Client
 
-__all__ = ["LogStream", "log_for", "log_of"]
+__all__ = ["LogStream", "client_of", "log_for", "log_of"]
 
 
 class _NoSocket:
@@ -57,12 +58,17 @@ class LogStream(ZMQStream):
         stream: Any = log.stream
         self.io_loop = stream.io_loop
         self._closed = False
-        self._client: object | None = None
+        self._client: Client | None = None
         self._listener: Listener | None = None
         self._on_close: Callable[[], object] | None = None
         log.use(self)
 
-    def read_by(self, client: object) -> None:
+    @property
+    def client(self) -> Client | None:
+        """The client whose channel this is, if it reads the log."""
+        return self._client
+
+    def read_by(self, client: Client) -> None:
         """Note that ``client`` reads the log: no callback is called any more."""
         self._client = client
         self._stop_listening()
@@ -130,6 +136,11 @@ class LogStream(ZMQStream):
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+
+
+def client_of(stream: Any) -> Client | None:
+    """Return the client that reads a log by this channel; ``None`` where none does."""
+    return stream.client if isinstance(stream, LogStream) else None
 
 
 def log_of(stream: Any) -> KernelLog | None:

@@ -59,6 +59,8 @@ class Client:
         self._scheduled = False
         self.has_dropped = False
         """Whether its last connection has ended without a goodbye: it will be back."""
+        self.is_kept = False
+        """Whether the offline buffer has it."""
         self._holds = Holds(failures)
 
     @property
@@ -154,7 +156,7 @@ class Client:
 
     def attach(self, connection: KernelwireWebsocketConnection) -> None:
         """Write to the websocket of ``connection`` from now on, what has waited first."""
-        lost = None
+        lost, self.is_kept = None, False
         if self._connection is None:
             lost = self._come_back(connection)
         self._connection = connection
