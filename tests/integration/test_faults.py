@@ -365,7 +365,9 @@ def test_stall_when_it_is_over_then_others_are_served_before_the_backlog_is_work
                 wait_until_said(listener, "error")
                 ask()
             (stats,) = (one for one in answer()["connections"] if one["received"] > 0)
-    assert stats["received"] < count
+    on_the_loop = not server.request("GET", stalling.ENGINE_PATH)["driver"]["engine"]
+    # Where the loop reads, it has not read all of it before it answers; the engine has, meanwhile.
+    assert (stats["received"] < count) == on_the_loop
     assert stats["largest_batch"] < count / 10
     assert emitted(client.collect(msg_id).messages) == list(range(count))
 

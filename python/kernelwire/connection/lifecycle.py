@@ -16,7 +16,6 @@ from tornado.web import Finish, HTTPError
 from kernelwire._protocol import is_for_clients
 from kernelwire.connection.ending import EndingMixin, Phase
 from kernelwire.connection.nudge import FirstOutput, Nudge, current_state
-from kernelwire.log.backlog import Backlog
 from kernelwire.log.channel import log_of
 from kernelwire.sockets.options import keep_little_unsent
 
@@ -176,7 +175,7 @@ class LifeCycle(EndingMixin):
         self._phase = Phase.LIVE
         self._websocket = self.websocket_handler.ws_connection
         if self._restored and self._client is not None:
-            self.log.info("Replaying %s buffered messages", len(Backlog(self._client)))
+            self.log.info("Replaying %s buffered messages", self._client.cursor.waiting()[0])
         self._or_close(self._go_live)
 
     def _follow_ports(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
