@@ -96,6 +96,11 @@ class Server(Host):
         connection: dict[str, Any] = {"limit_rate": True}
         if self.settings.lift_limits:
             connection |= {"iopub_msg_rate_limit": NO_LIMIT, "iopub_data_rate_limit": NO_LIMIT}
+        own: dict[str, Any] = {}
+        if self.settings.lift_limits:
+            # Text that waits is joined where output over the limits waits, also for a client that is
+            # only slow: fewer messages would arrive than were sent, and other bytes.
+            own = {"KernelwireWebsocketConnection": {"iopub_overflow": "drop"}}
         server = {
             "ip": "127.0.0.1",
             "port": 0,
@@ -111,6 +116,7 @@ class Server(Host):
             "ServerApp": server,
             "IdentityProvider": {"token": self.token},
             "ZMQChannelsWebsocketConnection": connection,
+            **own,
             **self.settings.config,
         }
 

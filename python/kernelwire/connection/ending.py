@@ -93,7 +93,9 @@ class EndingMixin(NoticesMixin):
         """Let go of what only this class knows of: a subclass has disconnected as upstream does."""
         if self._phase is Phase.ENDED:
             return
-        self.log.debug("%s: disconnect overridden, output beside other clients is lost", self.session_key)
+        self.log.debug(
+            "%s: disconnect overridden, output beside other clients is lost", self.session_key
+        )
         self._phase, self._counted = Phase.ENDED, False
         client = self._detach()
         if client is not None and not client.is_kept:
