@@ -91,6 +91,8 @@ class TestRunning:
         kernel_id = start_kernel()
         client = connect(kernel_id)
         with running_cell(server, kernel_id, client, gate):
+            # What the cell itself has said is followed by then.
+            client.ask("control", request_type, {})
             before = server.kernel(kernel_id)["last_activity"]
             for _ in range(3):
                 client.ask("control", request_type, {})
