@@ -27,6 +27,7 @@ mod engine;
 #[cfg(unix)]
 mod outbox;
 mod part;
+mod pieces;
 mod shared;
 mod slice;
 #[allow(unsafe_code)] // System calls on descriptors that others keep open, and signal masks.
@@ -43,7 +44,7 @@ pub use engine::{Engine, Stopped, Subscription};
 #[cfg(unix)]
 pub use outbox::{Need, Outbox};
 pub use part::{Part, Received};
+pub use pieces::{Rest, rest_of, send_pieces};
 pub use shared::{LogGuard, SharedLog};
 pub use slice::{Slice, Taken};
-pub use sys::tcp::{Sent, send};
 pub use watcher::{Reading, Watcher};

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::time::{Duration, Instant};
 
-use kernelwire_core::log::{Budget, CursorId, Log, Piece, Wait};
+use kernelwire_core::log::{Budget, CursorId, Piece, Wait};
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::desk::{Desk, Told};
-use crate::part::{Part, Received};
+use crate::part::Received;
+use crate::pieces::{Rest, rest_of, send_pieces};
 use crate::shared::SharedLog;
 use crate::sys::tcp::{Sent, send};
 
@@ -94,8 +95,12 @@ impl Unsent {
         self.chunks.push_back(chunk);
     }
 
-    /// Adds the rest of a large part, of which `skip` bytes are sent.
-    fn push_rest(&mut self, part: Arc<Received>, skip: usize) {
+    /// Adds what is left of a piece of the cursor's; bytes are copied.
+    fn push_rest(&mut self, rest: Rest<'_>) {
+        let (part, skip) = match rest {
+            Rest::Bytes(bytes) => return self.push(Chunk::Bytes(bytes.into())),
+            Rest::Large(part, skip) => (part, skip),
+        };
         let is_first = self.chunks.is_empty();
         self.push(Chunk::Large(part));
         if is_first {
@@ -394,7 +399,8 @@ impl Outbox {
             let can_send = writer.unsent.chunks.is_empty() && !writer.is_torn;
             let to = if can_send { descriptor } else { NOWHERE };
             let (sent, error) = send_pieces(&core, id, &writer.pieces, to);
-            keep_rest(&core, id, &writer.pieces, sent, &mut writer.unsent);
+            let Writer { pieces, unsent, .. } = &mut *writer;
+            rest_of(&core, id, pieces, sent).for_each(|rest| unsent.push_rest(rest));
             core.acknowledge(id, sent);
             MutexGuard::unlock_fair(core);
             done = done.saturating_add(sent);
@@ -428,46 +434,5 @@ impl Writer {
     fn ending(&mut self, need: Need) -> Need {
         self.is_ending = true;
         need
-    }
-}
-
-/// Sends pieces: how many bytes were taken, and the error's number.
-fn send_pieces(
-    core: &Log<Part>,
-    id: CursorId,
-    pieces: &[Piece],
-    descriptor: RawFd,
-) -> (u64, Option<i32>) {
-    let mut taken = 0_u64;
-    for piece in pieces {
-        let bytes = core.bytes(id, *piece).unwrap_or_default();
-        match send(descriptor, bytes) {
-            Sent::Taken(sent) => {
-                taken = taken.saturating_add(sent as u64);
-                if sent < bytes.len() {
-                    break;
-                }
-            }
-            Sent::Broken(error) => return (taken, Some(error)),
-        }
-    }
-    (taken, None)
-}
-
-/// Keeps the pieces without their first `sent` bytes; small ones are copied.
-fn keep_rest(core: &Log<Part>, id: CursorId, pieces: &[Piece], sent: u64, unsent: &mut Unsent) {
-    let mut skip = usize::try_from(sent).unwrap_or(usize::MAX);
-    for piece in pieces {
-        let bytes = core.bytes(id, *piece).unwrap_or_default();
-        if skip >= bytes.len() {
-            skip -= bytes.len();
-            continue;
-        }
-        if let Some(Part::Large(part)) = core.large(id, *piece) {
-            unsent.push_rest(Arc::clone(part), skip);
-        } else {
-            unsent.push(Chunk::Bytes(bytes.get(skip..).unwrap_or_default().into()));
-        }
-        skip = 0;
     }
 }

@@ -2,7 +2,7 @@
 
 /// What became of an attempt to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
+pub(crate) enum Sent {
     /// So many bytes were taken; 0 where the socket would have had to wait.
     Taken(usize),
     /// The connection is broken; the error's number.
@@ -15,7 +15,7 @@ pub enum Sent {
 /// so that nothing of Python's can close it, and an outbox is closed before its socket is.
 #[cfg(unix)]
 #[must_use]
-pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
+pub(crate) fn send(descriptor: i32, bytes: &[u8]) -> Sent {
     use std::os::fd::BorrowedFd;
 
     use rustix::io::Errno;
@@ -44,7 +44,7 @@ pub fn send(descriptor: i32, bytes: &[u8]) -> Sent {
 /// Sends nothing: the caller does.
 #[cfg(not(unix))]
 #[must_use]
-pub fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
+pub(crate) fn send(_descriptor: i32, _bytes: &[u8]) -> Sent {
     Sent::Taken(0)
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use kernelwire_core::log::{Budget, CursorId, Hold, Log as Core, Piece as Place, Wait};
-use kernelwire_engine::{Part, Sent};
+use kernelwire_engine::{Part, Rest, rest_of, send_pieces};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -97,13 +97,13 @@ impl Cursor {
         loop {
             places.clear();
             let wait = core.read(self.id, now, budget, &mut places).ok_or_else(closed)?;
-            let (sent, error) = send(core, self.id, &places, descriptor);
+            let (sent, error) = send_pieces(core, self.id, &places, descriptor);
             let rest = rest(py, core, self.id, &places, sent)?;
             core.acknowledge(self.id, sent);
             done = done.saturating_add(sent);
-            if !rest.is_empty() || error != 0 {
+            if !rest.is_empty() || error.is_some() {
                 let (wait, hold) = code(wait, now);
-                return Ok(Written::Left((wait, hold, Some(rest), error)));
+                return Ok(Written::Left((wait, hold, Some(rest), error.unwrap_or(0))));
             }
             let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
             match wait {
@@ -119,28 +119,7 @@ impl Cursor {
     }
 }
 
-/// Sends pieces to a socket without waiting: how many bytes it has taken, and the error's number.
-fn send(core: &Core<Part>, id: CursorId, places: &[Place], descriptor: i32) -> (u64, i32) {
-    let mut taken = 0_u64;
-    if descriptor < 0 {
-        return (0, 0);
-    }
-    for place in places {
-        let bytes = core.bytes(id, *place).unwrap_or_default();
-        match kernelwire_engine::send(descriptor, bytes) {
-            Sent::Taken(sent) => {
-                taken = taken.saturating_add(sent as u64);
-                if sent < bytes.len() {
-                    break;
-                }
-            }
-            Sent::Broken(error) => return (taken, error),
-        }
-    }
-    (taken, 0)
-}
-
-/// The pieces without their first `sent` bytes.
+/// What was not sent, for Python.
 fn rest<'py>(
     py: Python<'py>,
     core: &Core<Part>,
@@ -148,21 +127,11 @@ fn rest<'py>(
     places: &[Place],
     sent: u64,
 ) -> PyResult<Vec<Piece<'py>>> {
-    let mut skip = usize::try_from(sent).unwrap_or(usize::MAX);
-    let mut found = Vec::new();
-    for place in places {
-        let bytes = core.bytes(id, *place).unwrap_or_default();
-        if skip >= bytes.len() {
-            skip -= bytes.len();
-            continue;
-        }
-        if let Some(Part::Large(part)) = core.large(id, *place) {
-            found.push(Piece::Received(Bound::new(py, LargePart::new(part.clone(), skip))?));
-        } else {
-            let bytes = bytes.get(skip..).unwrap_or_default();
-            found.push(Piece::Bytes(PyBytes::new(py, bytes)));
-        }
-        skip = 0;
-    }
-    Ok(found)
+    let each = |rest| {
+        Ok(match rest {
+            Rest::Bytes(bytes) => Piece::Bytes(PyBytes::new(py, bytes)),
+            Rest::Large(part, skip) => Piece::Received(Bound::new(py, LargePart::new(part, skip))?),
+        })
+    };
+    rest_of(core, id, places, sent).map(each).collect()
 }
