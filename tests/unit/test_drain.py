@@ -90,7 +90,7 @@ def test_drain_when_environment_says_something_else_then_warns_once(
     lines = Lines()
     log = logging.Logger("drain")  # noqa: LOG001 (one of its own)
     log.addHandler(lines)
-    monkeypatch.setattr(drain, "get_logger", lambda: log)
+    monkeypatch.setattr("kernelwire.sockets.choice.get_logger", lambda: log)
     assert drain.drain().native
     assert drain.drain().native
     (line,) = lines.lines
@@ -104,5 +104,7 @@ def test_drain_when_environment_is_known_then_says_nothing(
 ) -> None:
     """Stops a right choice from being warned of."""
     monkeypatch.setenv(drain.ENVIRONMENT, choice)
-    monkeypatch.setattr(drain, "get_logger", lambda: pytest.fail("there is nothing to say"))
+    monkeypatch.setattr(
+        "kernelwire.sockets.choice.get_logger", lambda: pytest.fail("there is nothing to say")
+    )
     assert drain.drain().native == (choice.lower() != "python")

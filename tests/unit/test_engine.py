@@ -59,7 +59,7 @@ class TestDriver:
         lines = Lines()
         logger = logging.Logger("driver")  # noqa: LOG001 (one of its own)
         logger.addHandler(lines)
-        with patch("kernelwire.sockets.driver.get_logger", lambda: logger):
+        with patch("kernelwire.sockets.choice.get_logger", lambda: logger):
             assert driver.driver().engine
         (line,) = lines.lines
         assert "KERNELWIRE_DRIVER is 'threads'" in line

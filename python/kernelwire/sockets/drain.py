@@ -8,16 +8,14 @@ and the pump is fed from Python: slower, and the same in every other way.
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from typing import NamedTuple
 
 import zmq
-from traitlets.log import get_logger
 
 from kernelwire import _native
 from kernelwire._compat.pyzmq import extension_path
-from kernelwire._logging import shown
+from kernelwire.sockets.choice import chosen
 
 ENVIRONMENT = "KERNELWIRE_DRAIN"
 """Set to ``python`` to have pyzmq receive where native receiving would work."""
@@ -39,14 +37,7 @@ class Drain(NamedTuple):
 @lru_cache(maxsize=1)
 def drain() -> Drain:
     """Find out, once for the process, how messages can be received."""
-    choice = os.environ.get(ENVIRONMENT, "")
-    if choice.lower() not in CHOICES:
-        get_logger().warning(
-            "%s is '%s', which means nothing: it may be 'python', 'native' or unset, as which it is taken",
-            ENVIRONMENT,
-            shown(choice),
-        )
-    if choice.lower() == "python":
+    if chosen(ENVIRONMENT, CHOICES) == "python":
         return Drain(native=False, reason=f"{ENVIRONMENT}=python is set")
     try:
         _load()

@@ -12,10 +12,8 @@ from functools import lru_cache
 from time import monotonic
 from typing import NamedTuple
 
-from traitlets.log import get_logger
-
 from kernelwire import _native
-from kernelwire._logging import shown
+from kernelwire.sockets.choice import chosen
 from kernelwire.sockets.drain import drain
 
 __all__ = ["CHOICES", "ENVIRONMENT", "Driver", "driver", "engine"]
@@ -42,14 +40,7 @@ class Driver(NamedTuple):
 
 @lru_cache(maxsize=1)
 def _chosen() -> str:
-    choice = os.environ.get(ENVIRONMENT, "")
-    if choice.lower() not in CHOICES:
-        get_logger().warning(
-            "%s is '%s', which means nothing: it may be 'loop', 'engine' or unset, as which it is taken",
-            ENVIRONMENT,
-            shown(choice),
-        )
-    return choice.lower()
+    return chosen(ENVIRONMENT, CHOICES)
 
 
 def driver() -> Driver:
