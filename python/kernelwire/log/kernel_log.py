@@ -13,7 +13,7 @@ from kernelwire import _native
 from kernelwire._protocol import OWN_SESSION
 from kernelwire.log.listeners import Listener
 from kernelwire.log.notices import make_notice
-from kernelwire.sockets.desk import FAILED
+from kernelwire.sockets.desk import ACTIVITY, APPENDED, FAILED
 from kernelwire.sockets.drain import drain
 from kernelwire.sockets.subscription import Subscription
 
@@ -291,10 +291,9 @@ class KernelLog:
             self._refuse(refused)
         if self._waiting and self.native.has_received():
             self._notify()
-        more = self._write()
-        if self.activity is not None:
+        if bits & ACTIVITY and self.activity is not None:
             self.activity.heard(at_once=True)
-        return more
+        return bool(bits & APPENDED) and self._write()
 
     def _tell_of_loss(self) -> None:
         """Tell everybody who reads the log that something is missing here: how much, nobody knows."""
