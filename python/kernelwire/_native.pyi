@@ -304,9 +304,6 @@ class Subscription:
     def close(self) -> None:
         """Receive no more."""
 
-    def closed(self) -> bool:
-        """Whether it has ended."""
-
 @final
 class Outbox:
     """The only writer of a websocket's socket, whichever thread has something to write."""

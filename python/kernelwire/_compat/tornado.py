@@ -87,19 +87,14 @@ def write_future(stream: Any, end: int) -> Future[None]:
     return future
 
 
-def note_sent(stream: Any, sent: int | None) -> int:
-    """Note how many bytes of what was ever written the socket has taken, and end the futures of those.
-
-    Returns how many that are; ``None`` for as many as before.
-    """
-    if sent is not None:
-        stream._total_write_done_index = sent
-        futures = stream._write_futures
-        while futures and futures[0][0] <= sent:
-            _, future = futures.popleft()
-            if not future.done():
-                future.set_result(None)
-    return sent_index(stream)
+def note_sent(stream: Any, sent: int) -> None:
+    """Note how many bytes of what was ever written the socket has taken, and end the futures of those."""
+    stream._total_write_done_index = sent
+    futures = stream._write_futures
+    while futures and futures[0][0] <= sent:
+        _, future = futures.popleft()
+        if not future.done():
+            future.set_result(None)
 
 
 def compresses(websocket: WebSocketProtocol13) -> bool:

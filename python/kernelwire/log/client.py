@@ -193,8 +193,9 @@ class Client:
     def detach(self, *, too_big: bool, is_replaced: bool = False) -> list[tuple[int, bytes]]:
         """Write no more; what has not reached the client waits for the next connection.
 
-        With ``is_replaced``, that is there already, and all that waits is kept for it. ``too_big`` if the client has closed because of a message too big for it. Returns the sizes
-        and the parent headers of the messages that the client has refused, and does not get again.
+        With ``is_replaced``, that is there already, and all that waits is kept for it. ``too_big`` if
+        the client has closed because of a message too big for it. Returns the sizes and the parent
+        headers of the messages that the client has refused, and does not get again.
         """
         self.log.remove(self)
         self._holds.leave()

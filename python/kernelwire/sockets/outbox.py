@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
-from kernelwire._compat.tornado import note_sent, note_written, write_future
+from kernelwire._compat.tornado import note_sent, note_written, sent_index, write_future
 from kernelwire.sockets.desk import FAILED, desk_of
 from kernelwire.sockets.driver import engine
 
@@ -38,7 +38,7 @@ class Outbox:
         self._desk = desk_of(stream.io_loop.asyncio_loop)
         self._token = self._desk.open(self._told)
         self._native: _native.Outbox = native.outbox(stream.socket, self._desk.native, self._token)
-        self._begun = note_sent(stream, None)
+        self._begun = sent_index(stream)
         self._on_told: Callable[[], None] | None = None
         self._close_fd = stream.close_fd
         stream.write, stream.close_fd = self.write, self.close_fd

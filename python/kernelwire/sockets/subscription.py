@@ -55,7 +55,6 @@ class Subscription:
     """
 
     channel = "iopub"
-    reads = 0
 
     def __init__(self, io_loop: Any, endpoint: str, options: Mapping[int, Any]) -> None:
         self.io_loop = io_loop
@@ -101,10 +100,6 @@ class Subscription:
         if native is not None:
             self._desk.close(self._token)
             native.close()
-
-    def receiving(self) -> bool:
-        """Whether anybody receives."""
-        return self._reader is not None
 
     def flush(self, flag: int = zmq.POLLIN, limit: int | None = None) -> int:
         """Have everything that is ready be received and served, now; returns how often it was served."""

@@ -158,11 +158,6 @@ impl Subscription {
     fn close(&self) {
         self.native.lock().take();
     }
-
-    /// Whether it has ended.
-    fn closed(&self) -> bool {
-        self.native.lock().is_none()
-    }
 }
 
 #[pymethods]
