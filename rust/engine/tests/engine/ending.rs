@@ -9,7 +9,7 @@ use kernelwire_zmq::Kind;
 
 use crate::frames::{PING, frame};
 use crate::kernels::{Publisher, is_free};
-use crate::world::{EventLoop, World, engine, tcp, unix};
+use crate::world::{Client, EventLoop, World, engine, tcp, unix};
 use crate::{DEADLINE, QUIET, Tested, until};
 
 const TOKEN: u64 = 3;
@@ -84,6 +84,19 @@ fn open(
     Ok((publisher, subscription, client))
 }
 
+/// What was begun is still the caller's to close, however the engine has ended.
+fn leaves_the_rest(
+    world: &World,
+    subscription: &kernelwire_engine::Subscription,
+    client: &mut Client,
+) -> Tested {
+    until(|| is_free(&world.engine).unwrap_or_default())?;
+    is_harmless(world, subscription)?;
+    world.engine.close(&client.outbox);
+    assert!(!client.browser.rest()?.is_empty());
+    Ok(())
+}
+
 /// Whatever is asked of an engine that is over does nothing, and waits for nothing.
 fn is_harmless(world: &World, subscription: &kernelwire_engine::Subscription) -> Tested {
     let began = Instant::now();
@@ -125,12 +138,7 @@ fn it_stops_in_time_with_everything_open() -> Tested {
     assert_eq!(world.engine.stop(DEADLINE), Stopped::InTime);
     assert!(began.elapsed() < AT_ONCE);
     assert!(!world.engine.has_failed());
-    until(|| is_free(&world.engine).unwrap_or_default())?;
-    is_harmless(&world, &subscription)?;
-    // What was begun is still the caller's to close.
-    world.engine.close(&client.outbox);
-    assert!(!client.browser.rest()?.is_empty());
-    Ok(())
+    leaves_the_rest(&world, &subscription, &mut client)
 }
 
 #[test]
@@ -169,11 +177,7 @@ fn panic_is_told_to_every_desk_and_closes_the_sockets() -> Tested {
         assert_eq!(EventLoop::new(&desk)?.next()?, [(Engine::TOKEN, Told::FAILED)]);
     }
     until(|| world.told(Engine::TOKEN) == Told::FAILED)?;
-    until(|| is_free(&world.engine).unwrap_or_default())?;
-    is_harmless(&world, &subscription)?;
-    world.engine.close(&client.outbox);
-    assert!(!client.browser.rest()?.is_empty());
-    Ok(())
+    leaves_the_rest(&world, &subscription, &mut client)
 }
 
 /// Whoever comes too late to be told of it with the others is told when it comes.

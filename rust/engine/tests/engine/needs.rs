@@ -2,7 +2,7 @@
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{Answer, Rules, Settings};
-use kernelwire_engine::{Need, Part, Told};
+use kernelwire_engine::{Need, Outbox, Part, Told};
 
 use crate::frames::{PING, frame};
 use crate::world::{Client, SETTINGS, World, tcp, unix};
@@ -24,6 +24,15 @@ fn held() -> Tested<(World, Client)> {
     world.settle()?;
     world.told(TOKEN);
     Ok((world, client))
+}
+
+/// The event loop knows of a connection that is broken, and is not told once more.
+fn is_told_no_more(world: &World, outbox: &Outbox) -> Tested {
+    world.engine.poke(outbox);
+    world.settle()?;
+    assert_eq!(world.told(TOKEN), Told::default());
+    assert!(matches!(world.engine.pump(outbox, 0.0), Need::Broken(_)));
+    Ok(())
 }
 
 #[test]
@@ -103,10 +112,7 @@ fn connection_that_breaks_under_a_block_is_told_of_once() -> Tested {
         })?;
         assert_eq!(told, Told::OUTBOX);
         world.append(10)?;
-        world.engine.poke(&outbox);
-        world.settle()?;
-        assert_eq!(world.told(TOKEN), Told::default());
-        assert!(matches!(world.engine.pump(&outbox, 0.0), Need::Broken(_)));
+        is_told_no_more(&world, &outbox)?;
     }
     Ok(())
 }
@@ -121,10 +127,7 @@ fn connection_that_breaks_while_something_waits_is_told_of_once() -> Tested {
         world.told(TOKEN);
         drop(browser);
         until(|| world.told(TOKEN) == Told::OUTBOX)?;
-        world.engine.poke(&outbox);
-        world.settle()?;
-        assert_eq!(world.told(TOKEN), Told::default());
-        assert!(matches!(world.engine.pump(&outbox, 0.0), Need::Broken(_)));
+        is_told_no_more(&world, &outbox)?;
     }
     Ok(())
 }
