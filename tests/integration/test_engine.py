@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -61,9 +60,7 @@ def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
     began, pipe = folder / "began", folder / "pipe"
     os.mkfifo(pipe)
     query = urlencode({"how": how, "began": began, "pipe": pipe})
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(server.request, "GET", f"{stalling.BLOCK_PATH}?{query}")
-        wait_until(began.exists, what="the beginning of the block")
+    with stalling.under_way(server, f"{stalling.BLOCK_PATH}?{query}", began) as answer:
         try:
             yield
             assert not answer.done()
@@ -71,7 +68,6 @@ def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
             (folder / "pipe.go").touch()
             if how != "spinning":
                 os.close(os.open(pipe, os.O_WRONLY))
-            answer.result()
 
 
 def numbers(messages: list[Message]) -> list[int]:
@@ -149,13 +145,13 @@ def test_connections_when_many_come_and_go_in_a_flood_then_nothing_is_left(start
     """Stops descriptors from leaking, or from being written to when they are somebody else's."""
     server = start()
     kernel_id = server.start_kernel("fake")
-    process = psutil.Process(server.process.pid)
     steady = Client(server, kernel_id).settle()
     seen = steady.execute(script({"do": "tick", "count": 100_000})).messages
     # What is made once is made by then.
     Client(server, kernel_id).settle().close()
     server.wait_for_connections(kernel_id, 1)
-    before = process.num_fds()
+    wait_until(lambda: is_at_rest(server, kernel_id), what="all channels of one client")
+    before = server.open_files()
     for number in range(100):
         client = Client(server, kernel_id, protocol="v1" if number % 3 else "legacy")
         if number % 5:
@@ -166,13 +162,22 @@ def test_connections_when_many_come_and_go_in_a_flood_then_nothing_is_left(start
             client.close()
     server.wait_for_connections(kernel_id, 1)
     wait_until(
-        lambda: process.num_fds() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors"
+        lambda: server.open_files() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors"
     )
     seen += steady.messages(
         until=numbered(numbers(seen)[-1] + 100) if numbers(seen) else numbered(100)
     )
     steady.reset()
     assert numbers(seen) == list(range(numbers(seen)[-1] + 1))
+
+
+def is_at_rest(server: Server, kernel_id: str) -> bool:
+    """Whether a kernel has the connections of one client, and of the server itself, and no others.
+
+    A socket that is still to connect has a file less than it will have.
+    """
+    expected = {"shell": 1, "control": 2, "stdin": 1, "iopub": 1}
+    return {name: server.connections_to(kernel_id, name) for name in expected} == expected
 
 
 def test_driver_when_it_is_chosen_then_the_loop_does_the_work(start: Any) -> None:

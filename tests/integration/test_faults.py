@@ -98,14 +98,11 @@ def stalled(server: Server, folder: Path, *, seconds: float = 0.0) -> Iterator[N
     """Block the server's loop, for so long at least."""
     began, until = folder / "began", folder / "until"
     query = urlencode({"seconds": seconds, "began": began, "until": until})
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(server.request, "GET", f"{stalling.PATH}?{query}")
-        wait_until(began.exists, what="the beginning of the stall")
+    with stalling.under_way(server, f"{stalling.PATH}?{query}", began):
         try:
             yield
         finally:
             until.touch()
-            answer.result()
 
 
 def wait_for(path: Path) -> dict[str, object]:

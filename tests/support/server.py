@@ -260,8 +260,12 @@ class Server:
 
     def subscriptions(self, kernel_id: str) -> int:
         """The TCP connections to a kernel's iopub."""
+        return self.connections_to(kernel_id, "iopub")
+
+    def connections_to(self, kernel_id: str, channel: str) -> int:
+        """The TCP connections to one of a kernel's channels."""
         file = self.home / "runtime" / f"kernel-{kernel_id}.json"
-        return self._connections(json.loads(file.read_text())["iopub_port"], remote=True)
+        return self._connections(json.loads(file.read_text())[f"{channel}_port"], remote=True)
 
     def _connections(self, port: int, *, remote: bool = False) -> int:
         """The server's TCP connections from or to a port, which it has not closed."""

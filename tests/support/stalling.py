@@ -10,6 +10,8 @@ import gc
 import os
 import sys
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,9 +25,9 @@ from kernelwire.sockets import driver
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from support.server import Implementation, JsonConfig
+    from support.server import Implementation, JsonConfig, Server
 
 EXTENSION = "support.stalling"
 PATH = "/tests/stall"
@@ -125,6 +127,18 @@ class StatsHandler(JupyterHandler):
         """Answer with a list."""
         connections = ZMQChannelsWebsocketConnection._open_sockets
         self.finish({"connections": [connection.stats for connection in connections]})
+
+
+@contextmanager
+def under_way(server: Server, request: str, began: Path) -> Iterator[Future[Any]]:
+    """Have a request be under way, which makes the file ``began``; it is over behind this."""
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(server.request, "GET", request)
+        wait_until(began.exists, what="the beginning of the request")
+        try:
+            yield answer
+        finally:
+            answer.result()
 
 
 def stallable(
