@@ -298,6 +298,9 @@ class Subscription:
     def watch(self, watch: Watch | None) -> None:
         """Have another watch be told of messages, or none."""
 
+    def resume(self) -> None:
+        """Go on with what was left until the event loop has served its readers."""
+
     def drain(self, time: float) -> bool:
         """Wait until everything that is ready was received, but no more than so many seconds."""
 
@@ -398,6 +401,12 @@ class Log:
         """Set how many readers the event loop serves, and whether it awaits the next message.
 
         Where neither is so, the engine does not tell of what it has appended.
+        """
+
+    def note_served(self) -> bool:
+        """Note that the event loop has served its readers.
+
+        ``True`` if the engine waits for that, and is to be asked to go on.
         """
 
     def take_refused(self) -> str | None:

@@ -166,6 +166,11 @@ class Told:
     def __init__(self) -> None:
         self.native = empty_log()
         self.bits: list[int] = []
+        self.has_finished = False
+
+    def finish(self, stream: Any) -> None:
+        """Note it."""
+        self.has_finished = not stream.closed()
 
     def told(self, bits: int) -> bool:
         """Note it."""
@@ -209,7 +214,9 @@ class TestReceiving:
                 log.native.set_served(1, False)
                 publisher.send_multipart(session.serialize(session.msg("stream", {})))
                 await wait_until_async(lambda: log.bits == [APPENDED], what="word of it")
+                assert not log.has_finished
                 source.flush()
+                assert log.has_finished
                 source.close()
                 source.close()
                 assert source.closed()

@@ -193,6 +193,12 @@ class KernelLog:
         """Have the engine tell of messages for which the event loop is needed."""
         served = sum(not reader.is_engines for reader in self._readers)
         self.native.set_served(served, bool(self._waiting))
+        self._note_served()
+
+    def _note_served(self) -> None:
+        """Have the engine go on that may wait for the event loop, where that alone has readers."""
+        if self.native.note_served() and isinstance(self.stream, Subscription):
+            self.stream.resume()
 
     # -- who reads it ------------------------------------------------------------------------------
 
@@ -293,7 +299,10 @@ class KernelLog:
             self._notify()
         if bits & ACTIVITY and self.activity is not None:
             self.activity.heard(at_once=True)
-        return bool(bits & APPENDED) and self._write()
+        more = bool(bits & APPENDED) and self._write()
+        if not more:
+            self._note_served()
+        return more
 
     def _tell_of_loss(self) -> None:
         """Tell everybody who reads the log that something is missing here: how much, nobody knows."""

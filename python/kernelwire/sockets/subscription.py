@@ -38,6 +38,9 @@ class Told(Protocol):
     def told(self, bits: int) -> bool:
         """Serve what the engine has told; ``True`` to be called again."""
 
+    def finish(self, stream: Any) -> None:
+        """Write what can be, now."""
+
 
 class Subscription:
     """A kernel's ``iopub``, received by the engine on a socket of its own.
@@ -86,6 +89,11 @@ class Subscription:
         if self._native is not None:
             self._native.watch(watch)
 
+    def resume(self) -> None:
+        """Receive what was left until the event loop had served its readers."""
+        if self._native is not None:
+            self._native.resume()
+
     # -- as a stream -------------------------------------------------------------------------------
 
     def closed(self) -> bool:
@@ -110,6 +118,7 @@ class Subscription:
         while self._reader is not None:
             events += 1
             if not self._reader.told(APPENDED | ACTIVITY):
+                self._reader.finish(self)
                 break
         return events
 

@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Unsubscribe(usize),
     Watch(usize, Option<Arc<Watcher>>),
     Drain(usize, Promise),
+    Resume(usize),
     Attach(Arc<Outbox>),
     Forget(usize),
     Pump(usize),
@@ -367,6 +368,11 @@ impl Subscription {
     /// Has another watcher be told of messages, or none.
     pub fn watch(&self, watcher: Option<Arc<Watcher>>) {
         self.inner.ask(Command::Watch(self.key, watcher));
+    }
+
+    /// Has the thread go on with what it has left until the event loop has served its readers.
+    pub fn resume(&self) {
+        self.inner.ask(Command::Resume(self.key));
     }
 
     /// Waits until everything that is ready has been received, or for `time`; whether it has.

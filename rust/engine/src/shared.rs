@@ -1,7 +1,7 @@
 //! A log that the event loop and the engine share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use kernelwire_core::log::{Log, Refusal};
 use kernelwire_zmq::{Message, ZmqError};
@@ -29,6 +29,10 @@ pub struct SharedLog {
     readers: AtomicUsize,
     /// Whether the event loop is to be told of the next message.
     awaited: AtomicBool,
+    /// Bytes that were received since the event loop has served its readers.
+    unserved: AtomicU64,
+    /// Whether the engine waits for it to do so.
+    is_waiting: AtomicBool,
     refused: Mutex<Option<Refusal>>,
     /// Those that are written to whenever something is appended.
     #[cfg(unix)]
@@ -45,6 +49,8 @@ impl SharedLog {
             largest: AtomicUsize::new(0),
             readers: AtomicUsize::new(0),
             awaited: AtomicBool::new(false),
+            unserved: AtomicU64::new(0),
+            is_waiting: AtomicBool::new(false),
             refused: Mutex::new(None),
             #[cfg(unix)]
             outboxes: Mutex::new(Arc::new([])),
@@ -82,6 +88,7 @@ impl SharedLog {
         drop(reading);
         MutexGuard::unlock_fair(core);
         self.largest.fetch_max(taken.messages, Ordering::Relaxed);
+        self.unserved.fetch_add(taken.bytes, Ordering::SeqCst);
         if let Some(refusal) = taken.refused {
             self.refused.lock().get_or_insert(refusal);
         }
@@ -117,6 +124,12 @@ impl SharedLog {
     pub fn is_served(&self) -> bool {
         self.readers.load(Ordering::SeqCst) > 0 || self.awaited.load(Ordering::SeqCst)
     }
+
+    /// Notes that the event loop has served its readers; whether that was waited for.
+    pub fn note_served(&self) -> bool {
+        self.unserved.store(0, Ordering::SeqCst);
+        self.is_waiting.swap(false, Ordering::SeqCst)
+    }
 }
 
 #[cfg(unix)]
@@ -124,6 +137,19 @@ impl SharedLog {
     /// Those that are written to whenever something is appended.
     pub(crate) fn outboxes(&self) -> Arc<[Arc<Outbox>]> {
         Arc::clone(&self.outboxes.lock())
+    }
+
+    /// Whether all readers are the event loop's, and more was received than it takes at once: who
+    /// reads then waits for [`SharedLog::note_served`]. What it writes is not to be skipped because
+    /// it had no turn.
+    pub(crate) fn waits_for_loop(&self) -> bool {
+        let is_ahead = self.readers.load(Ordering::SeqCst) > 0
+            && self.unserved.load(Ordering::SeqCst) >= self.slice.bytes
+            && self.outboxes.lock().is_empty();
+        if is_ahead {
+            self.is_waiting.store(true, Ordering::SeqCst);
+        }
+        is_ahead
     }
 
     /// Adds an outbox, or takes it out.

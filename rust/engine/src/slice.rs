@@ -28,6 +28,8 @@ pub struct Taken {
     pub more: bool,
     /// How many messages were.
     pub messages: usize,
+    /// How many bytes these have.
+    pub bytes: u64,
     /// Why the first of those was refused that were.
     pub refused: Option<Refusal>,
 }
@@ -44,10 +46,9 @@ impl Slice {
         let deadline = Instant::now().checked_add(self.time);
         let late = || deadline.is_some_and(|deadline| Instant::now() >= deadline);
         let (mut received, mut parts, mut taken) = (Vec::new(), Vec::new(), Taken::default());
-        let mut bytes = 0_u64;
         while taken.messages < self.messages {
             let looks = taken.messages > 0 && taken.messages.is_multiple_of(CLOCK_EVERY);
-            if (looks && late()) || bytes >= self.bytes {
+            if (looks && late()) || taken.bytes >= self.bytes {
                 break;
             }
             match next(&mut received) {
@@ -57,9 +58,9 @@ impl Slice {
                 Err(error) => return Err(error),
             }
             taken.messages += 1;
-            bytes = received
-                .iter()
-                .fold(bytes, |sum, part: &Message| sum.saturating_add(part.as_ref().len() as u64));
+            taken.bytes = received.iter().fold(taken.bytes, |sum, part: &Message| {
+                sum.saturating_add(part.as_ref().len() as u64)
+            });
             parts.extend(received.drain(..).map(|part| Part::new(Received::Message(part))));
             if let Err(refusal) = take(&mut parts) {
                 taken.refused.get_or_insert(refusal);

@@ -29,6 +29,19 @@ const ACTIVITY_SECONDS: f64 = 1.0;
 /// Time that draining one kernel takes at most.
 const DRAIN_TIME: Duration = Duration::from_millis(20);
 
+/// Seconds for which a kernel is left alone that only the event loop has readers of, until that has
+/// served them. It may be blocked, and what waits in libzmq has no bound.
+const LOOP_SECONDS: f64 = 1.0;
+
+/// Whether a kernel is received as it publishes, or as the event loop serves its readers.
+enum Pace {
+    Its,
+    /// Not before the event loop has served, or this time has come.
+    Loops(f64),
+    /// That time had come, and the event loop has not served since.
+    Late,
+}
+
 /// What is received of one kernel.
 pub(crate) struct Kernel {
     socket: Socket,
@@ -38,6 +51,7 @@ pub(crate) struct Kernel {
     desk: Arc<Desk>,
     token: u64,
     is_ready: bool,
+    pace: Pace,
     /// When the event loop was last told of activity.
     told: f64,
 }
@@ -52,18 +66,41 @@ impl Kernel {
     ) -> Result<Self, ZmqError> {
         let descriptor = socket.fd()?;
         let told = f64::NEG_INFINITY;
-        Ok(Self { socket, descriptor, log, watcher, desk, token, is_ready: false, told })
+        Ok(Self {
+            socket,
+            descriptor,
+            log,
+            watcher,
+            desk,
+            token,
+            is_ready: false,
+            pace: Pace::Its,
+            told,
+        })
     }
 
-    /// Receives a slice; whether there may be more, and whether anything came.
-    fn receive(&mut self) -> Result<(bool, bool), ZmqError> {
+    /// Receives a slice, at a time of the monotonic clock; whether there may be more, and whether
+    /// anything came.
+    fn receive(&mut self, monotonic: f64) -> Result<(bool, bool), ZmqError> {
         let (now, socket) = (Clock::time_of_day(), &mut self.socket);
         let watcher = self.watcher.as_deref();
         let taken = self.log.receive(SLICE, now, watcher, |parts| socket.receive(parts))?;
+        // Before it is told: it may have served when it is asked to go on.
+        if matches!(self.pace, Pace::Its) && taken.messages > 0 && self.log.waits_for_loop() {
+            self.pace = Pace::Loops(monotonic + LOOP_SECONDS);
+        }
         if taken.messages > 0 && (self.log.is_served() || taken.refused.is_some()) {
             self.desk.tell(self.token, Told::APPENDED);
         }
         Ok((taken.more, taken.messages > 0))
+    }
+
+    /// Whether it is to be left alone, and until when.
+    fn waits(&self) -> Option<f64> {
+        match self.pace {
+            Pace::Loops(until) => Some(until),
+            Pace::Its | Pace::Late => None,
+        }
     }
 
     /// Tells of what is to be followed; when to do so otherwise.
@@ -168,6 +205,12 @@ impl Thread<'_> {
                 }
             }
             Command::Drain(key, promise) => self.drain(key, promise),
+            Command::Resume(key) => {
+                if let Some(kernel) = self.kernels.get_mut(&key) {
+                    kernel.pace = Pace::Its;
+                }
+                self.make_ready(key);
+            }
             Command::Attach(outbox) => {
                 self.outboxes.insert(outbox.key(), outbox);
             }
@@ -218,9 +261,15 @@ impl Thread<'_> {
     /// Receives all that is ready of a kernel, if that takes no longer than it may.
     fn drain(&mut self, key: usize, promise: Promise) {
         let until = Instant::now() + DRAIN_TIME;
+        // The event loop asks, and serves next.
+        let late = |kernel: &mut Kernel| std::mem::replace(&mut kernel.pace, Pace::Late);
+        let pace = self.kernels.get_mut(&key).map(late);
         let mut more = self.receive(key);
         while more && Instant::now() < until {
             more = self.receive(key);
+        }
+        if let (Some(kernel), Some(Pace::Its)) = (self.kernels.get_mut(&key), pace) {
+            kernel.pace = Pace::Its;
         }
         // Its turn comes anyway, should there be more.
         self.make_ready(key);
@@ -242,8 +291,11 @@ impl Thread<'_> {
         while let Some(key) = self.timers.take(now) {
             match self.kernels.get_mut(&key) {
                 Some(kernel) => {
-                    let due = kernel.tell_activity(now);
-                    self.timers.set(key, due);
+                    if kernel.waits().is_some_and(|until| until <= now) {
+                        kernel.pace = Pace::Late;
+                        self.make_ready(key);
+                    }
+                    self.tell(key, now);
                 }
                 None => self.make_due(key),
             }
@@ -259,8 +311,12 @@ impl Thread<'_> {
 
     /// Receives a slice of a kernel, and has it written; whether there may be more.
     fn receive(&mut self, key: usize) -> bool {
+        let now = self.inner.clock.now();
         let Some(kernel) = self.kernels.get_mut(&key) else { return false };
-        let Ok((more, any)) = kernel.receive() else {
+        if kernel.waits().is_some() {
+            return false; // its signal is taken, and it is made ready again
+        }
+        let Ok((more, any)) = kernel.receive(now) else {
             kernel.desk.tell(kernel.token, Told::FAILED);
             self.unsubscribe(key);
             return false;
@@ -269,13 +325,17 @@ impl Thread<'_> {
             for outbox in kernel.log.outboxes().iter() {
                 self.pump(outbox);
             }
-            let now = self.inner.clock.now();
-            if let Some(kernel) = self.kernels.get_mut(&key) {
-                let due = kernel.tell_activity(now);
-                self.timers.set(key, due);
-            }
+            self.tell(key, self.inner.clock.now());
         }
-        more
+        more && self.kernels.get(&key).is_some_and(|kernel| kernel.waits().is_none())
+    }
+
+    /// Tells of what is to be followed of a kernel; sets the time at which something is due for it.
+    fn tell(&mut self, key: usize, now: f64) {
+        if let Some(kernel) = self.kernels.get_mut(&key) {
+            let due = [kernel.tell_activity(now), kernel.waits()];
+            self.timers.set(key, due.into_iter().flatten().reduce(f64::min));
+        }
     }
 
     fn pump(&mut self, outbox: &Outbox) {

@@ -154,6 +154,13 @@ impl Subscription {
         py.detach(|| subscription.is_some_and(|subscription| subscription.drain(seconds(time))))
     }
 
+    /// Goes on with what was left until the event loop has served its readers.
+    fn resume(&self) {
+        if let Some(subscription) = &*self.native.lock() {
+            subscription.resume();
+        }
+    }
+
     /// Receives no more.
     fn close(&self) {
         self.native.lock().take();

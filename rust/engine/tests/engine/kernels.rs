@@ -147,6 +147,45 @@ fn event_loop_is_told_of_what_it_serves_or_awaits_only() -> Tested {
     Ok(())
 }
 
+/// What only the event loop writes is not received faster than it writes, unless it is blocked.
+#[test]
+fn kernel_is_received_as_the_event_loop_serves_its_readers() -> Tested {
+    const MESSAGES: u64 = 2_000;
+    let world = World::new()?;
+    let mut publisher = Publisher::new(&world.engine, "inproc://kernel")?;
+    let subscription = subscribe(&world, &publisher, None)?;
+    let publish = |publisher: &mut Publisher| -> Tested {
+        (0..usize::try_from(MESSAGES)?).try_for_each(|number| publisher.publish(number, 10_000))
+    };
+    world.log.set_served(1, false);
+    publish(&mut publisher)?;
+    let slice = world.log.slice().bytes;
+    until(|| received(&world) * 10_000 >= slice)?;
+    let mut before = 0;
+    while received(&world) < MESSAGES {
+        // It is served long before the engine would go on by itself.
+        let ahead = received(&world) - before;
+        assert!(ahead * 10_000 <= 2 * slice, "{ahead} messages ahead");
+        before = received(&world);
+        if world.log.note_served() {
+            subscription.resume();
+        }
+        thread::yield_now();
+    }
+    // Nobody serves: it goes on all the same, after a while.
+    publish(&mut publisher)?;
+    until(|| received(&world) == 2 * MESSAGES)?;
+    // Nor does it wait where somebody else writes as well.
+    let _client = world.attached(unix()?, 1)?;
+    if world.log.note_served() {
+        subscription.resume();
+    }
+    publish(&mut publisher)?;
+    until(|| received(&world) == 3 * MESSAGES)?;
+    assert!(!world.log.note_served());
+    Ok(())
+}
+
 #[test]
 fn message_that_is_none_is_refused_and_told_of() -> Tested {
     let world = World::new()?;

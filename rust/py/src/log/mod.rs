@@ -32,7 +32,7 @@ use crate::watch::Watch;
 type Taken = (bool, usize, Option<String>);
 
 fn taken(received: Result<Received, ZmqError>) -> PyResult<Taken> {
-    let Received { more, messages, refused } = received.map_err(zmq_error)?;
+    let Received { more, messages, refused, .. } = received.map_err(zmq_error)?;
     Ok((more, messages, refused.map(text)))
 }
 
@@ -170,6 +170,12 @@ impl Log {
     /// Sets how many readers the event loop serves, and whether it awaits the next message.
     fn set_served(&self, readers: usize, awaited: bool) {
         self.shared.set_served(readers, awaited);
+    }
+
+    /// Notes that the event loop has served its readers; `True` if the engine waits for that, and is to
+    /// be asked to go on.
+    fn note_served(&self) -> bool {
+        self.shared.note_served()
     }
 
     /// Takes out why a message was refused that the engine has received; `None` if none was.
