@@ -259,12 +259,27 @@ def trips_in_flood(server: Host, sizes: Sizes, question: Question) -> Round:
 
 
 def status(server: Host, sizes: Sizes) -> Round:
-    """``GET /api/status`` while a kernel floods: whether others still get their turn."""
+    """``GET /api/status`` while a kernel floods, and before: whether others still get their turn."""
     probe = StatusProbe(server.port, server.token)
     try:
-        return in_flood(server, sizes, probe)
+        pump([probe], lambda: has_answers(probe, sizes.samples), QUIET_S, tick=0.005)
+        quiet = stats.latencies(probe.latencies_ns)
+        probe.latencies_ns.clear()
+        outcome = in_flood(server, sizes, probe)
     finally:
         probe.close()
+    figures = outcome.figures
+    figures["quiet_p99_ms"] = quiet["latency_p99_ms"]
+    figures["flood_to_quiet"] = figures["latency_p99_ms"] / quiet["latency_p99_ms"]
+    return outcome
+
+
+def has_answers(probe: StatusProbe, samples: int) -> bool:
+    """Ask, unless so many answers are here."""
+    over = len(probe.latencies_ns) >= samples
+    if not over:
+        probe.ask_if_due()
+    return over
 
 
 def in_flood(server: Host, sizes: Sizes, probe: TripProbe | StatusProbe) -> Round:

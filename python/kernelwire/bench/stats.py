@@ -33,6 +33,8 @@ FIGURES = {
     "latency_p50_ms": Figure("latency p50", "ms", "lower"),
     "latency_p99_ms": Figure("latency p99", "ms", "lower"),
     "latency_max_ms": Figure("latency max", "ms", "lower"),
+    "quiet_p99_ms": Figure("latency p99 without a flood", "ms", "lower"),
+    "flood_to_quiet": Figure("p99 beside a flood, to without", "times", "lower"),
     "peak_rss_mb": Figure("peak RSS", "MB", "lower"),
     "peak_over_idle": Figure("peak memory over idle / message", "times", "lower"),
     "lost": Figure("messages lost", ""),
