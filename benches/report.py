@@ -142,17 +142,18 @@ def problems_by_name(by_name: dict[str, list[dict[str, Any]]]) -> list[str]:
 
 
 def stages_table(workload: str, by_name: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Divide the loop's CPU time up, and list the system calls."""
+    """Divide the CPU time of the thread that carries messages up, and list its system calls."""
     each = by_name.values()
     yield f"### {workload}, by stage"
     yield ""
-    yield "| µs of the loop's CPU time per message | " + " | ".join(by_name) + " |"
+    yield "| µs of CPU time per message, of the thread that carries it | " + " | ".join(by_name) + " |"
     yield "|---|" + "---:|" * len(by_name)
     for stage in dict.fromkeys(stage for data in each for stage in data["stages_us_per_msg"]):
         cells = (number(data["stages_us_per_msg"].get(stage, 0)) for data in each)
         yield f"| {stage} | " + " | ".join(cells) + " |"
     for label, key in (
-        ("**together**", "main_us_per_msg"),
+        ("**together**", "carrier_us_per_msg"),
+        ("besides, the event loop", "loop_us_per_msg"),
         ("besides, other threads: libzmq's I/O", "other_threads_us_per_msg"),
     ):
         yield f"| {label} | " + " | ".join(number(data[key]) for data in each) + " |"

@@ -162,7 +162,8 @@ def test_stages_when_reported_then_they_add_up_beside_each_other() -> None:
     measured["cases"] = {
         "flood": {
             name: {
-                "main_us_per_msg": 3 * cost,
+                "carrier_us_per_msg": 3 * cost,
+                "loop_us_per_msg": 0 if name == "stock" else 0.25,
                 "other_threads_us_per_msg": 0.5,
                 "samples": 1000,
                 "stages_us_per_msg": stages,
@@ -179,6 +180,7 @@ def test_stages_when_reported_then_they_add_up_beside_each_other() -> None:
     assert "| Python | 40.0 | 0 |" in text
     assert "| libzmq | 20.0 | 3.00 |" in text
     assert "| **together** | 60.0 | 3.00 |" in text
+    assert "| besides, the event loop | 0 | 0.25 |" in text
     assert "* kernelwire: 1,000 samples; system calls per message: `sendto` 1.000\n" in text
 
 

@@ -50,13 +50,19 @@ def cpu_time(pid: int) -> CpuTime:
     total = main = 0.0
     for task in Path(f"/proc/{pid}/task").iterdir():
         try:
-            seconds = int((task / "schedstat").read_text().split()[0]) / 1e9
+            seconds = thread_time(pid, int(task.name))
         except (FileNotFoundError, ProcessLookupError):
             continue  # the thread ended between listing and reading
         total += seconds
         if task.name == str(pid):
             main = seconds
     return CpuTime(total, main)
+
+
+def thread_time(pid: int, thread: int) -> float:
+    """CPU seconds used so far by one thread of `pid`."""
+    schedstat = Path(f"/proc/{pid}/task/{thread}/schedstat").read_text()
+    return int(schedstat.split()[0]) / 1e9
 
 
 def settle(pid: int, timeout: float = 30.0) -> None:
