@@ -161,6 +161,8 @@ fn what_waits_for_a_time_is_written_then() -> Tested {
         ..SETTINGS.rules
     };
     world.log.lock().apply(client.cursor, Settings { rules, ..SETTINGS });
+    // The thread looks at a client that was just attached, and another's pump does nothing meanwhile.
+    world.settle()?;
     for number in 1..=40 {
         append(&world, "stream", &format!(r#"{{"name":"stdout","text":"{number};"}}"#))?;
     }

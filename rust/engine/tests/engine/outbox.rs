@@ -126,6 +126,8 @@ fn nothing_follows_a_close_frame() -> Tested {
         let world = World::new()?;
         let mut client = world.attached(pair()?, TOKEN)?;
         let close = frame(CLOSE, &1001_u16.to_be_bytes());
+        // The thread looks at a client that was just attached, and what is put meanwhile waits.
+        world.settle()?;
         assert!(world.engine.put(&client.outbox, close.clone().into()));
         world.append(100)?;
         assert_eq!(world.engine.pump(&client.outbox, 0.0), Need::Nothing);
