@@ -4,8 +4,8 @@ use std::io::{ErrorKind, Read};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kernelwire_core::log::{Budget, CursorId, Log, Protocol, Rules, Settings, Wait};
@@ -13,6 +13,7 @@ use kernelwire_engine::{Desk, Engine, LogGuard, Need, Outbox, Part, SharedLog, S
 use kernelwire_zmq::load;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
+use parking_lot::Mutex;
 
 use crate::{DEADLINE, Tested, support, until};
 
@@ -155,6 +156,7 @@ pub(crate) struct World {
     reference: CursorId,
     /// An outbox for which there is nothing to do.
     bystander: (Arc<Outbox>, Ends),
+    outboxes: Mutex<Vec<Weak<Outbox>>>,
     next: AtomicUsize,
 }
 
@@ -172,6 +174,7 @@ impl World {
             log,
             reference,
             bystander: (bystander, ends),
+            outboxes: Mutex::default(),
             next: AtomicUsize::new(0),
         })
     }
@@ -180,6 +183,7 @@ impl World {
     pub(crate) fn client(&self, ends: Ends, token: u64) -> Tested<Client> {
         let Ends { ours, browser } = ends;
         let outbox = self.engine.outbox(ours.as_raw_fd(), Arc::clone(&self.desk), token)?;
+        self.outboxes.lock().push(Arc::downgrade(&outbox));
         let cursor = self.log.lock().open(SETTINGS);
         Ok(Client { outbox, cursor, ours, browser })
     }
@@ -240,6 +244,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // An outbox and its log have each other until then. It is not closed: its descriptor may be
+        // another test's by now.
+        for outbox in self.outboxes.lock().iter().filter_map(Weak::upgrade) {
+            let _torn = self.engine.detach(&outbox);
+        }
         self.engine.close(&self.bystander.0);
         self.engine.stop(DEADLINE);
     }
