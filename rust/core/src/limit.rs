@@ -207,6 +207,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "takes it more than a quarter of an hour")]
     fn memory_of_a_flood_is_given_back() {
         let ends: [fn(&mut Limiter); 2] = [Limiter::reset, |limiter| limiter.expire(9.0)];
         for end in ends {
