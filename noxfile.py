@@ -8,6 +8,7 @@ The others install a wheel into environments of their own.
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import sys
 import tarfile
@@ -41,6 +42,20 @@ UPSTREAM_LEFT_OUT = "disconnect_resolves_orphaned_kernel_info_future"
 
 UPSTREAM = ("tests/services/kernels", "tests/services/sessions", "tests/test_serialize.py")
 """Jupyter Server's own tests of what kernelwire replaces."""
+
+SANITIZED = ROOT / "target" / "sanitizers"
+
+SUPPRESSIONS = ROOT / "rust" / "engine" / "tests"
+"""What sanitizers report that is not ours to mend, each with the reason."""
+
+IN_RACES = ("test_cells.py", "test_engine.py", "test_faults.py", "test_reconnects.py")
+"""Tests in which the engine's thread and the event loop have the most to do with each other."""
+
+TOO_SLOW_OR_LARGE = (
+    "test_output_when_a_client_does_not_read_and_the_loop_is_blocked_then_it_is_bounded",
+    "test_reconnect_when_client_fell_silent_then_nothing_is_missing",
+)
+"""Tests of a server's memory, and of pings that are answered in time: both are a sanitizer's."""
 
 nox.needs_version = ">=2024.10.9"
 nox.options.tags = ["gate"]
@@ -91,6 +106,73 @@ def models(session: nox.Session) -> None:
     env = {"RUSTFLAGS": "--cfg loom", "CARGO_TARGET_DIR": str(ROOT / "target" / "models")}
     target = ("--package=kernelwire-engine", "--test=models")
     session.run("cargo", "test", "--locked", "--quiet", *target, env=env)
+
+
+@nox.session(python=False, tags=["weekly"])
+def sanitizers(session: nox.Session) -> None:
+    """Test the crates that have unsafe code or threads with AddressSanitizer and ThreadSanitizer."""
+    crates = ("--package=kernelwire-zmq", "--package=kernelwire-engine")
+    leaks = SUPPRESSIONS / "lsan.supp"
+    session.log("AddressSanitizer, with LeakSanitizer")
+    sanitized(session, "address", *crates, LSAN_OPTIONS=f"suppressions={leaks}")
+    session.log("ThreadSanitizer")
+    races = f"suppressions={SUPPRESSIONS / 'tsan.supp'}"
+    # The standard library's own accesses and locks must be seen. It has no doctests to be built with.
+    options = ("-Zbuild-std", "--lib", "--tests", "--package=kernelwire-engine")
+    sanitized(session, "thread", *options, TSAN_OPTIONS=races)
+
+
+@nox.session(python=False)
+def races(session: nox.Session) -> None:
+    """Test servers with ThreadSanitizer in the native module; needs ``libclang-rt-dev``."""
+    runtime = clang_runtime(session)
+    directory = SANITIZED / "python"
+    shutil.rmtree(directory, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "python", directory, ignore=shutil.ignore_patterns("*.so", "__pycache__")
+    )
+    built = sanitized_module(session)
+    shutil.copyfile(built, directory / "kernelwire" / "_native.abi3.so")
+    reports = SANITIZED / "reports"
+    shutil.rmtree(reports, ignore_errors=True)
+    reports.mkdir()
+    options = {
+        "suppressions": SUPPRESSIONS / "tsan.supp",
+        "log_path": reports / "of",
+        "print_suppressions": 1,
+        # What a process returns is for its test to judge.
+        "exitcode": 0,
+        # Python's handlers of signals allocate, as everybody's.
+        "report_signal_unsafe": 0,
+    }
+    env = {
+        "LD_PRELOAD": str(runtime),
+        "PYTHONPATH": str(directory),
+        "TSAN_OPTIONS": " ".join(f"{name}={value}" for name, value in options.items()),
+    }
+    files = session.posargs or [f"tests/integration/{name}" for name in IN_RACES]
+    chosen = ("-k", f"not stock and not {' and not '.join(TOO_SLOW_OR_LARGE)}")
+    python(session, "-m", "pytest", *IN_PARALLEL, *files, *chosen, env=env)
+    texts = [path.read_text(errors="replace") for path in reports.iterdir()]
+    if any("WARNING: ThreadSanitizer" in text for text in texts):
+        session.error(f"ThreadSanitizer has found something: see {reports}")
+    if not texts:
+        session.error("ThreadSanitizer has not run: not even what is suppressed was reported")
+
+
+@nox.session(python=False, tags=["weekly"])
+def miri(session: nox.Session) -> None:
+    """Test under Miri what calls neither libzmq nor the system."""
+    need_nightly(session, "miri", "rust-src")
+    env = {
+        "CARGO_TARGET_DIR": str(ROOT / "target" / "miri"),
+        # The seeds are files, and the engine's clock is the system's.
+        "MIRIFLAGS": "-Zmiri-disable-isolation",
+    }
+    # What is measured, or made up in quantity, would take it hours.
+    core = ("--package=kernelwire-core", "--lib", "--test=log", "--test=seeds")
+    for options in (core, ("--package=kernelwire-engine", "--lib")):
+        session.run("cargo", "+nightly", "miri", "test", "--locked", "--quiet", *options, env=env)
 
 
 @nox.session(python=False, tags=["gate"])
@@ -217,6 +299,66 @@ def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = N
 def cargo(session: nox.Session, command: str, *arguments: str) -> None:
     """Run cargo with the repository's lock."""
     session.run("cargo", command, "--locked", "--quiet", *arguments)
+
+
+def sanitized(session: nox.Session, sanitizer: str, *options: str, **env: str) -> None:
+    """Run cargo's tests with a sanitizer, built apart from everything else."""
+    host = nightly_host(session)
+    env |= {
+        "RUSTFLAGS": f"-Zsanitizer={sanitizer}",
+        "CARGO_TARGET_DIR": str(SANITIZED / sanitizer),
+        # A thread that panics is tested: its trace would take longer than it is waited for.
+        "RUST_BACKTRACE": "0",
+    }
+    # With a target, what runs in the compiler is built without the sanitizer.
+    arguments = ("--locked", "--quiet", f"--target={host}", *options)
+    session.run("cargo", "+nightly", "test", *arguments, env=env)
+
+
+def sanitized_module(session: nox.Session) -> Path:
+    """Build the native module with ThreadSanitizer, whose runtime is to be loaded before it."""
+    host, target = nightly_host(session), SANITIZED / "module"
+    env = {
+        # The runtime that comes with Rust is for programs: it cannot be in a module.
+        "RUSTFLAGS": "-Zsanitizer=thread -Zexternal-clangrt",
+        "CARGO_TARGET_DIR": str(target),
+        "CARGO_PROFILE_DEV_OPT_LEVEL": "1",
+        "PYO3_BUILD_EXTENSION_MODULE": "1",
+        "PYO3_PYTHON": sys.executable,
+    }
+    options = ("--locked", "--quiet", f"--target={host}", "-Zbuild-std", "--package=kernelwire-py")
+    session.run("cargo", "+nightly", "build", *options, env=env)
+    return target / host / "debug" / "lib_native.so"
+
+
+def clang_runtime(session: nox.Session) -> Path:
+    """Find the newest shared runtime of ThreadSanitizer that Debian's packages have installed."""
+    name = f"libclang_rt.tsan-{platform.machine()}.so"
+    found = Path("/usr/lib").glob(f"llvm-*/lib/clang/*/lib/linux/{name}")
+    newest = max(found, key=lambda path: int(path.parents[2].name.split(".")[0]), default=None)
+    if newest is None:
+        session.error(f"{name} is missing: apt-get install clang-19 libclang-rt-19-dev, or another")
+    return newest
+
+
+def nightly_host(session: nox.Session) -> str:
+    """Return the platform that the nightly toolchain is for, with which sanitizers are built."""
+    need_nightly(session, "rust-src")
+    return str(session.run("rustc", "+nightly", "--print=host-tuple", silent=True)).strip()
+
+
+def need_nightly(session: nox.Session, *components: str) -> None:
+    """End the session where Rust's nightly toolchain is missing, or something of it."""
+    has = ("rustup", "component", "list", "--toolchain=nightly", "--installed")
+    installed = ""
+    if shutil.which("rustup"):
+        # It fails where there is no such toolchain.
+        installed = str(session.run(*has, external=True, silent=True, success_codes=range(256)))
+    # Some have the host's name behind theirs.
+    found = {name for name in components for line in installed.split() if line.startswith(name)}
+    if missing := set(components) - found:
+        command = "rustup toolchain install nightly --component " + ",".join(components)
+        session.error(f"nightly Rust with {', '.join(sorted(missing))} is missing: {command}")
 
 
 def install(session: nox.Session, *options: str) -> None:
