@@ -22,6 +22,12 @@ TRIPS = ("notebook", "rtt", "rtt_key", "rtt_key_flood")
 """What shows the effect of TCP_NODELAY; it is the same whatever is asked."""
 
 
+BY_THE_LOOP = ("flood", "trickle", "trickle50", "notebook", "rtt", "rtt_key", "status")
+"""What shows the effect of the engine."""
+
+PORTABLY = ("flood", "legacy", "trickle", "noclient", "rtt", "status", "buffers", "buffer")
+"""What shows the effect of calling libzmq natively."""
+
 QUEUES = ("queue",)
 """What shows the effect of the kernel's own queue; see ``benches.completeness``."""
 
@@ -32,8 +38,12 @@ def all_contenders() -> dict[str, Contender]:
     """Every contender that can run here, stock first."""
     listed = [STOCK, Contender("stock-nodelay", NODELAY, only=TRIPS)]
     if exists(CONNECTION):
-        portable = {"KERNELWIRE_DRAIN": "python"}
-        listed += [KERNELWIRE, Contender("kernelwire-portable", CONNECTION, MANAGER, portable)]
+        listed.append(KERNELWIRE)
+        for name, env, only in (
+            ("kernelwire-loop", {"KERNELWIRE_DRIVER": "loop"}, BY_THE_LOOP),
+            ("kernelwire-portable", {"KERNELWIRE_DRAIN": "python"}, PORTABLY),
+        ):
+            listed.append(Contender(name, CONNECTION, MANAGER, env, only=only))
         listed.append(
             Contender(
                 "kernelwire-limited-kernels",

@@ -146,7 +146,11 @@ def stages_table(workload: str, by_name: dict[str, dict[str, Any]]) -> Iterator[
     each = by_name.values()
     yield f"### {workload}, by stage"
     yield ""
-    yield "| µs of CPU time per message, of the thread that carries it | " + " | ".join(by_name) + " |"
+    yield (
+        "| µs of CPU time per message, of the thread that carries it | "
+        + " | ".join(by_name)
+        + " |"
+    )
     yield "|---|" + "---:|" * len(by_name)
     for stage in dict.fromkeys(stage for data in each for stage in data["stages_us_per_msg"]):
         cells = (number(data["stages_us_per_msg"].get(stage, 0)) for data in each)

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 COLUMNS = 2
 PANEL_INCHES = (5.4, 0.36)
 """Width of a panel, and height of a bar in it."""
-COLOURS = {"kernelwire": "#2a6fbb", "kernelwire-portable": "#86b0dc", "relay": "#4b9b63"}
+COLOURS = {
+    "kernelwire": "#2a6fbb",
+    "kernelwire-loop": "#5a8fcb",
+    "kernelwire-portable": "#86b0dc",
+    "relay": "#4b9b63",
+}
 OTHER = "#a7a7a7"
 STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "kernelwire", "font.size": 9}
 """Text stays text, and the same result makes the same file."""
