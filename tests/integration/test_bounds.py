@@ -79,6 +79,9 @@ WAYS = {
     "default protocol, whole seconds": Way(
         protocol="legacy", header={"date": "2026-11-26T13:53:41Z"}
     ),
+    "default protocol, odd date": Way(
+        protocol="legacy", header={"date": "2026-11-26T13:53:41+00:00"}
+    ),
     "default protocol, no date": Way(protocol="legacy", header={"date": None}),
     "one by one": Way(connection=OneByOneConnection),
     "coroutine": Way(connection=CoroutineConnection),

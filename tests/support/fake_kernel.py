@@ -17,7 +17,8 @@ The n-th emitted message of a kernel has n in its metadata as "number", so that 
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
 says how many were "emitted", how many ticks are "to_come", and how often that was "asked". Comm messages are sent back on iopub
 as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
-from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65).
+from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65), FAKE_KERNEL_UTC=+00:00
+is how its dates end, which are else those of ipykernel: a server that parses them writes others.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ import signal
 import sys
 import time
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,7 @@ VARIANTS = {
     "fake-mute": {"FAKE_KERNEL_MUTE": "1"},
     "fake-no-handover": {"FAKE_KERNEL_HANDOVER": "0"},
     "fake-xpub": {"FAKE_KERNEL_XPUB": "1"},
+    "fake-offset": {"FAKE_KERNEL_UTC": "+00:00"},
 }
 Header = dict[str, Any]
 ODD_PARENTS = {"parent_null": b"null", "parent_empty": b"{}"}
@@ -102,6 +105,7 @@ class Kernel:
         self._running = True
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
         self._greets = os.environ.get("FAKE_KERNEL_XPUB") == "1"
+        self._utc = os.environ.get("FAKE_KERNEL_UTC", "Z")
         context = zmq.Context.instance()
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         for channel, kind in (
@@ -166,6 +170,9 @@ class Kernel:
             is_comm = msg_type.startswith("comm_")
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             return
+        # What a kernel has parsed is spelled anew where it is a message's parent.
+        with suppress(ValueError, KeyError, TypeError):
+            header["date"] = self._spelled(datetime.fromisoformat(header["date"]))
         if not self._hushed:
             self._status(header, {"state": "busy"})
         if is_comm:
@@ -289,11 +296,14 @@ class Kernel:
             "msg_type": msg_type,
             "username": "kernel",
             "session": self._session,
-            "date": datetime.now(UTC).isoformat(),
+            "date": self._spelled(datetime.now(UTC)),
             "version": "5.4",
             **(fields or {}),
         }
         return [json.dumps(part).encode() for part in (header, parent, metadata, content)]
+
+    def _spelled(self, date: datetime) -> str:
+        return date.isoformat().replace("+00:00", self._utc)
 
     def _signed(self, parts: Sequence[bytes]) -> list[bytes]:
         digest = hmac.new(self._key, digestmod=hashlib.sha256)

@@ -78,7 +78,8 @@ def request(
         "msg_type": msg_type,
         "username": "tester",
         "session": session_id,
-        "date": datetime.now(UTC).isoformat(),
+        # As browsers write it.
+        "date": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
         "version": "5.4",
     }
     return Message(channel, header, parent_header or {}, metadata or {}, content, tuple(buffers))
