@@ -67,6 +67,7 @@ ON_THE_LOOP = (
     "test_bounds.py",
     "test_cells.py",
     "test_faults.py",
+    "test_lifecycle_model.py",
     "test_limits.py",
     "test_reconnects.py",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -54,22 +53,6 @@ def start(tmp_path: Path) -> Iterator[Any]:
         server.stop()
 
 
-@contextmanager
-def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
-    """Block a server's event loop, until this ends."""
-    began, pipe = folder / "began", folder / "pipe"
-    os.mkfifo(pipe)
-    query = urlencode({"how": how, "began": began, "pipe": pipe})
-    with stalling.under_way(server, f"{stalling.BLOCK_PATH}?{query}", began) as answer:
-        try:
-            yield
-            assert not answer.done()
-        finally:
-            (folder / "pipe.go").touch()
-            if how != "spinning":
-                os.close(os.open(pipe, os.O_WRONLY))
-
-
 def numbers(messages: list[Message]) -> list[int]:
     """The numbers of output."""
     return [m.metadata["number"] for m in messages if "number" in m.metadata]
@@ -112,7 +95,7 @@ def test_output_when_the_loop_is_blocked_then_it_flows(
             seen.extend(client.messages(until=lambda m: m.msg_type == "stream"))
 
     count(1)
-    with blocked(server, tmp_path, how):
+    with stalling.blocked(server, tmp_path, how):
         # The loop has not had a turn when these are here: it goes on behind them.
         count(200)
     count(100)
@@ -130,7 +113,7 @@ def test_output_when_a_client_does_not_read_and_the_loop_is_blocked_then_it_is_b
     silent = Client(server, kernel_id).settle()
     before = psutil.Process(server.process.pid).memory_info().rss
     emitted = {"do": "emit", "count": 1000, "size": 1 << 20}
-    with blocked(server, tmp_path, "sleeping"):
+    with stalling.blocked(server, tmp_path, "sleeping"):
         silent.start(script(emitted))
         # The request was read before the block, or is read behind it: either way all of it comes.
     seen = other.messages(until=numbered(999), timeout=60)

@@ -5,7 +5,7 @@ excused from what was on its way when its connection broke off, and from what ca
 and was not the kernel's last, or when somebody else came meanwhile.
 
 `KERNELWIRE_MODEL_SECONDS` lets it run for as long, with ever new choices; `KERNELWIRE_MODEL_SEED`
-repeats a run's choices.
+repeats a run's choices; `TESTED_DRIVER=loop` has the event loop do the engine's work.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ import os
 import random
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import count
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
@@ -29,17 +32,20 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from support import stalling
 from support.fake_kernel import script
 from support.network import State
+from support.server import Server
 from support.tabs import Flood, Tabs, World, counted, emit
 from support.waiting import wait_until
 from support.websocket import ConnectionClosedError, HandshakeRefusedError
 from support.ws_client import Client
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-    from support.server import StartServer
+    from support.server import Implementation
     from support.tab import Tab
 
 SECONDS = float(os.environ.get("KERNELWIRE_MODEL_SECONDS", "0"))
@@ -65,12 +71,16 @@ CONFIG = {
 
 picks = st.integers(0, 11)
 protocols = st.sampled_from(("v1", "legacy"))
+# What the second says to a client of the default protocol, Python must deal with: its dates.
+kernels = st.sampled_from(("fake", "fake-offset"))
 types = st.sampled_from(("display_data", "stream", "comm_msg"))
 # Numbers of outputs and their sizes: the largest fill the sockets between server and client.
 floods = st.sampled_from(((1, 0), (1000, 100), (300, 50_000)))
 # When a tab goes: at which time of a flood.
 moments = st.sampled_from(("while it comes", "unread", "before", "after", "never"))
 downs = st.sampled_from((State.SILENT, State.STUCK))
+# In what state the connection is that a reload replaces.
+old_ones = st.sampled_from(("open", "closing", "broken"))
 
 
 class Life(RuleBasedStateMachine):
@@ -81,16 +91,17 @@ class Life(RuleBasedStateMachine):
         self.world = world
         self.server = world.server
         self.log_end = self.server.log_end()
-        self.tabs = Tabs(world)
-        self.is_intact = True
+        self.tabs: Tabs
+        self.is_intact = False
         self.restarts = self.knocks = 0
 
     # tabs come
 
-    @initialize(protocol=protocols)
+    @initialize(kernel_name=kernels, protocol=protocols)
     @counted
-    def begin(self, protocol: str) -> None:
-        """The first tab."""
+    def begin(self, kernel_name: str, protocol: str) -> None:
+        """The kernel, and its first tab."""
+        self.tabs = Tabs(self.world, kernel_name)
         self.tabs.connect(self.tabs.new_session(), protocol).settle()
 
     @precondition(lambda self: len(self.tabs.open) < MAX_TABS)
@@ -109,17 +120,28 @@ class Life(RuleBasedStateMachine):
         self.tabs.connect(ledger, protocol).settle()
 
     @precondition(lambda self: self.tabs.open)
-    @rule(pick=picks, protocol=protocols, old=st.sampled_from(("open", "closing", "broken")))
+    @rule(pick=picks, protocol=protocols, old=old_ones)
     @counted
     def replace(self, pick: int, protocol: str, old: str) -> None:
         """A reload, with an old connection in which the server still believes, or does not quite."""
-        stale = self.tabs.open.pop(pick % len(self.tabs.open))
+        stale = self.tabs.open[pick % len(self.tabs.open)]
+        with ExitStack() as nothing:
+            self._replace(stale, protocol, old, nothing)
+
+    def _replace(self, stale: Tab, protocol: str, old: str, stall: ExitStack) -> None:
+        """Replace a tab's connection; a stall of the loop ends once the new one is asked for."""
+        self.tabs.open.remove(stale)
         if old == "closing" and not stale.is_dark:
             stale.client.socket.start_close()
         if old == "broken":
             self.world.faults["reset"] += 1
             stale.network.break_off()
-        fresh = self.tabs.connect(stale.ledger, protocol)
+        with ThreadPoolExecutor(1) as pool:
+            asked = Event()
+            connecting = pool.submit(self.tabs.connect, stale.ledger, protocol, asked.set)
+            wait_until(lambda: asked.is_set() or connecting.done(), what="a request to connect")
+            stall.close()
+            fresh = connecting.result()
         if old != "broken":
             stale.lighten()
         stale.see_rest()
@@ -201,6 +223,68 @@ class Life(RuleBasedStateMachine):
         tab = self.tabs.pick_dark(pick)
         self.tabs.leave(tab, clean=False)
         tab.ledger.excuse()
+
+    # the server's event loop stands still
+
+    @precondition(lambda self: self.tabs.live)
+    @rule(
+        pick=picks,
+        how=st.sampled_from(tuple(stalling.WAYS)),
+        flood=floods,
+        meanwhile=st.sampled_from(("nothing", "close", "reset", "reload", "darken")),
+        is_seen=st.booleans(),
+        protocol=protocols,
+        old=old_ones,
+        state=downs,
+    )
+    @counted
+    def stall(
+        self,
+        *,
+        pick: int,
+        how: str,
+        flood: Flood,
+        meanwhile: str,
+        is_seen: bool,
+        protocol: str,
+        old: str,
+        state: State,
+    ) -> None:
+        """The kernel floods while the loop cannot go on, and something happens to a tab.
+
+        All of the flood ``is_seen`` behind the loop's back, where the engine writes.
+        """
+        self.world.faults[f"stall, {how}"] += 1
+        tab, folder = self.tabs.pick_live(pick), self.world.new_folder()
+        gate = folder / "gate"
+        flooding = tab.start({"do": "wait_for", "path": str(gate)}, emit(flood))
+        with ExitStack() as stack:
+            stack.enter_context(stalling.blocked(self.server, folder, how))
+            gate.touch()
+            if is_seen and self._is_written_by_engine(tab):
+                tab.see_until(lambda m: m.is_status("idle", flooding))
+            if meanwhile == "close":
+                tab.client.socket.start_close()
+            elif meanwhile == "reset":
+                self.tabs.leave(tab, clean=False)
+                tab.ledger.excuse()
+            elif meanwhile == "reload":
+                self._replace(tab, protocol, old, stack)
+            elif meanwhile == "darken":
+                self.world.faults["half-open"] += 1
+                tab.darken(state)
+        if meanwhile == "close":
+            self.tabs.leave(tab, clean=True)
+            if self.tabs.open:
+                tab.ledger.excuse()
+        elif meanwhile == "darken":
+            self.server.wait_for_state(self.tabs.kernel_id, "idle")
+        elif meanwhile == "nothing":
+            self.tabs.settle()
+
+    def _is_written_by_engine(self, tab: Tab) -> bool:
+        by_python = self.tabs.kernel_name == "fake-offset" and tab.client.protocol == "legacy"
+        return self.world.has_engine and not by_python
 
     # the kernel talks, and ends
 
@@ -322,13 +406,24 @@ def live(world: World, number: int) -> None:
     )
 
 
+@pytest.fixture
+def server(implementation: Implementation, tmp_path: Path) -> Iterator[Server]:
+    """A server of its own, whose loop can be blocked."""
+    home = tmp_path / "server"
+    home.mkdir()
+    server = Server(home, *stalling.stallable(implementation, CONFIG))
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
 @pytest.mark.kernelwire_only("H5", "H6", "H7", "H8", "H9", "H16", "H29")
 @pytest.mark.timeout(SECONDS + SLACK_SECONDS)
 def test_connections_when_tabs_come_and_go_at_random_then_the_model_holds(
-    start_server: StartServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Stops the failures of life cycles that nobody thought of."""
-    server = start_server(CONFIG)
     world = World(server, tmp_path)
     until = time.monotonic() + SECONDS
     violations = 1
@@ -340,6 +435,7 @@ def test_connections_when_tabs_come_and_go_at_random_then_the_model_holds(
         violations = 0
     finally:
         with capsys.disabled():
-            print(f"\nmodel: {world.summary()}, {SECONDS=}, {SEED=}, {violations=}")  # noqa: T201
+            driver = "the engine" if world.has_engine else "the loop"
+            print(f"\nmodel, {driver}: {world.summary()}, {SECONDS=}, {SEED=}, {violations=}")  # noqa: T201
             if violations:
                 print("the last steps:", *world.history[-30:], sep="\n  ")  # noqa: T201

@@ -41,7 +41,13 @@ class State(Enum):
 class Network:
     """One connection through the proxy: `connect` gives the client's end of it."""
 
-    def __init__(self, open_socket: Callable[[], socket.socket]) -> None:
+    def __init__(
+        self,
+        open_socket: Callable[[], socket.socket],
+        on_sent: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Connect to the server; ``on_sent`` is called in the thread when something has gone there."""
+        self._on_sent = on_sent
         self._server = open_socket()
         self._client, self._client_end = socket.socketpair()
         # Whoever changes the state wakes the thread, which waits on nothing but sockets.
@@ -149,6 +155,8 @@ class Network:
                     del data[: end.send(data[:CHUNK_BYTES])]
                 except OSError:
                     data.clear()  # that end has gone, which its next reading tells
+                if end is self._server:
+                    self._on_sent()
         return True
 
     def _abort(self) -> None:

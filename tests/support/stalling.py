@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
@@ -139,6 +140,22 @@ def under_way(server: Server, request: str, began: Path) -> Iterator[Future[Any]
             yield answer
         finally:
             answer.result()
+
+
+@contextmanager
+def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
+    """Block a server's event loop, until this ends; nothing else is in the folder."""
+    began, pipe = folder / "began", folder / "pipe"
+    os.mkfifo(pipe)
+    query = urlencode({"how": how, "began": began, "pipe": pipe})
+    with under_way(server, f"{BLOCK_PATH}?{query}", began) as answer:
+        try:
+            yield
+            assert not answer.done()
+        finally:
+            (folder / "pipe.go").touch()
+            if how != "spinning":
+                os.close(os.open(pipe, os.O_WRONLY))
 
 
 def stallable(

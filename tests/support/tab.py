@@ -23,9 +23,17 @@ ATTEMPTS = 30
 class Tab:
     """One connection of a session. Until it has settled, it may not have seen all there is."""
 
-    def __init__(self, server: Server, kernel_id: str, ledger: Ledger, protocol: str) -> None:
+    def __init__(
+        self,
+        server: Server,
+        kernel_id: str,
+        ledger: Ledger,
+        protocol: str,
+        on_asked: Callable[[], object] = lambda: None,
+    ) -> None:
+        """Connect; ``on_asked`` is called when the server has been asked, and need not have answered."""
         self.ledger = ledger
-        self.network = Network(server.open_socket)
+        self.network = Network(server.open_socket, on_asked)
         self.client = Client(
             server,
             kernel_id,
@@ -96,7 +104,7 @@ class Tab:
     # how it goes
 
     def close(self) -> None:
-        """Close cleanly, and read on to the end."""
+        """Close cleanly, if that has not begun, and read on to the end."""
         self.client.socket.start_close()
         self.see_rest()
         self.release()

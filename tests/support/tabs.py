@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+from support import stalling
 from support.ledger import Ledger
 from support.tab import Tab
 from support.waiting import wait_until
@@ -30,7 +31,7 @@ def emit(flood: Flood, **options: object) -> dict[str, object]:
 
 @dataclass
 class World:
-    """A server, and what has been done to it."""
+    """A server whose loop can be blocked, and what has been done to it."""
 
     server: Server
     folder: Path
@@ -46,6 +47,13 @@ class World:
         self.server.delete_kernel(kernel_id)
         wait_until(lambda: self.server.open_connections() == 0, what="the end of all connections")
         self.files = self.server.open_files()
+        self.has_engine = self.server.request("GET", stalling.ENGINE_PATH)["driver"]["engine"]
+
+    def new_folder(self) -> Path:
+        """A folder with nothing in it."""
+        folder = self.folder / uuid.uuid4().hex
+        folder.mkdir()
+        return folder
 
     def check_rest(self) -> None:
         """Check that nothing is left of kernels and tabs that are gone."""
@@ -64,10 +72,11 @@ class World:
 class Tabs:
     """Those that are open, in the server's eyes, and the sessions of those that are not."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, kernel_name: str) -> None:
         self.world = world
         self.server = world.server
-        self.kernel_id = self.server.start_kernel("fake")
+        self.kernel_name = kernel_name
+        self.kernel_id = self.server.start_kernel(kernel_name)
         self.open: list[Tab] = []
         self.away: list[Ledger] = []
         self._ledgers: list[Ledger] = []
@@ -95,10 +104,12 @@ class Tabs:
         self._ledgers.append(Ledger(uuid.uuid4().hex))
         return self._ledgers[-1]
 
-    def connect(self, ledger: Ledger, protocol: str) -> Tab:
+    def connect(
+        self, ledger: Ledger, protocol: str, on_asked: Callable[[], object] = lambda: None
+    ) -> Tab:
         """A tab of a session; what was kept for other sessions is discarded."""
         self.world.counts["connections"] += 1
-        tab = Tab(self.server, self.kernel_id, ledger, protocol)
+        tab = Tab(self.server, self.kernel_id, ledger, protocol, on_asked)
         for other in self.away:
             other.excuse()
         self.open.append(tab)

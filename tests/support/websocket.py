@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
-TOO_BIG = 1009
+NORMAL, GOING_AWAY, TOO_BIG = 1000, 1001, 1009
 COMPRESSED = 0x40
 # Legal, and it spares a Python loop over megabytes.
 ZERO_MASK = b"\0\0\0\0"
@@ -94,10 +94,11 @@ class WebSocket:
                 data = self._inflate(payload) if first & COMPRESSED else payload
                 return data.decode() if opcode == TEXT else data
 
-    def start_close(self) -> None:
-        """Ask for a clean close and keep reading."""
-        self._close_sent = True
-        self._send_frame(CLOSE, struct.pack("!H", 1000))
+    def start_close(self, code: int = NORMAL) -> None:
+        """Ask for a clean close, unless that was done, and keep reading."""
+        if not self._close_sent:
+            self._close_sent = True
+            self._send_frame(CLOSE, struct.pack("!H", code))
 
     def close(self, timeout: float = 10.0) -> None:
         """Close cleanly: handshake, then the socket."""
@@ -105,8 +106,7 @@ class WebSocket:
             return
         deadline = time.monotonic() + timeout
         try:
-            if not self._close_sent:
-                self.start_close()
+            self.start_close()
             while True:
                 self.receive(deadline)
         except (ConnectionClosedError, ConnectionError):
