@@ -79,6 +79,10 @@ class WebSocket:
         data = payload.encode() if isinstance(payload, str) else payload
         self._send_frame(TEXT if isinstance(payload, str) else BINARY, data)
 
+    def announce(self, size: int) -> None:
+        """Send the head of a message of so many bytes, and nothing of the message."""
+        self._socket.sendall(_head(BINARY, size) + ZERO_MASK)
+
     def receive(self, deadline: float) -> bytes | str:
         """The next message; pings are answered on the way."""
         while True:
@@ -150,15 +154,8 @@ class WebSocket:
         return {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:])}
 
     def _send_frame(self, opcode: int, payload: bytes) -> None:
-        size = len(payload)
-        if size < 126:
-            head = struct.pack("!BB", 0x80 | opcode, 0x80 | size)
-        elif size <= 0xFFFF:
-            head = struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
-        else:
-            head = struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
         self._socket.settimeout(30)
-        self._socket.sendall(head + ZERO_MASK + payload)
+        self._socket.sendall(_head(opcode, len(payload)) + ZERO_MASK + payload)
 
     def _read_frame(self, deadline: float) -> tuple[int, bytes]:
         # Nothing is taken before all is there: a timeout must not lose half a frame.
@@ -233,6 +230,15 @@ class WebSocket:
             self._close_sent = True
             self._send_frame(CLOSE, payload[:2])
         raise ConnectionClosedError(struct.unpack("!H", payload[:2])[0] if payload else 1005)
+
+
+def _head(opcode: int, size: int) -> bytes:
+    """What stands before the mask of a whole message."""
+    if size < 126:
+        return struct.pack("!BB", 0x80 | opcode, 0x80 | size)
+    if size <= 0xFFFF:
+        return struct.pack("!BBH", 0x80 | opcode, 0x80 | 126, size)
+    return struct.pack("!BBQ", 0x80 | opcode, 0x80 | 127, size)
 
 
 def _closes_rightly(payload: bytes) -> bool:
