@@ -81,6 +81,7 @@ def install(data_dir: Path) -> None:
             "display_name": name,
             "language": "json",
             "interrupt_mode": "message",
+            "metadata": {"supported_encryption": "curve"},
             "env": environment,
         }
         (folder / "kernel.json").write_text(json.dumps(spec))
@@ -118,6 +119,10 @@ class Kernel:
             socket = self._sockets[channel] = context.socket(kind)
             socket.linger = 1000
             socket.sndhwm = 0
+            if "curve_secretkey" in connection:
+                socket.curve_server = True
+                socket.curve_publickey = connection["curve_publickey"].encode()
+                socket.curve_secretkey = connection["curve_secretkey"].encode()
             if kind == zmq.XPUB:
                 socket.xpub_verboser = 1
             if kind == zmq.ROUTER and os.environ.get("FAKE_KERNEL_HANDOVER") != "0":

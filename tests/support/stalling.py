@@ -8,19 +8,22 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlencode
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.utils import url_path_join
 from tornado import web
+from tornado.ioloop import IOLoop
 
 from kernelwire.sockets import driver
 from support.waiting import wait_until
@@ -36,6 +39,10 @@ STATS_PATH = "/tests/stats"
 BLOCK_PATH = "/tests/block"
 ENGINE_PATH = "/tests/engine"
 FORK_PATH = "/tests/fork"
+LAPS_PATH = "/tests/laps"
+SIGPIPE_PATH = "/tests/sigpipe"
+
+LAP_SECONDS = 0.01
 
 
 class StallHandler(JupyterHandler):
@@ -120,6 +127,39 @@ class ForkHandler(JupyterHandler):
         self.finish({"child": child})
 
 
+class LapsHandler(JupyterHandler):
+    """Counts how often the event loop calls who wants to be called every ten milliseconds."""
+
+    calls: ClassVar[list[float]] = []
+
+    @web.authenticated
+    def get(self) -> None:
+        """Answer with the number of calls so far, and the longest time between two, in seconds."""
+        gaps = [after - before for before, after in pairwise(self.calls)]
+        self.finish({"laps": len(self.calls), "longest": max(gaps, default=0.0)})
+
+    @web.authenticated
+    def put(self) -> None:
+        """Begin, once."""
+        if not self.calls:
+            self._call()
+        self.finish({})
+
+    def _call(self) -> None:
+        self.calls.append(time.monotonic())
+        IOLoop.current().call_later(LAP_SECONDS, self._call)
+
+
+class SigpipeHandler(JupyterHandler):
+    """Has a pipe, or a socket, without a reader end the process, as is the system's default."""
+
+    @web.authenticated
+    def put(self) -> None:
+        """Undo what Python does when it starts."""
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        self.finish({})
+
+
 class StatsHandler(JupyterHandler):
     """Tells the counters of the connections that are open."""
 
@@ -181,6 +221,8 @@ def _load_jupyter_server_extension(app: Any) -> None:
         (BLOCK_PATH, BlockHandler),
         (ENGINE_PATH, EngineHandler),
         (FORK_PATH, ForkHandler),
+        (LAPS_PATH, LapsHandler),
+        (SIGPIPE_PATH, SigpipeHandler),
     )
     routes = [(url_path_join(base, path), handler) for path, handler in handlers]
     app.web_app.add_handlers(".*$", routes)
