@@ -100,7 +100,8 @@ class EngineHandler(JupyterHandler):
     @web.authenticated
     def get(self) -> None:
         """Answer with the driver and the number of turns."""
-        engine = driver.engine()
+        # To ask for the engine starts it, with descriptors of its own, also where nobody needs it.
+        engine = driver.engine() if driver.driver().engine else None
         turns = None if engine is None else engine.turns()
         self.finish({"driver": driver.driver()._asdict(), "turns": turns})
 
