@@ -181,6 +181,7 @@ class Connected:
         ours, self._theirs = socket.socketpair()
         self._theirs.setblocking(False)
         self._data = b""
+        self.kernel = the_desk.kernel
         self.stream = IOStream(ours)
         handler = mock_handler()
         handler.ws_connection = WebSocketProtocol13(handler, False, _WebSocketParams())
@@ -200,11 +201,12 @@ class Connected:
         return [int(number) for number in re.findall(rb'"number": (\d+)', self._data)]
 
     async def flood(self, count: int) -> None:
-        """Have the kernel say so much, and see all of it, in order."""
-        goal = len(self.numbers()) + count
+        """Have the kernel say so much, and see all of it, in order; its watcher is told, too."""
+        goal, before = len(self.numbers()) + count, self.kernel.last_activity
         run_on_shell(self.connection, script(emit(count)))
         await wait_until_async(lambda: len(self.numbers()) >= goal, what="all outputs")
         assert self.numbers() == list(range(goal))
+        await wait_until_async(lambda: self.kernel.last_activity != before, what="activity")
 
     def close(self) -> None:
         """Close both ends."""
