@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
@@ -37,6 +40,17 @@ UNLIMITED = {
     "KernelwireWebsocketConnection": {"max_pending_bytes": 0},
 }
 ENCRYPTED = {"MappingKernelManager": {"transport_encryption": "required"}}
+
+
+READER = """
+import re, socket, sys
+client, last, data = socket.socket(fileno=int(sys.argv[1])), sys.argv[2].encode(), b""
+client.setblocking(True)
+while last not in data[-(1 << 20) :] and (more := client.recv(1 << 18)):
+    data += more
+print(*re.findall(rb'"number": (\\d+)', data))
+"""
+"""Reads websocket frames until one has the last number, and says which came."""
 
 
 @pytest.fixture
@@ -172,6 +186,43 @@ def test_loop_when_a_flood_is_written_then_it_has_its_turns(start: Any, capsys: 
     assert execution.numbers == list(range(20_000))
     # The flood takes seconds, each of which has a hundred.
     assert laps >= 10
+
+
+def test_client_when_it_is_stopped_in_a_flood_then_others_go_on_and_it_misses_nothing(
+    start: Any,
+) -> None:
+    """Stops a front end's process that is stopped from holding others up, or losing output."""
+    count = 40_000
+    server = start()
+    kernel_id = server.start_kernel("fake")
+    connection = server.open_socket()
+    stopped = Client(server, kernel_id, open_socket=lambda: connection).settle()
+    other = Client(server, kernel_id).settle()
+    command = [sys.executable, "-c", READER, str(connection.fileno()), f'"number": {count - 1}']
+    reader = subprocess.Popen(
+        command, pass_fds=[connection.fileno()], stdout=subprocess.PIPE, text=True
+    )
+    with reader:
+        try:
+            reader.send_signal(signal.SIGSTOP)
+            execution = other.execute(script(emit(count, size=1000)), timeout=120)
+            assert execution.numbers == list(range(count))
+            # More than sockets take waits for it.
+            (lag,) = (
+                client["bytes"]
+                for client in server.request("GET", live.PATH)["kernels"][kernel_id][
+                    "clients"
+                ].values()
+                if client["bytes"]
+            )
+            assert lag > 10_000_000
+            reader.send_signal(signal.SIGCONT)
+            told, _ = reader.communicate(timeout=120)
+            assert told == " ".join(str(f"b'{number}'") for number in range(count)) + "\n"
+        finally:
+            reader.kill()
+    stopped.reset()
+    other.close()
 
 
 class Connected:
