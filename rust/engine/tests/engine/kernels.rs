@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use kernelwire_engine::{Engine, SharedLog, Subscription, Told, Watcher};
+use kernelwire_engine::{Engine, Subscription, Told, Watcher};
 use kernelwire_zmq::{Kind, Socket, option};
 
 use crate::world::{EventLoop, World, message, read, unix};
@@ -42,20 +42,22 @@ impl Publisher {
         Ok(socket)
     }
 
-    /// Publishes until something of it has arrived: what is published before is for nobody.
-    pub(crate) fn wait_for(&mut self, log: &SharedLog) -> Tested {
-        let before = log.lock().counts().received;
+    /// Publishes until something of it has arrived, and then all of it: what is published before is
+    /// for nobody.
+    pub(crate) fn wait_for(&mut self, world: &World) -> Tested {
+        const LAST: usize = 987_654_321;
+        let before = received(world);
         let mut result = Ok(());
         until(|| {
             result = self.publish(0, 0);
-            result.is_err() || log.lock().counts().received > before
+            result.is_err() || received(world) > before
         })?;
         result?;
-        // Until nothing of it comes any more.
+        self.publish(LAST, 0)?;
+        let (last, mut taken) = (format!("\"{LAST}\""), Vec::new());
         until(|| {
-            let before = log.lock().counts().received;
-            thread::sleep(Duration::from_millis(20));
-            log.lock().counts().received == before
+            taken.extend(world.expected().unwrap_or_default());
+            taken.windows(last.len()).any(|part| part == last.as_bytes())
         })
     }
 }
@@ -98,8 +100,7 @@ fn all_that_is_published_is_appended_in_order() -> Tested {
         let world = World::new()?;
         let mut publisher = Publisher::new(&world.engine, endpoint)?;
         let _subscription = subscribe(&world, &publisher, None)?;
-        publisher.wait_for(&world.log)?;
-        world.expected()?;
+        publisher.wait_for(&world)?;
         let before = received(&world);
         for number in 0..MESSAGES {
             publisher.publish(number, 100)?;
@@ -117,8 +118,7 @@ fn what_is_published_reaches_the_browser() -> Tested {
     let world = World::new()?;
     let mut publisher = Publisher::new(&world.engine, TCP)?;
     let _subscription = subscribe(&world, &publisher, None)?;
-    publisher.wait_for(&world.log)?;
-    world.expected()?;
+    publisher.wait_for(&world)?;
     let before = received(&world);
     let mut client = world.attached(unix()?, 1)?;
     for number in 0..MESSAGES {
