@@ -547,3 +547,80 @@ fn nobody_is_told_where_whoever_puts_looks_once() {
 fn frame_is_taken_for_sent_where_it_is_counted_before_its_turn() {
     explore_broken(|| counting(Awaiting::CountsEarly));
 }
+
+/// `Kernel::receive` and `SharedLog::note_served`: whoever receives leaves a kernel alone until the event
+/// loop has served what it is told of.
+struct Left {
+    unserved: AtomicUsize,
+    is_waiting: AtomicBool,
+    is_told: AtomicBool,
+    is_alone: AtomicBool,
+    is_resumed: AtomicBool,
+    tells_early: bool,
+}
+
+impl Left {
+    fn new(tells_early: bool) -> Self {
+        Self {
+            unserved: AtomicUsize::new(0),
+            is_waiting: AtomicBool::new(false),
+            is_told: AtomicBool::new(false),
+            is_alone: AtomicBool::new(false),
+            is_resumed: AtomicBool::new(false),
+            tells_early,
+        }
+    }
+
+    /// Whether it is left alone from then on.
+    fn receive(&self) -> bool {
+        self.unserved.fetch_add(1, Ordering::SeqCst);
+        if self.tells_early {
+            self.is_told.swap(true, Ordering::SeqCst);
+        }
+        let waits = self.unserved.load(Ordering::SeqCst) > 0;
+        if waits {
+            self.is_waiting.swap(true, Ordering::SeqCst);
+        }
+        if !self.tells_early {
+            self.is_told.swap(true, Ordering::SeqCst);
+        }
+        waits
+    }
+
+    fn serve(&self) {
+        if self.is_told.swap(false, Ordering::SeqCst) {
+            self.unserved.store(0, Ordering::SeqCst);
+            if self.is_waiting.swap(false, Ordering::SeqCst) {
+                self.is_resumed.store(true, Ordering::SeqCst);
+            }
+        }
+    }
+}
+
+/// The event loop serves whenever it is told: a kernel that is left alone is resumed.
+fn resuming(tells_early: bool) {
+    let left = Arc::new(Left::new(tells_early));
+    let engine = {
+        let left = Arc::clone(&left);
+        thread::spawn(move || {
+            if left.receive() {
+                left.is_alone.store(true, Ordering::SeqCst);
+            }
+        })
+    };
+    left.serve();
+    assert!(engine.join().is_ok());
+    left.serve();
+    let is_alone = left.is_alone.load(Ordering::SeqCst);
+    assert!(!is_alone || left.is_resumed.load(Ordering::SeqCst), "it is left for ever");
+}
+
+#[test]
+fn kernel_that_is_left_alone_is_resumed() {
+    explore(|| resuming(false));
+}
+
+#[test]
+fn kernel_is_left_for_ever_where_the_event_loop_is_told_first() {
+    explore_broken(|| resuming(true));
+}
