@@ -7,8 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.desk import finish, leave_while_running, run_on_shell, seen_numbers, written
+from support.desk import (
+    finish,
+    leave_while_running,
+    mock_handler,
+    run_on_shell,
+    seen_numbers,
+    written,
+)
 from support.fake_kernel import emit, script
+from support.pasted import pasted
 from support.waiting import wait_until_async
 
 if TYPE_CHECKING:
@@ -116,11 +124,13 @@ class TestWelcome:
         """A subclass may subscribe ``handle_outgoing_message`` itself, as upstream does."""
 
         async def body(the_desk: Desk) -> None:
-            connection = await the_desk.connected()
-            for stream in connection.channels.values():
-                stream.on_recv_stream(connection.handle_outgoing_message)
-            run_on_shell(connection, script(WELCOME, emit(1)))
-            await wait_until_async(lambda: seen_numbers(connection) == [0], what="the output")
+            subclass = pasted(the_desk.connection_class, "connect")
+            connection = subclass(parent=the_desk.kernel, websocket_handler=mock_handler())
+            await connection.prepare()
+            await connection.connect()
+            run_on_shell(connection, script(WELCOME, emit(2)))
+            await wait_until_async(lambda: 1 in seen_numbers(connection), what="the output")
+            assert seen_numbers(connection) == [0, 1]
             assert "iopub_welcome" not in {m["msg_type"] for m in written(connection)}
             finish(the_desk, connection)
 
