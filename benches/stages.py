@@ -113,7 +113,7 @@ def sampled(server: Host, client: KernelSocket, order: Order, folder: Path) -> C
 
 def carrier_of(pid: int) -> int:
     """Return the thread that carries messages."""
-    tasks = (Path(name) for name in Path(f"/proc/{pid}/task").iterdir())
+    tasks = Path(f"/proc/{pid}/task").iterdir()
     return next((int(t.name) for t in tasks if (t / "comm").read_text().strip() == ENGINE), pid)
 
 

@@ -16,7 +16,7 @@ from support import stalling
 from support.fake_kernel import emit, script
 from support.server import IMPLEMENTATIONS, RestError, Server
 from support.waiting import wait_until
-from support.ws_client import Client
+from support.ws_client import Client, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,24 +38,8 @@ UNLIMITED = {"ZMQChannelsWebsocketConnection": {"limit_rate": False}}
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
     """Start servers that have the extension, and stop them."""
-    servers: list[Server] = []
-
-    def started(implementation: Any = KERNELWIRE) -> Server:
-        home = tmp_path / f"server-{len(servers)}"
-        home.mkdir()
-        implementation, config = stalling.stallable(implementation, UNLIMITED)
-        config["ServerApp"]["jpserver_extensions"]["kernelwire"] = True
-        servers.append(Server(home, implementation, config))
-        return servers[-1]
-
-    yield started
-    for server in servers:
-        server.stop()
-
-
-def numbers(messages: list[Message]) -> list[int]:
-    """The numbers of output."""
-    return [m.metadata["number"] for m in messages if "number" in m.metadata]
+    with stalling.stallable_servers(tmp_path) as started:
+        yield lambda implementation=KERNELWIRE: started(implementation, UNLIMITED)
 
 
 def numbered(number: int) -> Callable[[Message], bool]:

@@ -26,7 +26,7 @@ from support.fake_kernel import emit, script
 from support.server import IMPLEMENTATIONS, Server
 from support.waiting import run_to_end, wait_until, wait_until_async
 from support.workbench import V1
-from support.ws_client import Client
+from support.ws_client import Client, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,19 +56,8 @@ print(*re.findall(rb'"number": (\\d+)', data))
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Any]:
     """Start a server with the engine, and stop it."""
-    servers: list[Server] = []
-
-    def started(**config: Any) -> Server:
-        home = tmp_path / f"server-{len(servers)}"
-        home.mkdir()
-        found, config = stalling.stallable(IMPLEMENTATIONS["kernelwire"], {**UNLIMITED, **config})
-        config["ServerApp"]["jpserver_extensions"]["kernelwire"] = True
-        servers.append(Server(home, found, config))
-        return servers[-1]
-
-    yield started
-    for server in servers:
-        server.stop()
+    with stalling.stallable_servers(tmp_path) as started:
+        yield lambda **config: started(IMPLEMENTATIONS["kernelwire"], {**UNLIMITED, **config})
 
 
 def threads(server: Server) -> int:
@@ -140,8 +129,8 @@ def test_clients_when_they_drop_in_a_flood_of_an_encrypted_kernel_then_the_last_
     seen += last.messages(until=lambda m: m.metadata.get("number", 0) >= goal)
     steady_seen += steady.messages(until=lambda m: m.metadata.get("number", 0) >= goal, timeout=60)
     for messages in (seen, steady_seen):
-        numbers = [m.metadata["number"] for m in messages if "number" in m.metadata]
-        assert numbers == list(range(numbers[0], numbers[-1] + 1))
+        found = numbers(messages)
+        assert found == list(range(found[0], found[-1] + 1))
     last.close()
     # Three sessions are kept, each with three channels of two descriptors.
     wait_until(lambda: server.open_files() <= before + 4 * 6, what=f"{before} descriptors")

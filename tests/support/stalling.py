@@ -26,12 +26,13 @@ from tornado import web
 from tornado.ioloop import IOLoop
 
 from kernelwire.sockets import driver
+from support.server import Server
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from support.server import Implementation, JsonConfig, Server
+    from support.server import Implementation, JsonConfig
 
 EXTENSION = "support.stalling"
 PATH = "/tests/stall"
@@ -197,6 +198,24 @@ def blocked(server: Server, folder: Path, how: str) -> Iterator[None]:
             (folder / "pipe.go").touch()
             if how != "spinning":
                 os.close(os.open(pipe, os.O_WRONLY))
+
+
+@contextmanager
+def stallable_servers(folder: Path) -> Iterator[Callable[[Implementation, JsonConfig], Server]]:
+    """Start servers that have the extension and can be stalled, and stop them behind this."""
+    servers: list[Server] = []
+
+    def start(implementation: Implementation, config: JsonConfig) -> Server:
+        home = folder / f"server-{len(servers)}"
+        home.mkdir()
+        implementation, config = stallable(implementation, config)
+        config["ServerApp"]["jpserver_extensions"]["kernelwire"] = True
+        servers.append(Server(home, implementation, config))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
 
 
 def stallable(

@@ -79,15 +79,14 @@ impl Kernel {
         })
     }
 
-    /// Receives a slice, at a time of the monotonic clock; whether there may be more, and whether
-    /// anything came.
-    fn receive(&mut self, monotonic: f64) -> Result<(bool, bool), ZmqError> {
+    /// Receives a slice; whether there may be more, and whether anything came.
+    fn receive(&mut self, clock: Clock) -> Result<(bool, bool), ZmqError> {
         let (now, socket) = (Clock::time_of_day(), &mut self.socket);
         let watcher = self.watcher.as_deref();
         let taken = self.log.receive(SLICE, now, watcher, |parts| socket.receive(parts))?;
         // Before it is told: it may have served when it is asked to go on.
         if matches!(self.pace, Pace::Its) && taken.messages > 0 && self.log.waits_for_loop() {
-            self.pace = Pace::Loops(monotonic + LOOP_SECONDS);
+            self.pace = Pace::Loops(clock.now() + LOOP_SECONDS);
         }
         if taken.messages > 0 && (self.log.is_served() || taken.refused.is_some()) {
             self.desk.tell(self.token, Told::APPENDED);
@@ -311,12 +310,11 @@ impl Thread<'_> {
 
     /// Receives a slice of a kernel, and has it written; whether there may be more.
     fn receive(&mut self, key: usize) -> bool {
-        let now = self.inner.clock.now();
         let Some(kernel) = self.kernels.get_mut(&key) else { return false };
         if kernel.waits().is_some() {
             return false; // its signal is taken, and it is made ready again
         }
-        let Ok((more, any)) = kernel.receive(now) else {
+        let Ok((more, any)) = kernel.receive(self.inner.clock) else {
             kernel.desk.tell(kernel.token, Told::FAILED);
             self.unsubscribe(key);
             return false;
