@@ -172,11 +172,15 @@ class StatsHandler(JupyterHandler):
         self.finish({"connections": [connection.stats for connection in connections]})
 
 
+UNDER_WAY_SECONDS = 120.0
+"""How long a request may be under way: as long as what is done meanwhile, on a busy machine."""
+
+
 @contextmanager
 def under_way(server: Server, request: str, began: Path) -> Iterator[Future[Any]]:
     """Have a request be under way, which makes the file ``began``; it is over behind this."""
     with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(server.request, "GET", request)
+        answer = pool.submit(server.request, "GET", request, timeout=UNDER_WAY_SECONDS)
         wait_until(began.exists, what="the beginning of the request")
         try:
             yield answer
