@@ -453,11 +453,11 @@ class Cursor:
     def acknowledge(self, size: int) -> None:
         """Note that so many bytes more of what was left to be written are."""
 
-    def held(self) -> tuple[str, list[bytes], bytes, bool, int, int, str] | None:
+    def held(self) -> tuple[str, list[bytes], bytes, bool, bool, int, int, str] | None:
         """Return the message that waits for an answer.
 
-        Its channel, frames and parent header, and whether the rate limits apply to it. Without frames
-        it is a notice about so many skipped messages and bytes, and why they were: ``"bound"``,
+        Its channel, frames and parent header, whether the rate limits apply to it, and whether it was
+        put in for this client alone. Without frames it is a notice about so many skipped messages and bytes, and why they were: ``"bound"``,
         ``"late"``, ``"interrupted"`` or ``"away"``.
         """
 

@@ -23,7 +23,7 @@ from support.desk import (
 )
 from support.fake_kernel import emit, script
 from support.pasted import overridable, pasted
-from support.waiting import wait_until_async
+from support.waiting import wait_until, wait_until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +152,25 @@ class TestPastedMethod:
                 # Upstream's never ends; what it may do, it does in its next look at the kernel.
                 await asyncio.wait([asyncio.ensure_future(connected)], timeout=1)
             await live_a_session(the_desk, cls)
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("B")
+    def test_output_that_waits_while_it_disconnects_is_kept(self, desk: RunOnDesk) -> None:
+        """The engine may have received what the event loop has had no time to write."""
+
+        async def body(the_desk: Desk) -> None:
+            cls = pasted(the_desk.connection_class, "disconnect")
+            first = await live(the_desk, cls)
+            log = the_desk.multi_kernel_manager.kernel_log(the_desk.kernel_id)
+            received = log.describe()["received"]
+            run_on_shell(first, script(emit(10)))
+            if log.describe()["driver"] == "engine":
+                wait_until(lambda: log.describe()["received"] >= received + 5, what="some output")
+            first.disconnect()
+            again = await live(the_desk, cls, first.session.session)
+            await has_seen(again, list(range(10)))
+            finish(the_desk, again)
 
         desk(body)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,15 +12,27 @@ from zmq.eventloop.zmqstream import ZMQStream
 
 from kernelwire.log.channel import LogStream
 from kernelwire.sockets import driver
-from support.desk import finish, leave_while_running, mock_handler, run_on_shell, seen_numbers
+from support.desk import (
+    finish,
+    leave_while_running,
+    mock_handler,
+    run_on_shell,
+    seen_numbers,
+    written,
+)
 from support.fake_kernel import emit, script
+from support.hooked import RegisteringConnection, hooked
+from support.server import IMPLEMENTATIONS, JsonConfig, Server
 from support.waiting import wait_until_async
+from support.ws_client import Client, numbers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from support.desk import Desk, RunOnDesk
 
+UNLIMITED: JsonConfig = {"ZMQChannelsWebsocketConnection": {"limit_rate": False}}
 CHANNELS = ("iopub", "shell", "control", "stdin")
 
 
@@ -188,3 +202,147 @@ def test_queue_is_unbounded_where_the_log_is_read(
         finish(the_desk, connection)
 
     desk(body)
+
+
+class TestCallback:
+    """Who registers a callback on a live client's channel takes the place of the client."""
+
+    def test_it_alone_gets_what_the_kernel_publishes(self, desk: RunOnDesk) -> None:
+        """Stops output that the client gets twice, or that the callback misses."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await connected(the_desk, the_desk.connection_class)
+            run_on_shell(connection, script(emit(2)))
+            await until_seen(connection, 0, 1)
+            taken: list[list[bytes]] = []
+            iopub = connection.channels["iopub"]
+            iopub.on_recv(taken.append)
+            run_on_shell(connection, script(emit(2)))
+            await wait_until_async(lambda: numbers_in(taken) == [2, 3], what="the output")
+            await until_replied(connection, 2)
+            iopub.on_recv_stream(connection.handle_outgoing_message)
+            run_on_shell(connection, script(emit(2)))
+            await until_replied(connection, 3)
+            await until_seen(connection, 0, 1, 4, 5)
+            iopub.stop_on_recv()
+            assert not iopub.receiving()
+            run_on_shell(connection, script(emit(2)))
+            await until_replied(connection, 4)
+            assert seen_numbers(connection) == [0, 1, 4, 5]
+            finish(the_desk, connection)
+
+        desk(body)
+
+    def test_it_may_be_given_frames(self, desk: RunOnDesk) -> None:
+        """With ``copy=False`` it gets pyzmq's frames, and its stream with them."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await connected(the_desk, the_desk.connection_class)
+            taken: list[Any] = []
+            iopub = connection.channels["iopub"]
+            iopub.on_recv_stream(lambda *got: taken.append(got), copy=False)
+            run_on_shell(connection, script(emit(1)))
+            await wait_until_async(lambda: numbers_in(taken_bytes(taken)) == [0], what="the output")
+            assert {stream for stream, _ in taken} == {iopub}
+            finish(the_desk, connection)
+
+        desk(body)
+
+    def test_it_is_not_for_what_the_server_has_to_say(self, desk: RunOnDesk) -> None:
+        """A notice about the kernel is the client's; upstream writes it past the streams."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await connected(the_desk, the_desk.connection_class)
+            taken: list[list[bytes]] = []
+            connection.channels["iopub"].on_recv(taken.append)
+            connection.on_kernel_restarted()
+            await wait_until_async(lambda: "restarting" in states_in(connection), what="the notice")
+            assert not any(b"restarting" in frame for message in taken for frame in message)
+            finish(the_desk, connection)
+
+        desk(body)
+
+    def test_it_ends_with_the_connection(self, desk: RunOnDesk) -> None:
+        """What the kernel says while the client is away is for the client when it returns."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await connected(the_desk, the_desk.connection_class)
+            taken: list[list[bytes]] = []
+            connection.channels["iopub"].on_recv(taken.append)
+            leave_while_running(connection, script(emit(2)))
+            manager, kernel_id = the_desk.multi_kernel_manager, the_desk.kernel_id
+            buffer = manager._kernel_buffers[kernel_id]["buffer"]
+            await wait_until_async(lambda: len(buffer) >= 4, what="the offline buffer")
+            again = await connected(the_desk, the_desk.connection_class, connection.session.session)
+            run_on_shell(again, script(emit(1)))
+            await until_seen(again, 0, 1, 2)
+            assert numbers_in(taken) == []
+            finish(the_desk, again)
+
+        desk(body)
+
+    @pytest.mark.kernelwire_only("H1")
+    def test_when_it_raises_then_the_next_message_comes(self, desk: RunOnDesk) -> None:
+        """A callback that fails is logged, and does not end the output."""
+
+        async def body(the_desk: Desk) -> None:
+            connection = await connected(the_desk, the_desk.connection_class)
+            taken: list[list[bytes]] = []
+
+            def fail(message: list[bytes]) -> None:
+                taken.append(message)
+                raise ValueError("a callback that fails")
+
+            connection.channels["iopub"].on_recv(fail)
+            run_on_shell(connection, script(emit(2)))
+            await wait_until_async(lambda: numbers_in(taken) == [0, 1], what="the output")
+            finish(the_desk, connection)
+
+        desk(body)
+
+
+@pytest.mark.parametrize("protocol", ["v1", "legacy"])
+@pytest.mark.parametrize("chosen", ["engine", "loop"])
+def test_output_when_a_callback_is_registered_in_its_middle_then_each_comes_once(
+    tmp_path: Path, chosen: str, protocol: str
+) -> None:
+    """Stops output that is written by the engine, or held in it, and by the callback as well."""
+    found, config = hooked(IMPLEMENTATIONS["kernelwire"], RegisteringConnection, UNLIMITED)
+    environment = {**found.environment, "KERNELWIRE_DRIVER": chosen}
+    server = Server(tmp_path, replace(found, environment=environment), config)
+    try:
+        client = Client(server, server.start_kernel("fake"), protocol=protocol).settle()
+        client.start(script(emit(3000)))
+        client.send("shell", "comm_info_request", {})
+        client.start(script(emit(3000)))
+        seen = client.messages(until=lambda m: m.metadata.get("number") == 5999)
+        client.reset()
+    finally:
+        server.stop()
+    assert numbers(seen) == list(range(6000))
+
+
+def numbers_in(messages: list[list[bytes]]) -> list[int]:
+    """The numbers of the outputs among messages as they were received."""
+    metadata = [json.loads(message[-2]) for message in messages]
+    return [each["number"] for each in metadata if "number" in each]
+
+
+def taken_bytes(taken: list[Any]) -> list[list[bytes]]:
+    """The messages that a callback was given as frames, with their stream."""
+    return [[frame.bytes for frame in frames] for _, frames in taken]
+
+
+def states_in(connection: Any) -> list[str]:
+    """The states that a connection's client was told of."""
+    return [
+        m["content"]["execution_state"] for m in written(connection) if m["msg_type"] == "status"
+    ]
+
+
+async def until_replied(connection: Any, times: int) -> None:
+    """Wait until the client has got as many replies to what it ran."""
+    await wait_until_async(
+        lambda: [m["msg_type"] for m in written(connection)].count("execute_reply") == times,
+        what="the reply",
+    )

@@ -44,6 +44,21 @@ class GatedConnection(KernelwireWebsocketConnection):
         super().handle_outgoing_message(stream, outgoing_msg)
 
 
+class RegisteringConnection(KernelwireWebsocketConnection):
+    """Takes the client's place on ``iopub`` when the client asks for comms."""
+
+    def handle_incoming_message(self, incoming_msg: Any) -> None:
+        """Handle a message as the base class does."""
+        asked = b"comm_info_request" if isinstance(incoming_msg, bytes) else "comm_info_request"
+        if asked in incoming_msg:
+            self.channels["iopub"].on_recv_stream(self.on_output)
+        super().handle_incoming_message(incoming_msg)
+
+    def on_output(self, stream: Any, message: list[bytes]) -> None:
+        """Send a message to the client."""
+        self.handle_outgoing_message(stream, message)
+
+
 def hooked(
     implementation: Implementation, connection: type[Any], config: JsonConfig, **variables: str
 ) -> tuple[Implementation, JsonConfig]:

@@ -16,7 +16,7 @@ from tornado.web import Finish, HTTPError
 from kernelwire._protocol import is_for_clients
 from kernelwire.connection.ending import EndingMixin, Phase
 from kernelwire.connection.nudge import FirstOutput, Nudge, current_state
-from kernelwire.log.channel import log_of
+from kernelwire.log.channel import LogStream, log_of
 from kernelwire.sockets.options import keep_little_unsent
 
 if TYPE_CHECKING:
@@ -220,17 +220,20 @@ class LifeCycle(EndingMixin):
 
     # -- messages that go one by one ---------------------------------------------------------------
 
-    def handle_held(self, channel: str, frames: list[bytes], *, limited: bool) -> Any:
+    def handle_held(self, channel: str, frames: list[bytes], *, limited: bool, own: bool) -> Any:
         """Handle one message that the log leaves to Python, as upstream does.
 
         Returns an awaitable where ``handle_outgoing_message`` is a coroutine function. A message
         that is not for clients is not for whoever has overridden that either. ``limited`` is
-        ``False`` for what came before the client did.
+        ``False`` for what came before the client did, ``own`` is ``True`` for what the server has
+        made for this client. What a stream's own callback was registered for is that one's alone.
         """
+        stream = self.channels.get(channel, channel)
+        if isinstance(stream, LogStream) and stream.is_taken and not own:
+            return stream.call(frames)
         if channel == "iopub" and not is_for_clients(frames, self.session.unpack):
             return None
         self._unlimited = not limited
-        stream = self.channels.get(channel, channel)
         result = cast("Any", self).handle_outgoing_message(stream, frames)
         if not isinstance(result, Awaitable):
             self._unlimited = False

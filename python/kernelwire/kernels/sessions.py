@@ -60,16 +60,17 @@ class SessionsMixin(_Base):
     def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
         """Keep a kernel's messages while its clients are away, within bounds."""
         self._put_aside(kernel_id, session_key)
-        # A connection that disconnects in a way of its own hands nothing over.
+        client = self._handed_over.pop(session_key, None)
         reading = client_of(channels.get("iopub"))
+        if client is None and reading is not None:
+            # A connection that disconnects in a way of its own hands nothing over. Before upstream
+            # registers callbacks: what waits is the client's.
+            client = reading
+            client.detach(too_big=False)
         with self._keeping_sessions(kernel_id):
             super().start_buffering(kernel_id, session_key, channels)
         if not self.buffer_offline_messages:
             return
-        client = self._handed_over.pop(session_key, None)
-        if client is None and reading is not None:
-            client = reading
-            client.detach(too_big=False)
         if client is None:
             failures = Throttle(self.log)
             log = log_for(channels.get("iopub"), self.get_kernel(kernel_id).session, failures)

@@ -45,7 +45,8 @@ class LogStream(ZMQStream):
     """A stream of what a kernel publishes, received with the one subscription of its log.
 
     It is a ``ZMQStream`` to everybody: what is received can be had with :meth:`on_recv` and
-    :meth:`on_recv_stream`. A client's messages do not come this way: it reads the log.
+    :meth:`on_recv_stream`. A client's messages do not come this way: it reads the log. Who registers
+    a callback while a client is served takes its place: the client is held at each message.
 
     Source: ``zmq.eventloop.zmqstream.ZMQStream``.
     """
@@ -59,6 +60,9 @@ class LogStream(ZMQStream):
         self.io_loop = stream.io_loop
         self._closed = False
         self._client: Client | None = None
+        self.is_taken = False
+        """Whether the callback, or that there is none, is in the place of the client."""
+        self._callback: Callable[[list[Any]], Any] | None = None
         self._listener: Listener | None = None
         self._on_close: Callable[[], object] | None = None
         log.use(self)
@@ -70,23 +74,32 @@ class LogStream(ZMQStream):
 
     def read_by(self, client: Client) -> None:
         """Note that ``client`` reads the log: no callback is called any more."""
-        self._client = client
+        self._client, self._callback, self.is_taken = client, None, False
         self._stop_listening()
+
+    def call(self, message: list[bytes]) -> Any:
+        """Call back with a message, if there is a callback; returns what that does."""
+        return None if self._callback is None else self._callback(message)
 
     # -- as a stream -------------------------------------------------------------------------------
 
     def on_recv(self, callback: Any, copy: bool = True) -> None:
         """Register a callback for each message; ``None`` for none. See upstream."""
         self._stop_listening()
-        self._client = None
-        if callback is None or self._closed:
+        if self._closed:
             return
+        self._callback = callback if copy or callback is None else _with_frames(callback)
+        client = self._client
+        if client is not None and client.is_attached:
+            self.is_taken = True
+            client.apply_settings()
+            return
+        self._client = None
+        if callback is not None:
+            self._listener = Listener(self.log, self._pass_on, batch=1)
 
-        def pass_on(messages: list[list[bytes]], _missed: int) -> None:
-            for message in messages:
-                callback(message if copy else [zmq.Frame(part) for part in message])
-
-        self._listener = Listener(self.log, pass_on, batch=1)
+    def _pass_on(self, messages: list[list[bytes]], _missed: int) -> Any:
+        return self.call(messages[0]) if messages else None
 
     def on_recv_stream(self, callback: Any, copy: bool = True) -> None:
         """Register a callback that is given this stream and a message. See upstream."""
@@ -101,7 +114,8 @@ class LogStream(ZMQStream):
 
     def receiving(self) -> bool:
         """Whether anybody receives."""
-        return not self._closed and (self._client is not None or self._listener is not None)
+        is_read = self._client is not None and not self.is_taken
+        return not self._closed and (is_read or self._callback is not None)
 
     def sending(self) -> bool:
         """Whether anything waits to be sent: nothing can be."""
@@ -126,7 +140,7 @@ class LogStream(ZMQStream):
         if self._closed:
             return
         self._stop_listening()
-        self._closed, self._client = True, None
+        self._closed, self._client, self._callback = True, None, None
         self.log.leave(self)
         callback, self._on_close = self._on_close, None
         if callback is not None:
@@ -136,6 +150,10 @@ class LogStream(ZMQStream):
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.close()
+
+
+def _with_frames(callback: Callable[[list[zmq.Frame]], Any]) -> Callable[[list[bytes]], Any]:
+    return lambda message: callback([zmq.Frame(part) for part in message])
 
 
 def client_of(stream: Any) -> Client | None:

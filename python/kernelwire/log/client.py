@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from jupyter_client.session import Session
 
     from kernelwire._logging import Throttle
+    from kernelwire._native import _Settings
     from kernelwire.connection.websocket import KernelwireWebsocketConnection
     from kernelwire.log.backlog import Message
     from kernelwire.log.kernel_log import KernelLog
@@ -62,6 +63,11 @@ class Client:
         self.is_kept = False
         """Whether the offline buffer has it."""
         self._holds = Holds(failures)
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether a connection is served."""
+        return self._connection is not None
 
     @property
     def is_engines(self) -> bool:
@@ -171,7 +177,7 @@ class Client:
 
     def _come_back(self, connection: KernelwireWebsocketConnection) -> Dropped | None:
         """Go on with what has waited; returns what was given up because it was too much."""
-        settings = connection.settings_of_cursor()
+        settings = self._settings(connection)
         lost = None
         if not self.cursor.come_back(settings):
             reports = self.log.reports_of(self.cursor.number)
@@ -187,8 +193,20 @@ class Client:
     def apply_settings(self) -> None:
         """Follow the connection's settings; what is held by the old ones goes first."""
         if self._connection is not None:
-            self.cursor.apply(self._connection.settings_of_cursor())
+            self.cursor.apply(self._settings(self._connection))
             self.go_on()
+
+    def _settings(self, connection: KernelwireWebsocketConnection) -> _Settings:
+        """Return what the connection wants of the log; each message as it is for a stream's callback."""
+        settings = connection.settings_of_cursor()
+        iopub = self._log_stream()
+        if iopub is not None and iopub.is_taken:
+            settings["one_by_one"], settings["limits"] = True, None
+        return settings
+
+    def _log_stream(self) -> LogStream | None:
+        iopub = self.streams.get("iopub")
+        return iopub if isinstance(iopub, LogStream) and not iopub.closed() else None
 
     def detach(self, *, too_big: bool, is_replaced: bool = False) -> list[tuple[int, bytes]]:
         """Write no more; what has not reached the client waits for the next connection.
@@ -203,6 +221,9 @@ class Client:
             self._writer.end()
             self.cursor.acknowledge(self._writer.in_flight.take_last())
         self._connection, self._writer = None, None
+        iopub = self._log_stream()
+        if iopub is not None:
+            iopub.read_by(self)  # what was registered there was for this connection
         self.cursor.go_away(0 if is_replaced else self._bound, too_big)
         reports = self.log.reports_of(self.cursor.number)
         return [(size, parent) for kind, *_, size, parent in reports if kind == "refused"]

@@ -70,14 +70,14 @@ class Holds:
         held = cursor.held()
         if held is None:
             return False
-        channel, frames, parent, limited, messages, size, why = held
+        channel, frames, parent, limited, own, messages, size, why = held
         hold = self._hold = _Hold(number, cursor, writer, writer.mark())
         closed = False
         try:
             if not frames:
                 connection.tell_skipped(Dropped(messages, size), parent, why)
             else:
-                result = connection.handle_held(channel, frames, limited=limited)
+                result = connection.handle_held(channel, frames, limited=limited, own=own)
                 if isinstance(result, Awaitable):
                     self._await(result, hold, channel, go_on)
                     return False

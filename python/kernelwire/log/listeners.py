@@ -128,7 +128,7 @@ class Listener:
                 if wait == TIME:
                     self._write_after(hold / 1e6)
                 return messages, missed, wait == MORE
-            _, frames, _, _, skipped, _, _ = held
+            _, frames, _, _, _, skipped, _, _ = held
             self._cursor.release(hold, 0)
             if not frames:
                 missed += skipped

@@ -61,6 +61,8 @@ pub struct HeldMessage<'a> {
     pub frames: Vec<&'a [u8]>,
     /// The parent header: of the message, or of what was skipped; empty where it is not known.
     pub parent: &'a [u8],
+    /// Whether it was put in for this client alone.
+    pub is_letter: bool,
 }
 
 impl<P: AsRef<[u8]>> Log<P> {
@@ -92,6 +94,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             why: Why::default(),
             frames: segment.received(entry),
             parent: segment.parent_header(entry),
+            is_letter: matches!(what, Held::Letter(_)),
         })
     }
 
@@ -124,6 +127,7 @@ fn notice(unreported: &Unreported) -> HeldMessage<'_> {
         why: unreported.why,
         frames: Vec::new(),
         parent: &unreported.parent,
+        is_letter: false,
     }
 }
 
@@ -138,6 +142,7 @@ fn joined((joined, signature): &(Joined, Vec<u8>), limited: bool) -> HeldMessage
         why: Why::default(),
         frames: frames.collect(),
         parent: joined.parent(),
+        is_letter: false,
     }
 }
 

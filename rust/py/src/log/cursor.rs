@@ -16,10 +16,10 @@ use crate::codec::copied;
 use crate::errors::contained;
 use crate::sys::zmq::open;
 
-/// A message that is held: its channel, its frames, its parent header, whether it is limited; for a
-/// notice, how many messages and bytes were skipped, and why.
+/// A message that is held: its channel, its frames, its parent header, whether it is limited, and
+/// whether it is for this client alone; for a notice, how many messages and bytes were skipped, and why.
 type HeldMessage<'py> =
-    (String, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>, bool, u64, u64, &'static str);
+    (String, Vec<Bound<'py, PyBytes>>, Bound<'py, PyBytes>, bool, bool, u64, u64, &'static str);
 
 /// Why something was skipped, as Python is told.
 fn reason(why: Why) -> &'static str {
@@ -149,8 +149,9 @@ impl Cursor {
         let channel = String::from_utf8_lossy(held.channel).into_owned();
         let frames = copied(py, &held.frames);
         let parent = PyBytes::new(py, held.parent);
-        let (limited, skipped, why) = (held.limited, held.skipped, reason(held.why));
-        Some((channel, frames, parent, limited, skipped.messages, skipped.bytes, why))
+        let (limited, own, why) = (held.limited, held.is_letter, reason(held.why));
+        let skipped = held.skipped;
+        Some((channel, frames, parent, limited, own, skipped.messages, skipped.bytes, why))
     }
 
     /// Answers a hold: the caller has written the message, in so many bytes, or has not.
