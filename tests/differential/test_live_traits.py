@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from jupyter_server.services.kernels.connection.base import serialize_msg_to_ws_v1
 
+from support.desk import finish, leave_while_running, seen_numbers, written
+from support.fake_kernel import emit, script
 from support.flooding import (
     ROOM,
     arrive,
@@ -25,6 +27,12 @@ from support.offline_messages import message_header
 from support.streams import turns
 from support.waiting import run_to_end, wait_until_async
 from support.workbench import NATIVE, PORTABLE
+
+if TYPE_CHECKING:
+    from support.desk import Desk, RunOnDesk
+
+SMALL = 1_000_000
+"""Bytes in which not all of a cell's output fits."""
 
 WAYS = pytest.mark.parametrize("way", [NATIVE, PORTABLE])
 
@@ -147,3 +155,37 @@ def test_pending_bytes_when_lowered_live_then_output_is_dropped_from_there(way: 
             assert bench.connection.stats["congested"] == dropped
 
     run_to_end(play)
+
+
+@pytest.mark.kernelwire_only("H17")
+@pytest.mark.parametrize("when", ["connected", "away"])
+def test_offline_bytes_when_lowered_live_then_what_is_too_much_is_dropped_and_told(
+    desk: RunOnDesk, when: str
+) -> None:
+    """Stops the size that a server was started with from being kept until its sessions are gone."""
+
+    async def body(the_desk: Desk) -> None:
+        manager = the_desk.multi_kernel_manager
+        first = await the_desk.connected()
+        if when == "connected":
+            manager.max_offline_buffer_bytes = SMALL
+        leave_while_running(first, script(emit(300, size=10_000)))
+        buffer = manager._kernel_buffers[the_desk.kernel_id]["buffer"]
+        await wait_until_async(
+            lambda: any(b'"idle"' in frames[-1] for _, frames in buffer), what="the end of the cell"
+        )
+        if when == "away":
+            assert not buffer.dropped
+            manager.max_offline_buffer_bytes = SMALL
+        assert buffer.dropped
+        again = the_desk.connection()
+        again.session.session = first.session.session
+        await again.prepare()
+        await again.connect()
+        await wait_until_async(lambda: seen_numbers(again)[-1:] == [299], what="the rest")
+        assert len(seen_numbers(again)) == 300 - buffer.dropped
+        (notice,) = (m for m in written(again) if m["msg_type"] == "stream")
+        assert "while no client" in notice["content"]["text"]
+        finish(the_desk, again)
+
+    desk(body)

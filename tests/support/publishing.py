@@ -157,7 +157,7 @@ class Client:
     def __init__(self, kernel: Publishing) -> None:
         log = kernel.manager.kernel_log(KERNEL_ID)
         self.stream = LogStream(log)
-        self._client = client.Client(log, 0, Throttle(logging.getLogger("publishing")))
+        self._client = client.Client(log, lambda: 0, Throttle(logging.getLogger("publishing")))
         self.buffer = Backlog(self._client)
         self.read()
 

@@ -28,7 +28,7 @@ def log() -> KernelLog:
 
 def away(log: KernelLog, bound: int = 0) -> Client:
     """A client without a connection."""
-    return Client(log, bound, Throttle(logging.getLogger("clients")))
+    return Client(log, lambda: bound, Throttle(logging.getLogger("clients")))
 
 
 def message(number: int, msg_type: str = "stream", size: int = 0, key: bytes = KEY) -> list[bytes]:

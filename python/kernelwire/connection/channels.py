@@ -105,10 +105,12 @@ class ChannelsMixin(HandshakeMixin):
         return client
 
     def _new_client(self) -> Client:
-        bound = getattr(self.multi_kernel_manager, "max_offline_buffer_bytes", 0)
+        manager = self.multi_kernel_manager
         log = log_for(self.channels.get("iopub"), self.session, self._failures)
         noter = self._prompt.noter() if self._can_return() else None
-        return Client(log, bound, self._failures, noter)
+        return Client(
+            log, lambda: getattr(manager, "max_offline_buffer_bytes", 0), self._failures, noter
+        )
 
     def _client_of_channels(self) -> Client:
         """Return the client whose channels ours are; whatever they receive, it gets."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from traitlets import Dict, Integer, validate
+from traitlets import Dict, Integer, observe, validate
 from traitlets.config import LoggingConfigurable
 
 from kernelwire._config import at_least
@@ -57,6 +57,13 @@ class SessionsMixin(_Base):
         """Refuse sizes that mean nothing."""
         return at_least(proposal, 0, zero="no limit")
 
+    @observe("max_offline_buffer_bytes")
+    def _bound_changed(self, _change: Any) -> None:
+        """Have sessions that are away follow; what is too much by the new size is dropped."""
+        for kernel_id in {*self._away, *self._kernel_buffers}:
+            for client in self._clients_away(kernel_id).values():
+                client.keep_bound()
+
     def start_buffering(self, kernel_id: str, session_key: str, channels: Any) -> None:
         """Keep a kernel's messages while its clients are away, within bounds."""
         self._put_aside(kernel_id, session_key)
@@ -74,7 +81,7 @@ class SessionsMixin(_Base):
         if client is None:
             failures = Throttle(self.log)
             log = log_for(channels.get("iopub"), self.get_kernel(kernel_id).session, failures)
-            client = Client(log, self.max_offline_buffer_bytes, failures)
+            client = Client(log, lambda: self.max_offline_buffer_bytes, failures)
         # Upstream's callbacks look the buffer up in here, each time.
         self._kernel_buffers[kernel_id]["buffer"] = Backlog(client)
         client.is_kept = True

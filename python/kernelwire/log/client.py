@@ -33,22 +33,22 @@ __all__ = ["Client"]
 class Client:
     """Writes what a kernel publishes, and what it replies, to one client.
 
-    What is received while no connection is attached waits in the log, within ``bound`` bytes. Who
-    attaches gets that first, and then what follows, in one order. Nothing foreign runs between
-    sending a part of a frame and queueing the rest of it.
+    What is received while no connection is attached waits in the log, within as many bytes as
+    ``bound`` returns; 0 is no limit. Who attaches gets that first, and then what follows, in one
+    order. Nothing foreign runs between sending a part of a frame and queueing the rest of it.
     """
 
     def __init__(
         self,
         log: KernelLog,
-        bound: int,
+        bound: Callable[[], int],
         failures: Throttle,
         on_question: Callable[[list[bytes]], None] | None = None,
     ) -> None:
         self.log = log
         self.streams: dict[str, Any] = {}
         self.cursor = log.native.open()
-        self.cursor.go_away(bound, False)
+        self.cursor.go_away(bound(), False)
         self.window = self.cursor.window()
         self._bound = bound
         self._failures = failures
@@ -85,6 +85,11 @@ class Client:
             "seconds": 0.0 if since is None else max(self.log.now() - since, 0.0),
             "waits_for": waits_for,
         }
+
+    def keep_bound(self) -> None:
+        """Follow the bound, which has changed, if no connection is attached."""
+        if self._connection is None:
+            self.cursor.go_away(self._bound(), False)
 
     # -- channels --------------------------------------------------------------------------------
 
@@ -224,7 +229,7 @@ class Client:
         iopub = self._log_stream()
         if iopub is not None:
             iopub.read_by(self)  # what was registered there was for this connection
-        self.cursor.go_away(0 if is_replaced else self._bound, too_big)
+        self.cursor.go_away(0 if is_replaced else self._bound(), too_big)
         reports = self.log.reports_of(self.cursor.number)
         return [(size, parent) for kind, *_, size, parent in reports if kind == "refused"]
 
