@@ -16,15 +16,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import psutil
 
 from support import fake_kernel
 from support.waiting import wait_until
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 START_SECONDS = 60.0
 """How long a server may take to start: on a busy machine, its imports alone take many seconds."""
@@ -253,6 +251,17 @@ class Server:
     def open_files(self) -> int:
         """The file descriptors the server holds."""
         return psutil.Process(self.process.pid).num_fds()
+
+    def describe_files(self) -> list[str]:
+        """What the server's descriptors are, for who finds too many: connections, and whatever else."""
+        process = psutil.Process(self.process.pid)
+        connections = [
+            f"{each.fd}: {each.laddr} to {each.raddr}, {each.status}"
+            for each in process.net_connections("all")
+        ]
+        folder = Path(f"/proc/{process.pid}/fd")
+        others = [f"{each.name}: {each.readlink()}" for each in folder.glob("*")]
+        return sorted(connections + [each for each in others if "socket:" not in each])
 
     def open_connections(self) -> int:
         """The TCP connections the server has and has not closed, from whomever."""

@@ -57,10 +57,14 @@ class World:
 
     def check_rest(self) -> None:
         """Check that nothing is left of kernels and tabs that are gone."""
-        wait_until(
-            lambda: self.server.open_files() <= self.files,
-            what=f"no more than {self.files} descriptors",
-        )
+        try:
+            wait_until(
+                lambda: self.server.open_files() <= self.files,
+                what=f"no more than {self.files} descriptors",
+            )
+        except TimeoutError as error:
+            error.add_note("\n".join(self.server.describe_files()))
+            raise
 
     def summary(self) -> str:
         """What was done, and how much came of it."""
