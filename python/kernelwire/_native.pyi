@@ -13,6 +13,7 @@ __all__ = [
     "Cursor",
     "Desk",
     "Engine",
+    "FrameReader",
     "LargePart",
     "Log",
     "NativeError",
@@ -34,6 +35,7 @@ __all__ = [
     "load_message",
     "receive",
     "send",
+    "unpack_messages",
 ]
 
 MAX_PARTS: int
@@ -92,6 +94,37 @@ def send(socket: zmq.Socket[Any], frames: Sequence[bytes]) -> int | None:
 
     Returns what the socket is ready for then, as ``zmq.POLLIN`` and ``zmq.POLLOUT``; ``None`` where
     libzmq would have to wait. Raises ``OSError`` for what libzmq reports.
+    """
+
+@final
+class FrameReader:
+    """Reads a peer's websocket frames as their bytes come, and hands over whole messages.
+
+    A message may have ``limit`` bytes; without one, any number. Source: RFC 6455, section 5.
+    """
+
+    held: int
+    """Bytes that wait for the rest of their message."""
+
+    def __new__(cls, *, masked: bool = False, limit: int | None = None) -> FrameReader:
+        """Read frames that are masked, as a client's are, or not, as a server's."""
+
+    def read(
+        self, data: bytes
+    ) -> tuple[bytes, int, list[tuple[int, bytes]], tuple[int, str] | None]:
+        """Read on.
+
+        Returns the frames of whole messages as they were sent, how many messages these are, the
+        control frames before, between and inside them, each with its opcode and its payload, and
+        what is wrong with the bytes that follow: the code with which to close, and why. Nothing
+        may be read after that, and nothing is after a close frame.
+        """
+
+def unpack_messages(frames: bytes, *, masked: bool = False) -> list[tuple[bool, bytes, int]]:
+    """Unpack the frames of whole messages.
+
+    Gives whether each is text, its payload, and the size of its frames in bytes. Raises
+    ``ValueError`` where they are not whole messages.
     """
 
 def is_limited(msg_type: object, paced: bool) -> bool:

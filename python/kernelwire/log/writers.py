@@ -14,11 +14,12 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketP
 from kernelwire._compat import Feature, is_off
 from kernelwire._compat.tornado import compresses, indexes, sent_index, unsent_bytes, write_index
 from kernelwire._logging import Throttle
+from kernelwire._native import unpack_messages
 from kernelwire.sockets.driver import driver
 from kernelwire.sockets.outbox import Outbox, outbox_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from kernelwire import _native
 
@@ -32,9 +33,6 @@ __all__ = [
     "when_written",
     "writer_for",
 ]
-
-TEXT = 1
-"""The opcode of a text message. Source: RFC 6455, section 5.2."""
 
 
 class _Item(NamedTuple):
@@ -181,7 +179,7 @@ class MessageWriter(_Writer):
 
     def put(self, pieces: list[Any], _error: int) -> None:
         """Write the messages in ``pieces`` of frames. One that the handler refuses is lost, and logged."""
-        for is_text, payload, size in _frames(b"".join(pieces)):
+        for is_text, payload, size in unpack_messages(b"".join(pieces)):
             begin = self.in_flight.position
             try:
                 message = payload.decode(errors="surrogatepass") if is_text else payload
@@ -319,19 +317,6 @@ def pending_bytes(handler: Any) -> int:
         return 0
     outbox = outbox_of(stream)
     return unsent_bytes(stream) if outbox is None else outbox.unsent()
-
-
-def _frames(block: bytes) -> Iterator[tuple[bool, bytes, int]]:
-    """Give each frame of a block: whether it is text, its payload, and its size (RFC 6455)."""
-    at = 0
-    while at < len(block):
-        begin, opcode, length, at = at, block[at] & 0x0F, block[at + 1], at + 2
-        for mark, size in ((126, 2), (127, 8)):
-            if length == mark:
-                length, at = int.from_bytes(block[at : at + size], "big"), at + size
-                break
-        payload, at = block[at : at + length], at + length
-        yield opcode == TEXT, payload, at - begin
 
 
 def writer_for(

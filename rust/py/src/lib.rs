@@ -9,6 +9,7 @@ mod dump;
 #[cfg(unix)]
 mod engine;
 mod errors;
+mod frames;
 mod load;
 mod log;
 mod policy;
@@ -39,6 +40,8 @@ mod _native {
     use super::engine::{Desk, Engine, Outbox, Subscription};
     #[pymodule_export]
     use super::errors::NativeError;
+    #[pymodule_export]
+    use super::frames::{FrameReader, unpack_messages};
     #[pymodule_export]
     use super::load::load_message;
     #[pymodule_export]

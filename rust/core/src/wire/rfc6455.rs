@@ -1,4 +1,5 @@
-//! The head of a websocket frame as a server sends it: final, unmasked, never fragmented.
+//! Websocket frames: the head of one as a server sends it (final, unmasked, never fragmented), and
+//! [`read`], which takes whatever a peer sends apart.
 //!
 //! ```text
 //! 0x80 | opcode    length < 126        1 byte
@@ -7,6 +8,8 @@
 //! ```
 //!
 //! Source: RFC 6455, section 5.2.
+
+pub mod read;
 
 use super::WireError;
 use super::fill::Fill;
