@@ -15,6 +15,7 @@ import pytest
 
 from support import fake_kernel
 from support.desk import Body, RunOnDesk, kernel_on_a_desk
+from support.gateway import RELAYS
 from support.sampling import sample_seed
 from support.server import (
     IMPLEMENTATIONS,
@@ -56,6 +57,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [name for name in IMPLEMENTATIONS if not (only_ours and name == "stock")]
     if "implementation" in metafunc.fixturenames:
         metafunc.parametrize("implementation", names, indirect=True, scope="session")
+    if "relay" in metafunc.fixturenames:
+        relays = [name for name in RELAYS if not (only_ours and name == "stock")]
+        metafunc.parametrize("relay", relays, indirect=True, scope="module")
     if "bridge" in metafunc.fixturenames:
         in_process = [name for name in names if not IMPLEMENTATIONS[name].environment]
         metafunc.parametrize("bridge", in_process, indirect=True)

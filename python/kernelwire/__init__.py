@@ -19,9 +19,11 @@ from kernelwire.extension import (
 
 if TYPE_CHECKING:
     from kernelwire.connection import KernelwireWebsocketConnection
+    from kernelwire.gateway import KernelwireGatewayConnection
     from kernelwire.kernels import KernelwireKernelsMixin, KernelwireMappingKernelManager
 
 __all__ = [
+    "KernelwireGatewayConnection",
     "KernelwireKernelsMixin",
     "KernelwireMappingKernelManager",
     "KernelwireWebsocketConnection",
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "KernelwireGatewayConnection": "kernelwire.gateway.connection",
     "KernelwireKernelsMixin": "kernelwire.kernels.manager",
     "KernelwireMappingKernelManager": "kernelwire.kernels.manager",
     "KernelwireWebsocketConnection": "kernelwire.connection.websocket",

@@ -13,7 +13,7 @@ from traitlets import Dict, Unicode
 from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
-from kernelwire.extension import CHOICES, Choice, choose
+from kernelwire.extension import CHOICES, GATEWAY_CHOICES, Choice, choose
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
     is_kernelwires,
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LIVE = "--live"
 
+APP, KERNEL_GATEWAY = "--app", "kernel-gateway"
+
 PACKAGES = ("kernelwire", "jupyter_server", "jupyter_client", "pyzmq", "tornado")
 
 
@@ -39,6 +41,8 @@ class StatusApp(JupyterApp):
         "Say which classes a Jupyter server started now would use and why, how kernel messages are"
         " received, and which versions are installed. Options of `jupyter server` are understood."
         " The exit status is 0 where kernelwire is on, and 1 where it is off or no server starts."
+        " With --app kernel-gateway, say which classes a Kernel Gateway would use; options of"
+        " `jupyter kernelgateway` are understood then."
         " With --live, say instead what goes on in the servers of this user that are running."
     )
     flags: Any = Dict(
@@ -53,11 +57,18 @@ class StatusApp(JupyterApp):
     argv: list[str]
     live = False
     """Whether to ask running servers."""
+    of_gateway = False
+    """Whether a Kernel Gateway is meant."""
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
         """Keep the arguments for the server whose configuration is looked at."""
-        self.argv = [each for each in argv or [] if each != LIVE]
-        self.live = LIVE in (argv or [])
+        self.argv, app = without_app(argv or [])
+        self.of_gateway = app == KERNEL_GATEWAY
+        if app not in ("", KERNEL_GATEWAY):
+            self.log.critical("%s is %r, it can be %r", APP, app, KERNEL_GATEWAY)
+            self.exit(2)
+        self.live = LIVE in self.argv
+        self.argv = [each for each in self.argv if each != LIVE]
         if {"-h", "--help", "--help-all", "--version"} & set(self.argv):
             super().parse_command_line(argv)
 
@@ -70,6 +81,13 @@ class StatusApp(JupyterApp):
             live, asked = report_of_running()
             print("\n".join(live))  # noqa: T201 (this is what it is for)
             sys.exit(0 if asked else 1)
+        if self.of_gateway:
+            from kernelwire.cli_gateway import report as report_of_gateway  # noqa: PLC0415 (as above)
+
+            said, on = report_of_gateway(self.argv)
+            said += [*receiving(loading_trouble()), *versions(*PACKAGES, "jupyter_kernel_gateway")]
+            print("\n".join(said))  # noqa: T201 (this is what it is for)
+            sys.exit(0 if on else 1)
         app = configured_server(self.argv)
         trouble = loading_trouble()
         configured = {trait: choose(app, trait) for trait in CHOICES}
@@ -81,8 +99,7 @@ class StatusApp(JupyterApp):
             reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
             lines += [trait, f"    {name}", f"    because {reason}"]
         lines += [*unseen(linked), *receiving(trouble), *self_test(app, trouble)]
-        lines += (f"{name:<18}{installed(name)}" for name in PACKAGES)
-        lines.append(f"{'libzmq':<18}{zmq.zmq_version()}")
+        lines += versions(*PACKAGES)
         print("\n".join(lines))  # noqa: T201 (this is what it is for)
         connection = present(app, CONNECTION_TRAIT)
         on = connection is not None and is_kernelwires(connection)
@@ -164,7 +181,7 @@ def unseen(linked: Linked) -> list[str]:
 def loading_trouble() -> str:
     """Say why kernelwire's classes cannot be loaded; empty where they can."""
     try:
-        for path in CHOICES.values():
+        for path in [*CHOICES.values(), *GATEWAY_CHOICES.values()]:
             import_item(path)
     except Exception as error:  # whatever it is, the server goes on without
         return f"kernelwire could not be loaded ({error})"
@@ -217,6 +234,25 @@ def self_test(app: ServerApp, trouble: str) -> list[str]:
     from kernelwire._self_test import report  # noqa: PLC0415 (imports what it tests)
 
     return report(ours_in_place(app))
+
+
+def without_app(argv: list[str]) -> tuple[list[str], str]:
+    """Return the arguments without ``--app``, and what that says; nothing where it is not there."""
+    rest, app = list(argv), ""
+    for at, each in enumerate(argv):
+        name, equals, value = each.partition("=")
+        if name == APP:
+            app = value if equals else "".join(argv[at + 1 : at + 2])
+            del rest[at : at + (1 if equals else 2)]
+            break
+    return rest, app
+
+
+def versions(*packages: str) -> list[str]:
+    """Say which versions are installed."""
+    width = max(map(len, packages)) + 4
+    lines = [f"{name:<{width}}{installed(name)}" for name in packages]
+    return [*lines, f"{'libzmq':<{width}}{zmq.zmq_version()}"]
 
 
 def installed(package: str) -> str:

@@ -34,6 +34,11 @@ CHOICES = {
 }
 """Which of the server's classes are replaced, by trait, and by what."""
 
+GATEWAY_CHOICES = {
+    CONNECTION_TRAIT: "kernelwire.gateway.connection.KernelwireGatewayConnection",
+}
+"""The same where kernels run on a gateway, which has their manager."""
+
 _DEFAULTS = {
     CONNECTION_TRAIT: {
         False: "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection",
@@ -52,8 +57,14 @@ class Choice(NamedTuple):
 
     present: str
     """The class the server has without kernelwire."""
-    replace: bool
+    replacement: str | None
+    """kernelwire's class in its place; ``None`` where it stays."""
     reason: str
+
+    @property
+    def replace(self) -> bool:
+        """Whether kernelwire puts its own class in place."""
+        return self.replacement is not None
 
 
 _choices: WeakKeyDictionary[ServerApp, dict[str, Choice]] = WeakKeyDictionary()
@@ -99,7 +110,11 @@ def load(choices: dict[str, Choice]) -> dict[str, type]:
 
     Whatever is wrong with the installation is raised here, before anything has been changed.
     """
-    classes = {trait: import_item(CHOICES[trait]) for trait, one in choices.items() if one.replace}
+    classes = {
+        trait: import_item(one.replacement)
+        for trait, one in choices.items()
+        if one.replacement is not None
+    }
     from kernelwire.sockets.drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
 
     drain()
@@ -117,14 +132,16 @@ def choose(app: ServerApp, trait: str) -> Choice:
     """
     if app.trait_has_value(trait):
         chosen: type = getattr(app, trait)
-        return Choice(qualified_name(chosen), replace=False, reason=_chosen_by(app, trait, chosen))
+        return Choice(qualified_name(chosen), None, _chosen_by(app, trait, chosen))
     gateway = _has_gateway(app)
     default = _DEFAULTS[trait][gateway]
+    if gateway and trait not in GATEWAY_CHOICES:
+        return Choice(default, None, "kernels run on a gateway")
     if gateway:
-        return Choice(default, replace=False, reason="kernels run on a gateway")
+        return Choice(default, GATEWAY_CHOICES[trait], "it is the server's default with a gateway")
     if obstacle := _obstacle(trait):
-        return Choice(default, replace=False, reason=obstacle)
-    return Choice(default, replace=True, reason="it is the server's default")
+        return Choice(default, None, obstacle)
+    return Choice(default, CHOICES[trait], "it is the server's default")
 
 
 def _chosen_by(app: ServerApp, trait: str, chosen: type) -> str:

@@ -35,6 +35,8 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
     if not ours:
         return "; ".join(["off", *others])
     scope = f" for {_PARTS[ours[0]]} only" if others else ""
+    if relays(classes[CONNECTION_TRAIT]):
+        return "; ".join([f"on{scope}, relaying what a gateway sends", *others])
     receiving = drain()
     how = "natively" if receiving.native else f"through pyzmq ({receiving.reason})"
     return "; ".join([f"on{scope}, receiving {how}", *others])
@@ -86,6 +88,12 @@ def is_kernelwires(cls: type) -> bool:
     """Return whether a class is one of kernelwire's, or a subclass of one."""
     bases = getattr(cls, "__mro__", ())
     return any(base.__module__.partition(".")[0] == "kernelwire" for base in bases)
+
+
+def relays(cls: type) -> bool:
+    """Return whether a class is that of kernelwire's connections to a gateway, or a subclass."""
+    bases = getattr(cls, "__mro__", ())
+    return any(base.__module__.startswith("kernelwire.gateway.") for base in bases)
 
 
 def extension_of(app: ServerApp, cls: type) -> str | None:

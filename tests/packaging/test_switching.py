@@ -36,6 +36,8 @@ MANAGER_TRAIT = "kernel_manager_class"
 OUR_MANAGER = "kernelwire.kernels.manager.KernelwireMappingKernelManager"
 STOCK = "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
 GATEWAY = "jupyter_server.gateway.connections.GatewayWebSocketConnection"
+GATEWAY_MANAGER = "jupyter_server.gateway.managers.GatewayMappingKernelManager"
+OUR_GATEWAY = "kernelwire.gateway.connection.KernelwireGatewayConnection"
 GATEWAY_URL = "http://127.0.0.1:9"
 """Nobody is there, and nobody is asked: no kernel is started."""
 
@@ -265,20 +267,37 @@ DECISIONS = {
     "class on the command line": Decision(
         STOCK, CHOSEN, arguments=(f"--ServerApp.{TRAIT}={STOCK}",)
     ),
-    "gateway in the environment": Decision(
-        GATEWAY, REMOTE, variables={"JUPYTER_GATEWAY_URL": GATEWAY_URL}
-    ),
-    "gateway in a file": Decision(GATEWAY, REMOTE, config={"GatewayClient": {"url": GATEWAY_URL}}),
-    "gateway on the command line": Decision(
-        GATEWAY, REMOTE, arguments=(f"--gateway-url={GATEWAY_URL}",)
+    "gateway and class": Decision(
+        GATEWAY,
+        CHOSEN,
+        config={"ServerApp": {TRAIT: GATEWAY}, "GatewayClient": {"url": GATEWAY_URL}},
     ),
 }
+GATEWAYS = {
+    "in the environment": Decision(
+        GATEWAY_MANAGER, REMOTE, variables={"JUPYTER_GATEWAY_URL": GATEWAY_URL}
+    ),
+    "in a file": Decision(GATEWAY_MANAGER, REMOTE, config={"GatewayClient": {"url": GATEWAY_URL}}),
+    "on the command line": Decision(
+        GATEWAY_MANAGER, REMOTE, arguments=(f"--gateway-url={GATEWAY_URL}",)
+    ),
+}
+
+
+@pytest.fixture(params=GATEWAYS)
+def gateway(request: pytest.FixtureRequest, environment: Environment) -> Decision:
+    """A gateway, told to the server in each way."""
+    return put_into(environment, GATEWAYS[request.param])
 
 
 @pytest.fixture(params=DECISIONS)
 def decision(request: pytest.FixtureRequest, environment: Environment) -> Decision:
     """Each decision in turn, put into the environment."""
-    decision = DECISIONS[request.param]
+    return put_into(environment, DECISIONS[request.param])
+
+
+def put_into(environment: Environment, decision: Decision) -> Decision:
+    """Have what is run in an environment find a decision."""
     environment.configure(decision.config)
     environment.variables |= decision.variables
     return decision
@@ -300,6 +319,28 @@ def test_server_when_user_has_decided_then_the_class_is_left_alone(
     run = environment.serve(*decision.arguments)
     assert run.connection_class == decision.kept
     assert f"{decision.kept} is kept: {decision.reason}" in run.log
+
+
+def test_status_when_kernels_run_on_a_gateway_then_connections_are_ours(
+    environment: Environment, gateway: Decision
+) -> None:
+    """Stops kernelwire from stepping aside where messages are only passed on."""
+    run = environment.status(*gateway.arguments)
+    assert run.reported(TRAIT) == (OUR_GATEWAY, "installed, and no other class was chosen")
+    assert run.reported(MANAGER_TRAIT) == (gateway.kept, gateway.reason)
+    assert run.code == 0
+
+
+def test_server_when_kernels_run_on_a_gateway_then_the_manager_is_left_alone(
+    environment: Environment, gateway: Decision
+) -> None:
+    """Stops a manager of kernels on this machine from taking the place of the gateway's."""
+    run = environment.serve(*gateway.arguments)
+    assert run.connection_class == OUR_GATEWAY
+    assert run.used("manager") == gateway.kept
+    assert run.reports == [
+        f"on for connections only, relaying what a gateway sends; {gateway.kept} is kept: {REMOTE}"
+    ]
 
 
 def test_server_when_class_is_passed_by_its_program_then_it_is_left_alone(

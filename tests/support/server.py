@@ -96,7 +96,7 @@ class Server:
             self.process = subprocess.Popen(
                 command,
                 cwd=home,
-                env=_environment(home, implementation),
+                env=process_environment(home, implementation),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -316,7 +316,7 @@ def _settings(
     if transport == "unix":
         app["sock"] = str(home / "server.sock")
     else:
-        app |= {"ip": "127.0.0.1", "port": _free_port()}
+        app |= {"ip": "127.0.0.1", "port": free_port()}
     if transport == "tls":
         app |= {"certfile": str(home / "cert.pem"), "keyfile": str(home / "key.pem")}
         make_certificate(home / "cert.pem", home / "key.pem")
@@ -331,7 +331,7 @@ def _settings(
     return settings
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Find a port. For port 0, older releases of Jupyter Server do not tell which one they got."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         return int(found.getsockname()[1])
@@ -347,7 +347,7 @@ def _logging(path: Path) -> dict[str, Any]:
     }
 
 
-def _environment(home: Path, implementation: Implementation) -> dict[str, str]:
+def process_environment(home: Path, implementation: Implementation) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "KERNELWIRE"))}
     return inherited | {
         # Keeps the configuration of the machine out, an installed kernelwire.json included.

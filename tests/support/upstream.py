@@ -14,13 +14,20 @@ from typing import Any
 
 import pytest
 from jupyter_server import serverapp  # imports all that refers to what is replaced
+from jupyter_server.gateway import connections
 from jupyter_server.services.kernels import kernelmanager
 from jupyter_server.services.kernels.connection import base, channels
 
-from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection, wire
+from kernelwire import (
+    KernelwireGatewayConnection,
+    KernelwireMappingKernelManager,
+    KernelwireWebsocketConnection,
+    wire,
+)
 
 REPLACED = {
     channels.ZMQChannelsWebsocketConnection: KernelwireWebsocketConnection,
+    connections.GatewayWebSocketConnection: KernelwireGatewayConnection,
     kernelmanager.AsyncMappingKernelManager: KernelwireMappingKernelManager,
     base.deserialize_binary_message: wire.deserialize_binary_message,
     base.deserialize_msg_from_ws_v1: wire.deserialize_msg_from_ws_v1,

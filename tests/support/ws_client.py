@@ -90,6 +90,8 @@ class Client:
             closes=closes,
             timeout=handshake_timeout,
         )
+        if PROTOCOLS[protocol] and "sec-websocket-protocol" not in self.socket.response_headers:
+            self.protocol = "legacy"  # as front ends do
 
     def settle(self) -> Client:
         """Wait until the server has this client on all channels, then forget what came."""

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection
+from kernelwire import (
+    KernelwireGatewayConnection,
+    KernelwireMappingKernelManager,
+    KernelwireWebsocketConnection,
+)
 
 if TYPE_CHECKING:
     from traitlets.config import Configurable
@@ -67,14 +71,21 @@ class TestAddedTraits:
     """Each trait that kernelwire adds is in both tables."""
 
     @pytest.mark.parametrize(
-        "ours", [KernelwireWebsocketConnection, KernelwireMappingKernelManager]
+        "ours",
+        [
+            KernelwireWebsocketConnection,
+            KernelwireGatewayConnection,
+            KernelwireMappingKernelManager,
+        ],
     )
     def test_readme_and_compatibility_name_it(self, ours: type[Configurable]) -> None:
         """A trait that is named nowhere is not found."""
         upstream = next(base for base in ours.__mro__ if base.__module__.startswith("jupyter_"))
         added = ours.class_traits(config=True).keys() - upstream.class_traits(config=True).keys()
         readme = (ROOT / "README.md").read_text()
-        rows = (ROOT / "COMPATIBILITY.md").read_text().splitlines()
+        sections = (ROOT / "COMPATIBILITY.md").read_text().split("\n## ")
+        (section,) = (each for each in sections if f"`kernelwire.{ours.__name__}`, a sub" in each)
+        rows = section.splitlines()
         assert added
         for name in added:
             assert f"| `{ours.__name__}.{name}` |" in readme

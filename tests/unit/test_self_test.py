@@ -65,7 +65,12 @@ class TestFindMissing:
 
         monkeypatch.setattr(_compat.tornado, "find_missing", fail)
         found = {each.feature: each.reason for each in _compat.find_shortcomings()}
-        wanted = {Feature.DIRECT_WRITING, Feature.ENGINE_WRITING, Feature.PENDING_BOUND}
+        wanted = {
+            Feature.DIRECT_WRITING,
+            Feature.ENGINE_WRITING,
+            Feature.PENDING_BOUND,
+            Feature.RELAY,
+        }
         assert set(found) == wanted
         assert "no socket" in found[Feature.DIRECT_WRITING]
 

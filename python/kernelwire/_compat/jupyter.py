@@ -11,6 +11,7 @@ from jupyter_client import session as _session
 from jupyter_client.ioloop.manager import AsyncIOLoopKernelManager, IOLoopKernelManager
 from jupyter_client.manager import KernelManager
 from jupyter_client.session import Session, json_packer, json_unpacker
+from jupyter_server.gateway.connections import GatewayWebSocketConnection
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
 from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 
@@ -51,6 +52,10 @@ def _socket(name: str, purpose: str) -> HostName:
     return HostName(name, "KernelManager", "jupyter_client", purpose, Feature.ENGINE_READING)
 
 
+def _gateway(name: str, purpose: str, turns_off: Feature | None = Feature.RELAY) -> HostName:
+    return HostName(name, "GatewayWebSocketConnection", "jupyter_server", purpose, turns_off)
+
+
 _LIMITER = "the rate limiter's state, which lives in the pump"
 
 CONNECTION_NAMES = (
@@ -80,9 +85,18 @@ MANAGER_NAMES = (
 )
 """Hooks of stock's manager of all kernels, which ``KernelwireKernelsMixin`` uses on itself."""
 
+GATEWAY_NAMES = (
+    _gateway("_connection_done", "a subclass that overrides it connects in upstream's way"),
+    _gateway("_read_messages", "a subclass that overrides it reads in upstream's way"),
+    _gateway("_write_message", "overridden: bytes stay bytes, and what cannot be sent is kept"),
+    _gateway("_get_message_summary", "overridden: there is one of each message", None),
+)
+"""Hooks of stock's connection to a gateway, which ``KernelwireGatewayConnection`` uses on itself."""
+
 NAMES = (
     *CONNECTION_NAMES,
     *MANAGER_NAMES,
+    *GATEWAY_NAMES,
     HostName(
         "_kernel_connections",
         "MappingKernelManager",
@@ -213,6 +227,7 @@ async def find_missing() -> set[str]:
     connection, manager = ZMQChannelsWebsocketConnection, MappingKernelManager
     found = {
         "ZMQChannelsWebsocketConnection": set(dir(connection)),
+        "GatewayWebSocketConnection": set(dir(GatewayWebSocketConnection)),
         "MappingKernelManager": set(dir(manager)) | calls(manager.stop_watching_activity),
         "jupyter_server": set() if utcnow.__module__ == __name__ else {"_tz"},
         "KernelManager": set(dir(KernelManager)),

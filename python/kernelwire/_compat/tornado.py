@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import socket
 from asyncio import Future
+from inspect import isfunction
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from tornado import httpclient
+from tornado.httputil import HTTPHeaders
 from tornado.iostream import IOStream
 from tornado.websocket import WebSocketHandler, WebSocketProtocol, WebSocketProtocol13
 
@@ -19,9 +22,11 @@ if TYPE_CHECKING:
 __all__ = [
     "NAMES",
     "accepts_origin",
+    "client_request",
     "compresses",
     "find_missing",
     "indexes",
+    "is_own_connect",
     "note_sent",
     "note_written",
     "sent_index",
@@ -31,6 +36,11 @@ __all__ = [
 ]
 
 _WRITING = Feature.DIRECT_WRITING
+
+
+def _relaying(name: str, owner: str, purpose: str) -> HostName:
+    return HostName(name, owner, "tornado", purpose, Feature.RELAY)
+
 
 NAMES = (
     HostName("_total_write_index", "IOStream", "tornado", "see write_index", _WRITING),
@@ -43,6 +53,10 @@ NAMES = (
     HostName("client_terminated", "WebSocketProtocol", "tornado", "no frame follows", _WRITING),
     HostName("server_terminated", "WebSocketProtocol", "tornado", "no frame follows", _WRITING),
     HostName("_check_cross_origin", "WebSocketHandler", "tornado", "see accepts_origin", None),
+    _relaying("_receive_frame_loop", "WebSocketProtocol13", "overridden: frames are read natively"),
+    _relaying("_handle_message", "WebSocketProtocol13", "answers the gateway's control frames"),
+    _relaying("_abort", "WebSocketProtocol", "ends a connection to a gateway"),
+    _relaying("_RequestProxy", "httpclient", "see client_request"),
 )
 
 write_index: Callable[[IOStream], int] = attrgetter("_total_write_index")
@@ -117,6 +131,18 @@ def accepts_origin(handler: WebSocketHandler) -> bool:
     return origin is None or handler.check_origin(origin)
 
 
+def client_request(request: httpclient.HTTPRequest) -> Any:
+    """``httpclient._RequestProxy``: the request with defaults, as ``websocket_connect`` passes it on."""
+    request.headers = HTTPHeaders(request.headers)
+    proxy = httpclient._RequestProxy
+    return proxy(request, httpclient.HTTPRequest._DEFAULTS)
+
+
+def is_own_connect(connect: Any) -> bool:
+    """Whether ``websocket_connect`` is tornado's: tests and extensions put others in its place."""
+    return isfunction(connect) and connect.__module__ == "tornado.websocket"
+
+
 _PROBE_BYTES = 1 << 20
 """More than a socket takes at once."""
 
@@ -126,8 +152,10 @@ async def find_missing() -> set[str]:
     begun = {
         name for cls in (WebSocketProtocol, WebSocketProtocol13) for name in calls(cls.__init__)
     }
-    begun |= set(dir(WebSocketHandler))
+    begun |= set(dir(WebSocketHandler)) | set(dir(WebSocketProtocol13))
     missing = {name.name for name in NAMES if name.owner.startswith("WebSocket")} - begun
+    if not _makes_requests():
+        missing.add("_RequestProxy")
     ours, theirs = map(IOStream, socket.socketpair())
     try:
         ours.write(bytes(_PROBE_BYTES))
@@ -138,6 +166,13 @@ async def find_missing() -> set[str]:
         ours.close()
         theirs.close()
     return missing
+
+
+def _makes_requests() -> bool:
+    try:
+        return bool(client_request(httpclient.HTTPRequest("ws://localhost")).url)
+    except AttributeError:
+        return False
 
 
 def _wrong(stream: IOStream, *, partly: bool) -> set[str]:

@@ -29,6 +29,7 @@ __all__ = [
     "MessageWriter",
     "OutboxWriter",
     "is_open",
+    "is_plain",
     "pending_bytes",
     "when_written",
     "writer_for",
@@ -326,8 +327,21 @@ def writer_for(
 
     The engine's is chosen only ``by_engine``.
     """
+    if not is_plain(handler):
+        return MessageWriter(handler, on_written)
     websocket = handler.ws_connection
-    plain = (
+    if by_engine and _suits_engine(websocket.stream):
+        try:
+            return OutboxWriter(handler, on_written, websocket)
+        except OSError as error:  # there is no room for one more descriptor
+            gen_log.warning("The event loop writes to a client, and not the engine: %s", error)
+    return BlockWriter(handler, on_written, websocket)
+
+
+def is_plain(handler: Any) -> bool:
+    """Whether frames can be written past the handler: tornado would make the same of the messages."""
+    websocket = handler.ws_connection
+    return (
         not is_off(Feature.DIRECT_WRITING)
         and type(websocket) is WebSocketProtocol13
         and not websocket.mask_outgoing
@@ -336,14 +350,6 @@ def writer_for(
         and "write_message" not in vars(handler)
         and type(websocket.stream) in (IOStream, SSLIOStream)
     )
-    if not plain:
-        return MessageWriter(handler, on_written)
-    if by_engine and _suits_engine(websocket.stream):
-        try:
-            return OutboxWriter(handler, on_written, websocket)
-        except OSError as error:  # there is no room for one more descriptor
-            gen_log.warning("The event loop writes to a client, and not the engine: %s", error)
-    return BlockWriter(handler, on_written, websocket)
 
 
 def _suits_engine(stream: Any) -> bool:

@@ -1,0 +1,41 @@
+"""``jupyter kernelwire status --app kernel-gateway``: what a Kernel Gateway started now would use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from jupyter_core.application import JupyterApp
+
+from kernelwire.in_use import CONNECTION_TRAIT, MANAGER_TRAIT, is_kernelwires, qualified_name
+
+__all__ = ["report"]
+
+CONFIG = Path(__file__).with_name("kernel_gateway_config.py")
+"""What switches kernelwire on in a Kernel Gateway."""
+
+
+def report(argv: list[str]) -> tuple[list[str], bool]:
+    """Say which classes a gateway would use, and why; and whether its connections are kernelwire's.
+
+    Args:
+        argv: Options of ``jupyter kernelgateway``.
+    """
+    try:
+        from kernel_gateway.gatewayapp import KernelGatewayApp  # noqa: PLC0415 (may not be installed)
+    except ImportError as error:
+        return [f"a Kernel Gateway cannot be started: {error}"], False
+    app: Any = KernelGatewayApp(log_level="ERROR")
+    # The gateway's own `initialize` would bind a port.
+    JupyterApp.initialize(app, argv)
+    lines: list[str] = []
+    for trait in (CONNECTION_TRAIT, MANAGER_TRAIT):
+        is_configured = any(trait in section for section in app.config.values())
+        chosen = (
+            "it was chosen by configuration" if is_configured else "it is the gateway's default"
+        )
+        lines += [trait, f"    {qualified_name(getattr(app, trait))}", f"    because {chosen}"]
+    is_on = is_kernelwires(getattr(app, CONNECTION_TRAIT))
+    if not is_on:
+        lines.append(f"note: jupyter kernelgateway --config={CONFIG} uses kernelwire's")
+    return lines, is_on

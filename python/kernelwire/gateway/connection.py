@@ -1,0 +1,281 @@
+"""The connection class where kernels run on a gateway: stock's, with the messages relayed natively."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from functools import lru_cache
+from inspect import getattr_static
+from typing import Any, ClassVar, NoReturn, cast
+from weakref import WeakSet
+
+from jupyter_server.gateway import connections as stock
+from jupyter_server.gateway.connections import GatewayWebSocketConnection
+from tornado.escape import json_decode
+from tornado.web import Finish, HTTPError
+from tornado.websocket import WebSocketClosedError
+from traitlets import Integer, Unicode, validate
+
+from kernelwire._compat import Feature, is_off
+from kernelwire._compat.tornado import accepts_origin, is_own_connect
+from kernelwire._config import at_least
+from kernelwire._logging import hide_secrets, shown
+from kernelwire.gateway.browser import Browser
+from kernelwire.gateway.handshake import is_handshake, offered_by, status_for, to_offer
+from kernelwire.gateway.link import GatewayLink
+from kernelwire.gateway.relaying import TRY_AGAIN_LATER, RelayMixin
+from kernelwire.log.writers import is_plain
+
+__all__ = ["KernelwireGatewayConnection"]
+
+_OWN_WAYS = ("connect", "_connection_done", "_read_messages")
+"""What a subclass may override to connect or to read in its own way: stock's is used then."""
+
+HANDSHAKE_SECONDS = 10.0
+"""Time that a handshake may take from when the gateway has accepted to when the browser is answered."""
+
+CLOSING_SECONDS = 1.0
+"""Time that gateways have at a server's end to say goodbye."""
+
+
+@lru_cache(maxsize=64)
+def _overrides(cls: type, name: str) -> bool:
+    ours = KernelwireGatewayConnection
+    return getattr_static(cls, name) is not getattr_static(ours, name)
+
+
+class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
+    """A browser's connection to a kernel behind a gateway, whose messages are relayed as they are.
+
+    Everything that can be configured, called or overridden is ``GatewayWebSocketConnection``'s.
+    COMPATIBILITY.md lists what differs, and why.
+    """
+
+    kernel_ws_protocol = Unicode(
+        None,
+        allow_none=True,
+        config=True,
+        help="""The websocket subprotocol between browser, server and gateway.
+
+        None: the one on which browser and gateway agree. An empty string: the default protocol. Any
+        other: that one, where both speak it, and else the default protocol.
+        """,
+    )
+
+    max_pending_bytes = Integer(
+        8 * 1024 * 1024,
+        config=True,
+        help="""Bytes that may wait for a browser that does not read, or for a gateway that is away.
+
+        Over it, nothing more is read from the gateway until half of it is sent; what goes on there
+        is for the gateway to decide. Requests over it are refused: the browser is closed with code
+        1013. One message of any size is sent in any case. 0 is no limit.
+        """,
+    )
+
+    @validate("max_pending_bytes")
+    def _valid_pending_bytes(self, proposal: Any) -> Any:
+        """Refuse sizes that mean nothing."""
+        return at_least(proposal, 0, zero="no limit")
+
+    _relays = False
+    """Whether messages take the way of this class, and not stock's."""
+
+    _prepared: GatewayLink | None = None
+    """A link that waits for the browser's handshake to be done."""
+
+    _timer: asyncio.TimerHandle | None = None
+    """Gives up the handshake."""
+
+    _open: ClassVar[WeakSet[KernelwireGatewayConnection]] = WeakSet()
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
+        super().__init__(**kwargs)
+        hide_secrets()
+
+    @property
+    def stats(self) -> dict[str, int]:
+        """What went which way since the browser came.
+
+        ``messages`` and ``bytes`` came from the gateway, ``requests`` were sent to it;
+        ``kept_requests`` wait because the gateway is away, and ``pending_bytes`` for the browser to
+        read. ``outages`` is how often the link to the gateway was lost.
+        """
+        browser = self._browser
+        return {
+            "messages": 0 if browser is None else browser.messages,
+            "bytes": 0 if browser is None else browser.bytes,
+            "requests": self._requests,
+            "kept_requests": len(self._kept),
+            "pending_bytes": 0 if browser is None else browser.unsent,
+            "outages": self._outages,
+        }
+
+    @classmethod
+    async def close_all(cls) -> None:
+        """Close the links to the gateway, and wait a moment for its goodbye."""
+        links = [each.ws for each in list(cls._open) if isinstance(each, cls)]
+        for connection in list(cls._open):
+            if isinstance(connection, cls):
+                connection.disconnect()
+        ends = [link.ended for link in links if isinstance(link, GatewayLink)]
+        if ends:
+            await asyncio.wait(ends, timeout=CLOSING_SECONDS)
+
+    # -- connecting ------------------------------------------------------------------------------
+
+    async def prepare(self) -> None:
+        """Connect to the gateway, before the browser is answered: both must speak the same protocol.
+
+        Raises ``HTTPError`` where the gateway does not accept: 404 if it does not know the kernel,
+        else 503.
+        """
+        self._relays = self._obstacle() is None
+        if not self._relays and self.kernel_ws_protocol is None:
+            self.kernel_ws_protocol = ""  # upstream asks the gateway for nothing else
+        request: Any = self.websocket_handler.request
+        if not self._relays or not is_handshake(request):
+            return
+        if not accepts_origin(self.websocket_handler):
+            self._refuse(403, "Cross origin websockets not allowed")
+        offer = to_offer(offered_by(request), self.kernel_ws_protocol)
+        try:
+            link = await self._connect_to_gateway(offer)
+        except asyncio.CancelledError:
+            raise Finish from None  # the browser is gone
+        except Exception as error:
+            text = f"{type(error).__name__}: {shown(str(error))}"
+            self._refuse(status_for(error), "The gateway cannot be reached", text)
+        if self.disconnected:
+            link.close()
+            raise Finish
+        self._agreed = [link.selected_subprotocol] if link.selected_subprotocol else []
+        self.kernel_ws_protocol = link.selected_subprotocol or ""
+        self._prepared = link
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(HANDSHAKE_SECONDS, self._give_up_handshake)
+
+    async def connect(self) -> None:
+        """Relay between browser and gateway from now on."""
+        if not self._relays and self._obstacle() is not None:
+            await super().connect()
+            return
+        self._relays = True
+        link, self._prepared = self._prepared, None
+        self._give_up_handshake()
+        handler: Any = self.websocket_handler
+        if self._agreed is None:  # nobody has called `prepare`
+            selected = getattr(handler, "selected_subprotocol", None)
+            self._agreed = [selected] if isinstance(selected, str) and selected else []
+        passes_by = is_plain(handler) and not self._reads_messages()
+        handle = None if passes_by else self.handle_outgoing_message
+        self._browser = Browser(handler, handle)
+        self._no_delay(handler.set_nodelay)
+        self._open.add(self)
+        self.ws = self._link = link  # to be closed, should the browser go before the task begins
+        self._relaying = asyncio.create_task(self._relay(link))
+        self._relaying.add_done_callback(self._relayed)
+
+    def disconnect(self) -> None:  # type: ignore[override]  # as upstream's class
+        """End: the browser has gone, or the server goes."""
+        super().disconnect()
+        self._open.discard(self)
+        self._give_up_handshake()
+        self._kept.take()
+        if self._link is None and self._relaying is not None:
+            self._relaying.cancel()  # it waits to connect again
+
+    def _obstacle(self) -> str | None:
+        """Say why stock's way is taken; ``None`` where messages are relayed."""
+        for name in _OWN_WAYS:
+            if name in vars(self) or _overrides(type(self), name):
+                return f"{name} overridden"
+        if not is_own_connect(cast("Any", stock).tornado_websocket.websocket_connect):
+            return "websocket_connect is not tornado's"
+        return (
+            "a name of tornado's or Jupyter Server's is missing" if is_off(Feature.RELAY) else None
+        )
+
+    def _reads_messages(self) -> bool:
+        """Whether a subclass is to see each message from the gateway."""
+        name = "handle_outgoing_message"
+        return name in vars(self) or _overrides(type(self), name)
+
+    def _give_up_handshake(self) -> None:
+        """Close a link whose browser has not come to use it."""
+        if self._timer is not None:
+            self._timer.cancel()  # it would keep this connection in memory
+            self._timer = None
+        link, self._prepared = self._prepared, None
+        if link is not None:
+            link.close()
+
+    def _refuse(self, status: int, reason: str, text: str = "") -> NoReturn:
+        """End the handshake. The exception has no log message: tornado would add the address."""
+        why = f"{reason}: {text}" if text else reason
+        self.log.warning("Refused a connection to kernel %s: %s", self.kernel_id, why)
+        raise HTTPError(status, reason=reason)
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def handle_outgoing_message(self, incoming_msg: Any, *args: Any) -> None:
+        """Send a message to the browser, as text or as bytes."""
+        del args
+        try:
+            written = self.websocket_handler.write_message(
+                incoming_msg, binary=isinstance(incoming_msg, bytes)
+            )
+        except WebSocketClosedError:
+            if self.log.isEnabledFor(logging.DEBUG):
+                summary = self._summary(incoming_msg)
+                self.log.debug("The browser has closed its websocket, dropped: %s", summary)
+            return
+        if self._browser is not None:
+            self._browser.note(written)
+
+    def handle_incoming_message(self, message: Any) -> None:
+        """Send a message to the gateway; one for which it is away is kept."""
+        if not self._relays:
+            super().handle_incoming_message(message)
+        elif not (self.disconnected or self._is_closing):
+            self._write_message(message)
+
+    def _write_message(self, message: Any) -> None:
+        """Send a message to the gateway, as text or as bytes."""
+        if not self._relays:
+            super()._write_message(message)
+            return
+        if self._link is not None and not len(self._kept):
+            try:
+                self._link.send(message)
+            except WebSocketClosedError:
+                pass
+            else:
+                self._requests += 1
+                return
+        if not self._kept.add(message, self.max_pending_bytes):
+            self._close_browser(
+                TRY_AGAIN_LATER, f"more than {self.max_pending_bytes} bytes wait for the gateway"
+            )
+
+    @staticmethod
+    def _get_message_summary(message: dict[str, Any]) -> str:
+        """Say what a message is, for the log."""
+        msg_type, content = message["msg_type"], message.get("content", {})
+        if msg_type == "status":
+            return f"type: {msg_type}, state: {content['execution_state']}"
+        if msg_type == "error":
+            error = "{ename}:{evalue}:{traceback}".format(**content)
+            return f"type: {msg_type}, {error}"
+        return f"type: {msg_type}, ..."  # nothing of what a user might not want to be logged
+
+    @classmethod
+    def _summary(cls, message: Any) -> str:
+        """Say what a message is, whatever it is."""
+        if isinstance(message, bytes):
+            return f"{len(message)} bytes"
+        try:
+            return shown(cls._get_message_summary(json_decode(message)))
+        except Exception:
+            return "a message that cannot be read"

@@ -1,0 +1,201 @@
+"""The websocket to a gateway: tornado's client connection, whose frames are read natively.
+
+tornado awaits two or three times for each frame, and refuses messages over a size. Here whatever has
+come is read at once, and whole messages are handed over in one piece, as the gateway has sent them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketProtocol13
+
+from kernelwire._compat.tornado import client_request, sent_index, write_index
+from kernelwire._native import FrameReader
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from tornado.httpclient import HTTPRequest
+
+__all__ = ["GatewayLink"]
+
+READ_BYTES = 1 << 18
+"""Bytes that are read at once, and after which other work of the event loop comes first."""
+
+READ_COST = 1 << 12
+"""What a reading counts for beside its bytes: a peer may send them one by one."""
+
+CLOSE = 0x8
+"""The opcode of a close frame. Source: RFC 6455, section 5.2."""
+
+NOT_UTF8 = 1007
+"""The code for text that is none. Source: RFC 6455, section 7.4.1."""
+
+
+class GatewayLink(WebSocketClientConnection):
+    """One websocket to a gateway. Nothing is read of it before :meth:`attach`."""
+
+    def __init__(self, request: HTTPRequest, subprotocols: list[str]) -> None:
+        """Begin to connect; ``connect_future`` is done when the gateway has accepted."""
+        loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        """Done when the link has come to its end, whoever has ended it."""
+        self.receiver: asyncio.Future[Callable[[bytes, int], Awaitable[Any] | None]] = (
+            loop.create_future()
+        )
+        self.heard_at = loop.time()
+        """When the gateway has last sent anything, or was last not asked to; in the loop's time."""
+        self.was_heard = False
+        """Whether the gateway has sent anything."""
+        self.paused = False
+        """Whether nothing is read because the browser does not read."""
+        self._stream: Any = None
+        self._unsent: deque[tuple[int, str | bytes]] = deque()
+        super().__init__(client_request(request), subprotocols=subprotocols or None)
+
+    async def headers_received(self, start_line: Any, headers: Any) -> None:
+        """Take the gateway's answer; nobody may want the link any more when it comes."""
+        await super().headers_received(start_line, headers)
+        self._stream = None if self.protocol is None else self.protocol.stream
+        if self.connect_future.cancelled():
+            self.end()  # an answer that nobody waits for any more
+
+    def get_websocket_protocol(self) -> WebSocketProtocol13:
+        """Return the protocol that reads frames natively."""
+        return _RelayProtocol(self, mask_outgoing=True, params=self.params)
+
+    def attach(self, receive: Callable[[bytes, int], Awaitable[Any] | None]) -> None:
+        """Read, and hand over whole messages: their frames, and how many they are.
+
+        Where ``receive`` returns an awaitable, nothing more is read until it is done.
+        """
+        if not self.receiver.done():  # it may be closing already
+            self.receiver.set_result(receive)
+
+    def is_open(self) -> bool:
+        """Whether anything can be written."""
+        return self.protocol is not None and not self.protocol.is_closing()
+
+    def send(self, message: str | bytes) -> None:
+        """Send a message; raises ``WebSocketClosedError`` where nothing can be sent any more."""
+        if not self.is_open():
+            raise WebSocketClosedError
+        written = self.write_message(message, binary=isinstance(message, bytes))
+        stream = self._stream
+        if stream is not None and write_index(stream) > sent_index(stream):
+            self._unsent.append((write_index(stream), message))
+        written.add_done_callback(self._written)
+
+    def _written(self, written: asyncio.Future[None]) -> None:
+        """Forget what was sent; where it was not, the link's end says so."""
+        if written.cancelled() or written.exception() is not None or self._stream is None:
+            return
+        while self._unsent and self._unsent[0][0] <= sent_index(self._stream):
+            self._unsent.popleft()
+
+    def set_nodelay(self, value: bool) -> None:
+        """Have small messages sent at once, or not."""
+        if self._stream is not None:
+            self._stream.set_nodelay(value)
+
+    def take_unsent(self) -> list[str | bytes]:
+        """Return the messages of a link that has ended which cannot have reached the gateway.
+
+        Of each, a part at least was not taken by the operating system.
+        """
+        unsent, stream = list(self._unsent), self._stream
+        self._unsent.clear()
+        return [] if stream is None else [each for end, each in unsent if end > sent_index(stream)]
+
+    def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Close with a goodbye."""
+        if not self.receiver.done():
+            self.receiver.set_result(_dropped)  # what comes before the gateway's goodbye
+        super().close(code, reason)
+
+    def end(self) -> None:
+        """End at once, without a goodbye: the gateway does not answer."""
+        protocol, self.protocol = self.protocol, None
+        if isinstance(protocol, _RelayProtocol):
+            protocol.abort()
+        if not self.receiver.done():
+            self.receiver.cancel()
+
+    def on_ws_connection_close(
+        self, close_code: int | None = None, close_reason: str | None = None
+    ) -> None:
+        """Note the end of the link."""
+        super().on_ws_connection_close(close_code, close_reason)
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class _RelayProtocol(WebSocketProtocol13):
+    """tornado's protocol, but for the way in which messages come in."""
+
+    handler: GatewayLink
+
+    def abort(self) -> None:
+        """End at once."""
+        self._abort()
+
+    async def _receive_frame_loop(self) -> None:
+        """Read until the end."""
+        try:
+            await self._read_on(await self.handler.receiver)
+        except (StreamClosedError, asyncio.CancelledError):
+            self._abort()
+        except Exception:
+            self._abort()
+            raise
+        finally:
+            self.handler.on_ws_connection_close(self.close_code, self.close_reason)
+
+    async def _read_on(self, receive: Callable[[bytes, int], Awaitable[Any] | None]) -> None:
+        reader, work = FrameReader(), 0
+        loop = asyncio.get_running_loop()
+        while not self.client_terminated:
+            data = await self.stream.read_bytes(READ_BYTES, partial=True)
+            self.handler.heard_at, self.handler.was_heard = loop.time(), True
+            frames, count, controls, fault = reader.read(data)
+            # An answer to a ping does not wait for the browser.
+            self._answer([each for each in controls if each[0] != CLOSE])
+            if frames and not await self._hand_over(receive, frames, count):
+                fault = (NOT_UTF8, "text that is not UTF-8")
+            self._answer([each for each in controls if each[0] == CLOSE])
+            if fault is not None:
+                self.close_code, self.close_reason = fault
+                self.close(*fault)
+                self._abort()
+            work += len(data) + READ_COST
+            if work >= READ_BYTES:
+                work = 0
+                await asyncio.sleep(0)
+
+    def _answer(self, controls: list[tuple[int, bytes]]) -> None:
+        for opcode, payload in controls:
+            self._handle_message(opcode, payload)
+
+    async def _hand_over(
+        self, receive: Callable[[bytes, int], Awaitable[Any] | None], frames: bytes, count: int
+    ) -> bool:
+        """Hand over whole messages; ``False`` where one of them is no text, and should be."""
+        link, loop = self.handler, asyncio.get_running_loop()
+        try:
+            waiting = receive(frames, count)
+            if waiting is not None:
+                link.paused = True
+                await waiting
+        except UnicodeDecodeError:
+            return False
+        finally:
+            link.paused, link.heard_at = False, loop.time()
+        return True
+
+
+def _dropped(_frames: bytes, _count: int) -> None:
+    """Receive for nobody."""

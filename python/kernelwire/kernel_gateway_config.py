@@ -1,0 +1,22 @@
+"""A configuration file for a Kernel Gateway: it serves its kernels with kernelwire's classes.
+
+Start the gateway with ``--config`` and this file's path, which ``jupyter kernelwire status --app
+kernel-gateway`` prints, or copy it to ``jupyter_kernel_gateway_config.py`` in a folder of Jupyter's
+configuration. Whatever else is configured there stays as it is.
+"""
+
+from traitlets.config import Config
+
+# traitlets puts it there; without it, this can be imported as any other module.
+c = globals().get("c", Config())
+
+# Both lines are needed: the one serves websockets, the other keeps what kernels say for them.
+c.KernelGatewayApp.kernel_websocket_connection_class = "kernelwire.KernelwireWebsocketConnection"
+c.KernelGatewayApp.kernel_manager_class = (
+    "kernelwire.kernel_gateway.KernelwireSeedingMappingKernelManager"
+)
+
+# A program that runs notebooks through the gateway, such as nbclient, gives up on output that comes
+# late. It does not watch output go by and needs no rate limits: turn limit_rate of
+# ZMQChannelsWebsocketConnection off. Where limits have to stay, set iopub_overflow of
+# KernelwireWebsocketConnection to "drop": what exceeds them is dropped then, as without kernelwire.
