@@ -8,11 +8,10 @@ from weakref import proxy
 
 from jupyter_server import CallContext
 from tornado.httputil import HTTPServerRequest
-from tornado.web import HTTPError
 
-from kernelwire._compat.tornado import accepts_origin
 from kernelwire._logging import Throttle
 from kernelwire._protocol import DELIMITER, OWN_SESSION
+from kernelwire._refusals import check_origin, refuse
 
 if TYPE_CHECKING:
     from jupyter_server.services.kernels.connection.channels import (
@@ -80,26 +79,21 @@ class HandshakeMixin(_Base):
         """Refuse a session id that cannot be a routing id."""
         encoded = session_id.encode(errors="surrogateescape")
         if len(encoded) > MAX_SESSION_BYTES:
-            self._refuse(
-                400, f"session_id has {len(encoded)} bytes, at most {MAX_SESSION_BYTES} are allowed"
+            refuse(
+                self,
+                400,
+                f"session_id has {len(encoded)} bytes, at most {MAX_SESSION_BYTES} are allowed",
             )
         if not (encoded.isascii() and session_id.isprintable()):
-            self._refuse(400, "session_id must be printable ASCII")
+            refuse(self, 400, "session_id must be printable ASCII")
         if encoded == DELIMITER:
-            self._refuse(400, "session_id must not be the delimiter of messages")
+            refuse(self, 400, "session_id must not be the delimiter of messages")
 
     def _check_origin(self) -> None:
-        """Refuse what the websocket would refuse as well, before the kernel is asked anything."""
-        handler: Any = self.websocket_handler
-        if not isinstance(handler.request, HTTPServerRequest):
+        """Refuse a foreign origin, before the kernel is asked anything."""
+        if not isinstance(self.websocket_handler.request, HTTPServerRequest):
             return
-        if not accepts_origin(handler):
-            self._refuse(403, "Cross origin websockets not allowed")
-
-    def _refuse(self, status: int, reason: str) -> None:
-        """End the handshake. The exception has no log message: tornado would add the address."""
-        self.log.warning("Refused a connection to kernel %s: %s", self.kernel_id, reason)
-        raise HTTPError(status, reason=reason)
+        check_origin(self)
 
     async def _register_session(self) -> None:
         """Name the session; it is registered once the websocket is open, see ``connect``."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
-from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Self
 from weakref import finalize, ref
 
@@ -15,6 +13,7 @@ from traitlets import CaselessStrEnum, Float, HasTraits, Integer, observe, valid
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
 from kernelwire._logging import hide_secrets
+from kernelwire._overrides import overrides
 from kernelwire._protocol import V1, is_for_clients
 from kernelwire.connection.lifecycle import LifeCycle
 from kernelwire.connection.rate_limit import RateWindow, window_attribute
@@ -46,19 +45,9 @@ _HOOKS = (
 """What a subclass may override to see or change single messages on their way to the browser."""
 
 
-@lru_cache(maxsize=64)
-def _overridden(cls: type) -> tuple[str, ...]:
-    """Name the hooks that ``cls`` overrides, for which it must get every message."""
-    ours = KernelwireWebsocketConnection
-    return tuple(
-        name for name in _HOOKS if getattr_static(cls, name) is not getattr_static(ours, name)
-    )
-
-
 def _hooks(connection: KernelwireWebsocketConnection) -> list[str]:
-    """Name the hooks that a connection or its class overrides."""
-    own = (name for name in _HOOKS if name in vars(connection))
-    return [*_overridden(type(connection)), *own]
+    """Name the hooks that are overridden, for which each message must be handed over."""
+    return overrides(connection, KernelwireWebsocketConnection, _HOOKS)
 
 
 class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):

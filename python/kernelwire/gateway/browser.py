@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
-from kernelwire._compat.tornado import unsent_bytes
 from kernelwire._native import unpack_messages
-from kernelwire.log.writers import is_open
+from kernelwire.log.writers import is_open, pending_bytes
 
 if TYPE_CHECKING:
     from asyncio import Future
@@ -37,8 +36,7 @@ class Browser:
     @property
     def unsent(self) -> int:
         """Bytes that the browser's socket has not taken yet."""
-        stream = getattr(self._handler.ws_connection, "stream", None)
-        return 0 if stream is None or stream.closed() else unsent_bytes(stream)
+        return pending_bytes(self._handler)
 
     def receive(self, frames: bytes, count: int, limit: int) -> Awaitable[None] | None:
         """Write whole messages; what is returned is done when no more than ``limit`` bytes wait."""

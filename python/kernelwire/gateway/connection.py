@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import lru_cache
-from inspect import getattr_static
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, cast
 from weakref import WeakSet
 
 from jupyter_server.gateway import connections as stock
 from jupyter_server.gateway.connections import GatewayWebSocketConnection
 from tornado.escape import json_decode
-from tornado.web import Finish, HTTPError
+from tornado.web import Finish
 from tornado.websocket import WebSocketClosedError
 from traitlets import Integer, Unicode, validate
 
 from kernelwire._compat import Feature, is_off
-from kernelwire._compat.tornado import accepts_origin, is_own_connect
+from kernelwire._compat.tornado import is_own_connect
 from kernelwire._config import at_least
 from kernelwire._logging import hide_secrets, shown
+from kernelwire._overrides import overrides
+from kernelwire._refusals import check_origin, refuse
 from kernelwire.gateway.browser import Browser
 from kernelwire.gateway.handshake import is_handshake, offered_by, status_for, to_offer
 from kernelwire.gateway.link import GatewayLink
@@ -36,12 +36,6 @@ HANDSHAKE_SECONDS = 10.0
 
 CLOSING_SECONDS = 1.0
 """Time that gateways have at a server's end to say goodbye."""
-
-
-@lru_cache(maxsize=64)
-def _overrides(cls: type, name: str) -> bool:
-    ours = KernelwireGatewayConnection
-    return getattr_static(cls, name) is not getattr_static(ours, name)
 
 
 class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
@@ -137,8 +131,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         request: Any = self.websocket_handler.request
         if not self._relays or not is_handshake(request):
             return
-        if not accepts_origin(self.websocket_handler):
-            self._refuse(403, "Cross origin websockets not allowed")
+        check_origin(self)
         offer = to_offer(offered_by(request), self.kernel_ws_protocol)
         try:
             link = await self._connect_to_gateway(offer)
@@ -146,7 +139,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
             raise Finish from None  # the browser is gone
         except Exception as error:
             text = f"{type(error).__name__}: {shown(str(error))}"
-            self._refuse(status_for(error), "The gateway cannot be reached", text)
+            refuse(self, status_for(error), "The gateway cannot be reached", text)
         if self.disconnected:
             link.close()
             raise Finish
@@ -188,9 +181,8 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
 
     def _obstacle(self) -> str | None:
         """Say why stock's way is taken; ``None`` where messages are relayed."""
-        for name in _OWN_WAYS:
-            if name in vars(self) or _overrides(type(self), name):
-                return f"{name} overridden"
+        if ways := overrides(self, KernelwireGatewayConnection, _OWN_WAYS):
+            return f"{ways[0]} overridden"
         if not is_own_connect(cast("Any", stock).tornado_websocket.websocket_connect):
             return "websocket_connect is not tornado's"
         return (
@@ -199,8 +191,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
 
     def _reads_messages(self) -> bool:
         """Whether a subclass is to see each message from the gateway."""
-        name = "handle_outgoing_message"
-        return name in vars(self) or _overrides(type(self), name)
+        return bool(overrides(self, KernelwireGatewayConnection, ("handle_outgoing_message",)))
 
     def _give_up_handshake(self) -> None:
         """Close a link whose browser has not come to use it."""
@@ -210,12 +201,6 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         link, self._prepared = self._prepared, None
         if link is not None:
             link.close()
-
-    def _refuse(self, status: int, reason: str, text: str = "") -> NoReturn:
-        """End the handshake. The exception has no log message: tornado would add the address."""
-        why = f"{reason}: {text}" if text else reason
-        self.log.warning("Refused a connection to kernel %s: %s", self.kernel_id, why)
-        raise HTTPError(status, reason=reason)
 
     # -- messages --------------------------------------------------------------------------------
 

@@ -314,7 +314,7 @@ def pending_bytes(handler: Any) -> int:
     Under TLS, bytes before encryption.
     """
     stream: Any = getattr(handler.ws_connection, "stream", None)
-    if type(stream) not in (IOStream, SSLIOStream) or stream.closed():
+    if not isinstance(stream, IOStream) or stream.closed():
         return 0
     outbox = outbox_of(stream)
     return unsent_bytes(stream) if outbox is None else outbox.unsent()
