@@ -61,6 +61,12 @@ def test_handshake_when_refused_then_the_live_tab_of_the_session_is_left_alone(
     """Stops requests that come to nothing from closing a tab that works."""
     kernel_id = start_kernel("fake")
     client = connect(kernel_id)
+    # Its own, and on control the manager's: a socket that is about to connect has fewer descriptors.
+    expected = {"shell": 1, "stdin": 1, "iopub": 1, "control": 2}
+    wait_until(
+        lambda: all(server.connections_to(kernel_id, each) >= n for each, n in expected.items()),
+        what="all connections to the kernel",
+    )
     log_end, files = server.log_end(), server.open_files()
     for _ in range(5):
         cookie = {"Cookie": server.login_cookie()}
