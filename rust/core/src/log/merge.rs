@@ -149,7 +149,9 @@ impl<P: AsRef<[u8]>> Log<P> {
         let high = if last < needs.floor.high { live.high } else { 0 };
         let spliced = if last < needs.spliced { segment.spliced.capacity() as u64 } else { 0 };
         let passed = never.saturating_add(low).saturating_add(high);
-        let passed = if needs.pins(first, last) { needs.dead(segment) } else { passed };
+        // What takes more than a chunk was begun under a higher bound, and may be all there is.
+        let counts = needs.pins(first, last) || segment.bytes() > self.store.chunk() as u64 * 2;
+        let passed = if counts { needs.dead(segment) } else { passed };
         let dead = passed.saturating_add(spliced);
         segment.may_be_joined() || dead > segment.memory() / DEAD_SHARE
     }

@@ -75,9 +75,12 @@ impl<P: AsRef<[u8]>> Segment<P> {
 
     /// Whether the next entry must go into another segment.
     pub(super) fn is_full(&self, chunk: usize) -> bool {
-        // Its large parts are freed with it, so that they count as well.
-        let bytes = self.large.saturating_add(self.copied() as u64);
-        self.entries.len() >= MAX_ENTRIES || bytes >= chunk as u64
+        self.entries.len() >= MAX_ENTRIES || self.bytes() >= chunk as u64
+    }
+
+    /// Bytes of its messages, those of its large parts as well: they are freed with it.
+    pub(super) fn bytes(&self) -> u64 {
+        self.large.saturating_add(self.copied() as u64)
     }
 
     /// Bytes that were copied into it.

@@ -90,6 +90,8 @@ impl<P: AsRef<[u8]>> Log<P> {
     fn keep_memory(&mut self) {
         let end = Mark { seq: self.end, at: self.totals };
         self.trim();
+        // The bound may be lower than it was when the last segment was begun.
+        self.store.end_chunk();
         let (mut needs, mut index) = (self.needs(), 0);
         // One large message may be on its way, and another one be kept for who reads.
         let large = if self.store.largest > self.bound / 2 { self.store.largest } else { 0 };

@@ -21,6 +21,31 @@ fn the_oldest_output_is_skipped_and_reported_before_idle() {
 }
 
 #[test]
+fn a_bound_below_what_waits_already_keeps_the_newest() {
+    for text_waits in [false, true] {
+        let mut log = Log::new(None);
+        let id = log.open(V1);
+        for number in 0..MANY {
+            if text_waits {
+                text(&mut log, &format!("#{number};"));
+            } else {
+                append(&mut log, "display_data", &format!(r##"{{"text":"#{number};"}}"##));
+            }
+        }
+        let bound = log.memory() / 8;
+        log.go_away(id, bound, false);
+        assert!(log.memory() <= bound, "{} of {bound}", log.memory());
+        assert!(log.come_back(id, V1));
+        let Some((number, Reason::Skipped(_))) = hold(&mut log, id) else { panic!("no notice") };
+        assert!(log.release(id, number, NONE));
+        let rest = get(&mut log, id);
+        let first = rest.first().copied().unwrap_or(MANY);
+        assert_eq!(rest, (first..MANY).collect::<Vec<_>>());
+        assert!(MANY - first > MANY / 32, "a quarter of the bound is used: {first} of {MANY}");
+    }
+}
+
+#[test]
 fn a_client_that_lags_costs_another_one_nothing() {
     let mut log = Log::new(None);
     let (slow, fast) =
