@@ -345,7 +345,10 @@ class Outbox:
     """The only writer of a websocket's socket, whichever thread has something to write."""
 
     def put(self, frame: bytes) -> bool:
-        """Write whole frames of the event loop's; ``False`` where they have to wait."""
+        """Write whole frames of the event loop's; ``False`` where they have to wait.
+
+        From 64 KiB on the object is lent, and given back once it is sent or the socket is closed.
+        """
 
     def sent(self) -> int:
         """Count the bytes of such frames that were sent."""
@@ -393,7 +396,8 @@ class Log:
     def append(self, frames: Sequence[bytes], now: float, watch: Watch | None = None) -> str | None:
         """Append a message that Python has received, and tell ``watch`` of it.
 
-        Returns why it is refused, if it is.
+        Returns why it is refused, if it is. Parts of 64 KiB or more are lent, and given back when the
+        log needs them no more.
         """
 
     def open(self) -> Cursor:
@@ -501,7 +505,7 @@ class Cursor:
         """Put in a message for this client alone; returns why it is refused, if it is.
 
         It is read "now", by its "arrival" (now, or in its place for a client that is away), or at the
-        "end" of what was appended.
+        "end" of what was appended. Large parts are lent; see ``Log.append``.
         """
 
     def receive(self, socket: zmq.Socket[Any], channel: bytes, now: float) -> _Taken:

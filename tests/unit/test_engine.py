@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import random
 import socket
 import struct
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from unittest.mock import MagicMock, patch
@@ -377,6 +379,78 @@ class TestOutbox:
                 await wait_until_async(has_all, what="all frames")
                 assert data == b"".join(frames)
                 await asyncio.gather(*futures)
+
+        run_to_end(body)
+
+    def test_large_frames_are_lent_and_given_back(self) -> None:
+        """What waits of a large frame is not there twice, and no longer than it has to be."""
+
+        async def body() -> None:
+            with stream_pair() as (stream, theirs):
+                Outbox(stream)
+                large, begun = random.randbytes(8 << 20), random.randbytes(16 << 20)
+                references = sys.getrefcount(large)
+                stream.write(begun)
+                future = stream.write(large)
+                assert sys.getrefcount(large) == references + 1
+                arrived = bytearray()
+
+                def has_all() -> bool:
+                    arrived.extend(received(theirs))
+                    return len(arrived) == len(begun) + len(large)
+
+                await wait_until_async(has_all, what="both frames")
+                await future
+                assert sys.getrefcount(large) == references
+                assert arrived == begun + large
+
+        run_to_end(body)
+
+    def test_what_is_lent_is_given_back_when_the_stream_is_closed(self) -> None:
+        """A client that goes leaves nothing behind."""
+
+        async def body() -> None:
+            with stream_pair() as (stream, _):
+                Outbox(stream)
+                large = random.randbytes(8 << 20)
+                references = sys.getrefcount(large)
+                stream.write(bytes(16 << 20))
+                future = stream.write(large)
+                stream.close()
+                with pytest.raises(StreamClosedError):
+                    await future
+                assert sys.getrefcount(large) == references
+
+        run_to_end(body)
+
+    def test_what_may_change_or_call_back_is_copied(self) -> None:
+        """A buffer that is used again, or whose finalizer runs Python code, is not lent."""
+
+        class Calling(bytes):
+            def __del__(self) -> None:
+                raise AssertionError
+
+        async def body() -> None:
+            with stream_pair() as (stream, theirs):
+                Outbox(stream)
+                begun = bytes(4 << 20)
+                changing, calling = bytearray(b"a" * (1 << 20)), Calling(b"b" * (1 << 20))
+                stream.write(begun)
+                references = sys.getrefcount(calling)
+                futures = [stream.write(memoryview(changing)), stream.write(calling)]
+                assert sys.getrefcount(calling) == references
+                changing[:] = b"?" * len(changing)
+                arrived = bytearray()
+
+                def has_all() -> bool:
+                    arrived.extend(received(theirs))
+                    return len(arrived) == len(begun) + (2 << 20)
+
+                await wait_until_async(has_all, what="all frames")
+                await asyncio.gather(*futures)
+                assert arrived[len(begun) :] == b"a" * (1 << 20) + b"b" * (1 << 20)
+                with patch.object(Calling, "__del__", lambda _: None):
+                    del calling
 
         run_to_end(body)
 

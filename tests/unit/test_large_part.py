@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import zmq
 
-from kernelwire._native import LargePart, Log
+from kernelwire._native import Cursor, LargePart, Log
 from kernelwire.sockets import drain
 
 if TYPE_CHECKING:
@@ -112,6 +112,56 @@ class TestLargePart:
         others = [bytes([number]) * len(LARGE) for number in range(50)]
         assert view == LARGE[1:]
         assert len(others) == 50
+
+
+class TestLent:
+    """A part that Python has received, which its log borrows."""
+
+    @pytest.mark.parametrize("way", ["appended", "posted"])
+    def test_large_part_is_not_copied(self, way: str) -> None:
+        """The bytes that are written are those that were given, until nobody needs them."""
+        given = bytes(len(LARGE))
+        references = sys.getrefcount(given)
+        log, cursor = keeper(way, [*PARTS, given])
+        assert sys.getrefcount(given) == references + 1
+        written = cursor.write(-1, time.monotonic())
+        assert not isinstance(written, bool)
+        assert isinstance(written[2], list)
+        (part,) = (piece for piece in written[2] if isinstance(piece, LargePart))
+        assert address_of(memoryview(part)) == address_of(memoryview(given))
+        assert log.memory() > len(given)
+        del part, written
+        cursor.close()
+        assert sys.getrefcount(given) == references
+
+    @pytest.mark.parametrize("way", ["appended", "posted"])
+    def test_what_is_not_quite_bytes_is_copied(self, way: str) -> None:
+        """What may change, or may call back when it goes, is not borrowed."""
+
+        class Calling(bytes):
+            pass
+
+        changing, calling = bytearray(LARGE), Calling(LARGE)
+        references = sys.getrefcount(calling)
+        _, cursor = keeper(way, [*PARTS, changing, calling])  # type: ignore[list-item]
+        changing[:] = bytes(len(changing))
+        assert sys.getrefcount(calling) == references
+        written = cursor.write(-1, time.monotonic())
+        assert not isinstance(written, bool)
+        assert isinstance(written[2], list)
+        parts = [piece for piece in written[2] if isinstance(piece, LargePart)]
+        assert [bytes(part) for part in parts] == [LARGE, LARGE]
+
+
+def keeper(way: str, frames: list[bytes]) -> tuple[Log, Cursor]:
+    """Make a log that has one message, and its cursor that has not read it."""
+    log = Log(b"", 100, MAX_BYTES, 1.0)
+    cursor = log.open()
+    if way == "appended":
+        assert log.append(frames, time.monotonic()) is None
+    else:
+        assert cursor.post(b"shell", frames, time.monotonic(), "end") is None
+    return log, cursor
 
 
 def address_of(view: memoryview) -> int:

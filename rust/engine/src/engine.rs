@@ -17,6 +17,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::clock::Clock;
 use crate::desk::{Desk, Told};
 use crate::outbox::{Need, Outbox};
+use crate::part::Received;
 use crate::shared::SharedLog;
 use crate::sys::signals::without_signals;
 use crate::thread::{self, Kernel};
@@ -315,7 +316,7 @@ impl Engine {
 
     /// Writes a whole frame of the event loop's; see [`Outbox::put`].
     #[must_use]
-    pub fn put(&self, outbox: &Outbox, frame: Box<[u8]>) -> bool {
+    pub fn put(&self, outbox: &Outbox, frame: Received) -> bool {
         self.inner.is_here() && outbox.put(frame)
     }
 

@@ -54,14 +54,15 @@ enum Chunk {
     /// A large part of the cursor's, shared with the log.
     Large(Arc<Received>),
     /// A frame of the event loop's.
-    Frame(Box<[u8]>),
+    Frame(Received),
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         match self {
-            Self::Bytes(bytes) | Self::Frame(bytes) => bytes,
+            Self::Bytes(bytes) => bytes,
             Self::Large(part) => part.as_ref().as_ref(),
+            Self::Frame(frame) => frame.as_ref(),
         }
     }
 }
@@ -174,7 +175,7 @@ pub struct Outbox {
     desk: Arc<Desk>,
     role: Mutex<Writer>,
     /// Frames that were left for whoever has the role.
-    left: Mutex<VecDeque<Box<[u8]>>>,
+    left: Mutex<VecDeque<Received>>,
     has_left: AtomicBool,
     /// Bytes of the event loop's frames, and how many of them are sent.
     given: AtomicU64,
@@ -221,7 +222,7 @@ impl Outbox {
     /// Bytes that wait here for the socket.
     #[must_use]
     pub fn unsent(&self) -> u64 {
-        let left: usize = self.left.lock().iter().map(|frame| frame.len()).sum();
+        let left: usize = self.left.lock().iter().map(|frame| frame.as_ref().len()).sum();
         self.unsent.load(Ordering::SeqCst).saturating_add(left as u64)
     }
 
@@ -233,8 +234,8 @@ impl Outbox {
 
     /// Writes a whole frame of the event loop's, now where nothing waits before it; `false` where it has
     /// to wait: [`Told::OUTBOX`] tells when more was sent.
-    pub fn put(&self, frame: Box<[u8]>) -> bool {
-        let size = frame.len() as u64;
+    pub fn put(&self, frame: Received) -> bool {
+        let size = frame.as_ref().len() as u64;
         let mut left = self.left.lock();
         // In the order of the frames, or the one behind would be taken for sent with this one.
         let all = self.given.fetch_add(size, Ordering::SeqCst).saturating_add(size);
@@ -344,7 +345,7 @@ impl Outbox {
                 if writer.is_closing {
                     break;
                 }
-                writer.is_closing |= frame.first().is_some_and(|head| head & 0xF == CLOSE);
+                writer.is_closing |= frame.as_ref().first().is_some_and(|head| head & 0xF == CLOSE);
                 writer.unsent.push(Chunk::Frame(frame));
             }
         }

@@ -9,8 +9,18 @@ use kernelwire_zmq::Message;
 pub enum Received {
     /// libzmq's.
     Message(Message),
-    /// Our own: a copy of what the event loop has received.
+    /// Our own: a copy of what the event loop has received, or has to send.
     Bytes(Box<[u8]>),
+    /// The event loop's, lent until nobody needs it any more. Whichever thread that is then drops it,
+    /// perhaps with a log or an outbox locked: dropping it must neither wait nor call back.
+    Lent(Box<dyn AsRef<[u8]> + Send + Sync>),
+}
+
+/// A copy.
+impl From<Vec<u8>> for Received {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Bytes(bytes.into())
+    }
 }
 
 impl AsRef<[u8]> for Received {
@@ -18,6 +28,7 @@ impl AsRef<[u8]> for Received {
         match self {
             Self::Message(part) => part.as_ref(),
             Self::Bytes(part) => part,
+            Self::Lent(part) => (**part).as_ref(),
         }
     }
 }
@@ -40,12 +51,6 @@ impl Part {
         } else {
             Self::Large(Arc::new(part))
         }
-    }
-
-    /// A copy of what somebody else keeps.
-    #[must_use]
-    pub fn copied(bytes: &[u8]) -> Self {
-        Self::new(Received::Bytes(bytes.into()))
     }
 }
 

@@ -10,6 +10,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::errors::{contained, zmq_error};
+use crate::lent::Lent;
 use crate::log::{Cursor, Log, Written};
 use crate::watch::Watch;
 
@@ -170,8 +171,8 @@ impl Subscription {
 #[pymethods]
 impl Outbox {
     /// Writes a whole frame of the event loop's; `False` where it has to wait.
-    fn put(&self, frame: &[u8]) -> bool {
-        self.engine.put(&self.writer, frame.into())
+    fn put(&self, frame: Lent) -> bool {
+        self.engine.put(&self.writer, frame.0)
     }
 
     /// How many bytes of such frames were sent.

@@ -10,6 +10,7 @@ mod dump;
 mod engine;
 mod errors;
 mod frames;
+mod lent;
 mod load;
 mod log;
 mod policy;

@@ -6,6 +6,7 @@ mod detaching;
 mod ending;
 mod frames;
 mod kernels;
+mod lending;
 mod needs;
 mod outbox;
 #[path = "../../../zmq/tests/support/mod.rs"]

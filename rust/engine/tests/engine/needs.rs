@@ -88,7 +88,7 @@ fn client_that_must_be_closed_is_told_of_once() -> Tested {
 fn append(world: &World, msg_type: &str, content: &str) -> Tested {
     let header = format!(r#"{{"msg_id":"1","msg_type":"{msg_type}","version":"5.3"}}"#);
     let parts = ["topic", "<IDS|MSG>", "", &header, "{}", "{}", content];
-    let mut parts = parts.iter().map(|part| Part::copied(part.as_bytes())).collect();
+    let mut parts = parts.iter().map(|part| Part::new(part.as_bytes().to_vec().into())).collect();
     let appended = world.log.append(0.0, &mut parts, None);
     appended.map_err(|refusal| format!("{refusal:?}").into())
 }

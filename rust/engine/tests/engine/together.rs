@@ -41,8 +41,8 @@ fn whoever_writes_frames_arrive_whole_in_their_order_and_once() -> Tested {
                 .collect();
             for number in 0..500_usize {
                 let mut parts = crate::world::message(number, number * 97 % 20_000)
-                    .iter()
-                    .map(|part| kernelwire_engine::Part::copied(part))
+                    .into_iter()
+                    .map(|part| kernelwire_engine::Part::new(part.into()))
                     .collect();
                 world
                     .log

@@ -52,7 +52,7 @@ pub(crate) fn message(number: usize, size: usize) -> Vec<Vec<u8>> {
 }
 
 pub(crate) fn append(core: &mut LogGuard<'_>, number: usize, size: usize) -> Tested {
-    let mut parts = message(number, size).iter().map(|part| Part::copied(part)).collect();
+    let mut parts = message(number, size).into_iter().map(|part| Part::new(part.into())).collect();
     core.append(0.0, &mut parts, |_, _| {}).map_err(|refusal| format!("{refusal:?}").into())
 }
 

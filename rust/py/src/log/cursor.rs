@@ -7,13 +7,13 @@ use kernelwire_core::log::{
 use kernelwire_engine::Part;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict};
 
 use super::write::Written;
 use super::{Log, Window, parts, taken, text};
 use crate::codec::copied;
 use crate::errors::contained;
+use crate::lent::Lent;
 use crate::sys::zmq::open;
 
 /// A message that is held: its channel, its frames, its parent header, whether it is limited, and
@@ -161,11 +161,10 @@ impl Cursor {
 
     /// Puts a message for this client alone in, to be read "now", by its "arrival", or at the "end" of
     /// what was appended; why it is refused, if it is.
-    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn post(
         &self,
         channel: &[u8],
-        frames: Vec<PyBackedBytes>,
+        frames: Vec<Lent>,
         now: f64,
         after: &str,
     ) -> PyResult<Option<String>> {
@@ -176,7 +175,7 @@ impl Cursor {
             _ => return Err(PyValueError::new_err("after must be 'now', 'arrival' or 'end'")),
         };
         contained(|| {
-            let (mut core, mut parts) = (self.log.get().lock(), parts(&frames));
+            let (mut core, mut parts) = (self.log.get().lock(), parts(frames));
             Ok(core.post(self.id, (now, after), channel, &mut parts).err().map(text))
         })
     }

@@ -20,10 +20,10 @@ use kernelwire_core::message::sign::Key;
 use kernelwire_engine::{LogGuard, Part, SharedLog, Slice, Taken as Received};
 use kernelwire_zmq::ZmqError;
 use pyo3::prelude::*;
-use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::PyBytes;
 
 use crate::errors::{contained, zmq_error};
+use crate::lent::Lent;
 use crate::sys::zmq::open;
 use crate::watch::Watch;
 
@@ -93,16 +93,15 @@ impl Log {
 
     /// Appends a message that Python has received; why it is refused, if it is. A `watch` is told.
     #[pyo3(signature = (frames, now, watch=None))]
-    #[allow(clippy::needless_pass_by_value)] // What Python passes is extracted by value.
     fn append(
         &self,
-        frames: Vec<PyBackedBytes>,
+        frames: Vec<Lent>,
         now: f64,
         watch: Option<&Bound<'_, Watch>>,
     ) -> PyResult<Option<String>> {
         contained(|| {
             let watcher = watch.map(|watch| &**watch.get().watcher());
-            Ok(self.shared.append(now, &mut parts(&frames), watcher).err().map(text))
+            Ok(self.shared.append(now, &mut parts(frames), watcher).err().map(text))
         })
     }
 
@@ -209,8 +208,8 @@ fn reported(py: Python<'_>, report: Report) -> Reported<'_> {
 }
 
 /// The parts of a message that Python has received.
-pub(crate) fn parts(frames: &[PyBackedBytes]) -> Vec<Part> {
-    frames.iter().map(|frame| Part::copied(frame)).collect()
+pub(crate) fn parts(frames: Vec<Lent>) -> Vec<Part> {
+    frames.into_iter().map(|frame| Part::new(frame.0)).collect()
 }
 
 /// Why a message was refused.
