@@ -40,6 +40,8 @@ pub enum Refusal {
     Malformed(PartsError),
     /// Its signature is missing or wrong.
     Forged,
+    /// Too much came behind it before it was followed.
+    Overrun,
 }
 
 impl fmt::Display for Refusal {
@@ -47,6 +49,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::Malformed(error) => error.fmt(f),
             Self::Forged => f.write_str("the signature is missing or wrong"),
+            Self::Overrun => f.write_str("too much came before it could be followed"),
         }
     }
 }
@@ -159,6 +162,16 @@ pub enum Told {
     Odd(Vec<Vec<u8>>),
 }
 
+impl Told {
+    /// Bytes that are kept for Python's parsers.
+    fn odd_bytes(&self) -> usize {
+        match self {
+            Self::Event(_) => 0,
+            Self::Odd(frames) => frames.iter().map(Vec::len).sum(),
+        }
+    }
+}
+
 /// What is told of several messages.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tale {
@@ -190,6 +203,9 @@ impl Record {
 
     /// Bytes of messages for Python from which on it is.
     pub const MAX_BYTES: usize = 1 << 20;
+
+    /// How many times as full it gets while nobody takes it, before the older half is given up.
+    const MAX_FILLS: usize = 4;
 
     /// Adds what a message tells that was not read yet; see [`Record::see`].
     pub fn add<F: AsRef<[u8]>>(
@@ -230,12 +246,14 @@ impl Record {
         {
             return;
         }
+        self.make_room();
         let news = said.as_ref().map_or(true, |said| said.state.is_some());
         self.queueing |= news;
         let told = match said {
             Ok(said) => Told::Event(said.to_event()),
-            Err(Undecided) => Told::Odd(self.without_buffers(parts)),
+            Err(Undecided) => Told::Odd(Self::without_buffers(parts)),
         };
+        self.odd_bytes = self.odd_bytes.saturating_add(told.odd_bytes());
         self.tale.told.push(told);
         if news {
             self.since_status = self.tale.told.len();
@@ -246,6 +264,22 @@ impl Record {
     pub fn refuse(&mut self, refusal: Refusal) {
         self.tale.refused = self.tale.refused.saturating_add(1);
         self.tale.reason.get_or_insert(refusal);
+    }
+
+    /// Gives the older half up where nobody takes what was read: the event loop is blocked, perhaps for
+    /// long. What comes last decides on the kernel's state.
+    fn make_room(&mut self) {
+        let most = |full: usize| full.saturating_mul(Self::MAX_FILLS);
+        let told = &mut self.tale.told;
+        if told.len() < most(Self::MAX_EVENTS) && self.odd_bytes < most(Self::MAX_BYTES) {
+            return;
+        }
+        let older = told.len().div_ceil(2);
+        told.drain(..older);
+        self.odd_bytes = told.iter().map(Told::odd_bytes).sum();
+        self.since_status = self.since_status.saturating_sub(older);
+        self.tale.refused = self.tale.refused.saturating_add(older);
+        self.tale.reason.get_or_insert(Refusal::Overrun);
     }
 
     /// Lets statuses go to the tracker again: all events that were taken out have been dealt with.
@@ -263,13 +297,10 @@ impl Record {
         recent.iter().rev().take(Self::MAX_COMPARED).any(known)
     }
 
-    fn without_buffers<F: AsRef<[u8]>>(&mut self, parts: &Parts<'_, F>) -> Vec<Vec<u8>> {
+    fn without_buffers<F: AsRef<[u8]>>(parts: &Parts<'_, F>) -> Vec<Vec<u8>> {
         let read = parts.all().iter().take(MIN_PARTS).map(AsRef::as_ref);
-        let kept: Vec<_> =
-            [DELIMITER, parts.signature()].into_iter().chain(read).map(<[u8]>::to_vec).collect();
-        let bytes = kept.iter().map(Vec::len).sum();
-        self.odd_bytes = self.odd_bytes.saturating_add(bytes);
-        kept
+        let kept = [DELIMITER, parts.signature()].into_iter().chain(read).map(<[u8]>::to_vec);
+        kept.collect()
     }
 
     /// Whether there is so much that it should be taken.

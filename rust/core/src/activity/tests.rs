@@ -100,3 +100,21 @@ fn a_record_of_many_states_is_full() {
     assert_eq!(record.take().told.len(), Record::MAX_EVENTS);
     assert!(!record.is_full());
 }
+
+#[test]
+fn what_nobody_follows_has_a_bound_and_the_newest_of_it_is_kept() {
+    let long = "x".repeat(10_000);
+    for (header, content) in [(STATUS, BUSY), ("{}", long.as_str())] {
+        let mut record = Record::default();
+        for _ in 0..20_000 {
+            record.add(&frames(header, "{}", content), None, None);
+            assert!(record.odd_bytes <= 4 * Record::MAX_BYTES + content.len() + 100);
+        }
+        record.add(&frames(STATUS, "{}", r#"{"execution_state":"idle"}"#), None, None);
+        assert!(record.is_urgent());
+        let tale = record.take();
+        assert_eq!(tale.told.last(), Some(&event("status", None, Some("idle"))));
+        assert!((100..=4 * Record::MAX_EVENTS).contains(&tale.told.len()), "{}", tale.told.len());
+        assert_eq!((tale.told.len() + tale.refused, tale.reason), (20_001, Some(Refusal::Overrun)));
+    }
+}
