@@ -29,11 +29,9 @@ CELL = "jupyterapp.shell.currentWidget.content.widgets[i]"
 CELL_MODEL = "jupyterapp.shell.currentWidget.content.model.cells.get(i)"
 OUTPUTS = f"{CELL_MODEL}.outputs"
 
-READY = """() => {
-    const shown = window.jupyterapp && jupyterapp.shell.currentWidget;
-    const session = shown && shown.sessionContext && shown.sessionContext.session;
-    return session && session.kernel && session.kernel.status === 'idle';
-}"""
+STATUS = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+
+READY = f"() => {STATUS} === 'idle'"
 
 ACTIVATE = """i => {
     const notebook = jupyterapp.shell.currentWidget.content;
@@ -150,6 +148,39 @@ class Notebook:
     def interrupt(self) -> None:
         """Press the button that interrupts the kernel."""
         self.page.click('[data-jp-item-name="interrupt"]')
+
+    def restart(self) -> None:
+        """Restart the kernel, and say yes to that."""
+        self.page.click('[data-jp-item-name="restart"]')
+        self.page.click(".jp-Dialog .jp-mod-accept")
+        self.page.wait_for_selector(".jp-Dialog", state="detached")
+
+    def answer(self, text: str) -> None:
+        """Answer the question of the cell that runs."""
+        self.page.fill(".jp-Stdin-input", text)
+        self.page.press(".jp-Stdin-input", "Enter")
+
+    def reload(self) -> None:
+        """Reload the page, and wait until it shows the notebook and has its kernel."""
+        self.page.reload()
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.wait_for_function(f"() => Boolean({STATUS})")
+
+    def wait_for_status(self, status: str) -> None:
+        """Wait until the kernel is in a state, as far as the page knows."""
+        self.page.wait_for_function(f"status => {STATUS} === status", arg=status)
+
+    def wait_for_text(self, cell: int, text: str) -> None:
+        """Wait until the outputs of a cell have a text."""
+        shows = f"([i, text]) => JSON.stringify({OUTPUTS}.toJSON()).includes(text)"
+        self.page.wait_for_function(shows, arg=[cell, text])
+
+    def lose_network(self, seconds: float) -> None:
+        """Have the page without a network for some time."""
+        context = self.page.context
+        context.set_offline(True)
+        self.page.wait_for_timeout(seconds * 1000)
+        context.set_offline(False)
 
     def edit_at_end(self, cell: int) -> None:
         """Put the cursor at the end of a cell."""

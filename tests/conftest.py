@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MARKERS = (
     "slow: minutes of floods, faults and stalls; left out unless asked for with `-m slow`",
     "kernelwire_only(*weaknesses): stock has these weaknesses and is left out",
+    "fails_on_stock(reason): what upstream does not do; the test must fail there",
     "dirty_log: what the test does to the server may show up as tracebacks on stock",
 )
 LOG_TAIL = 6000

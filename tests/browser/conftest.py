@@ -1,4 +1,8 @@
-"""A server as ``jupyter lab`` starts it, kernelwire on by installation alone, and its page in Chromium."""
+"""A server as ``jupyter lab`` starts it, kernelwire on by installation alone, and its page in Chromium.
+
+With ``-m "slow or not slow"``, each test runs on stock as well: what is known to fail there is marked
+``fails_on_stock``, and must fail. ``SCREENSHOTS=folder`` keeps what each page showed in the end.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -26,16 +30,18 @@ TOKEN = "browser"
 
 
 @contextmanager
-def running_lab(home: Path) -> Iterator[str]:
+def running_lab(home: Path, *, is_stock: bool = False) -> Iterator[str]:
     """A server with nothing of the user's configuration, at this address."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     (home / "config").mkdir()
-    app = {
+    app: dict[str, dict[str, Any]] = {
         "ServerApp": {"root_dir": str(home), "open_browser": False, "allow_root": True},
         "IdentityProvider": {"token": TOKEN},
         "LabApp": {"expose_app_in_browser": True, "news_url": None},
     }
+    if is_stock:
+        app["ServerApp"]["jpserver_extensions"] = {"kernelwire": False}
     (home / "config" / "jupyter_config.json").write_text(json.dumps(app))
     folders = {
         f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
@@ -71,13 +77,25 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+@pytest.fixture(
+    scope="module", params=["kernelwire", pytest.param("stock", marks=pytest.mark.slow)]
+)
+def lab(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
     """The address and the home of a server."""
-    home = tmp_path_factory.mktemp("lab")
-    with running_lab(home) as url:
-        assert "kernelwire is on" in (home / "server.log").read_text()
+    home, is_stock = tmp_path_factory.mktemp("lab"), request.param == "stock"
+    with running_lab(home, is_stock=is_stock) as url:
+        assert ("kernelwire is on" in (home / "server.log").read_text()) is not is_stock
         yield url, home
+
+
+@pytest.fixture(autouse=True)
+def _failing_on_stock(request: pytest.FixtureRequest) -> None:
+    """Expect a test to fail on stock that is marked so."""
+    marker = request.node.get_closest_marker("fails_on_stock")
+    if marker is not None and request.node.callspec.params["lab"] == "stock":
+        request.applymarker(pytest.mark.xfail(reason=marker.args[0], strict=True))
 
 
 @pytest.fixture
@@ -89,8 +107,17 @@ def open_notebook(
     with ExitStack() as stack:
 
         def open_it(cells: Sequence[str]) -> Notebook:
-            name = f"{request.node.name}.ipynb"
+            name = f"{request.node.originalname}.ipynb"
             write_notebook(home / name, cells)
-            return stack.enter_context(Notebook.opened(url, TOKEN, name))
+            notebook = stack.enter_context(Notebook.opened(url, TOKEN, name))
+            stack.callback(keep, notebook, f"{request.node.name}.png")
+            return notebook
 
         yield open_it
+
+
+def keep(notebook: Notebook, name: str) -> None:
+    """Keep what the page shows, if ``SCREENSHOTS`` says where."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        notebook.page.screenshot(path=f"{folder}/{name}")

@@ -46,7 +46,7 @@ def test_displays_when_there_are_5000_then_the_notebook_has_all(
     notebook.run(0)
     notebook.save()
     _, home = lab
-    saved = json.loads((home / f"{request.node.name}.ipynb").read_text())
+    saved = json.loads((home / f"{request.node.originalname}.ipynb").read_text())
     outputs = saved["cells"][0]["outputs"]
     assert ["".join(one["data"]["text/plain"]) for one in outputs] == [*map(str, range(5000))]
 

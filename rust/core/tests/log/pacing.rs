@@ -433,6 +433,7 @@ fn what_is_more_than_the_bound_is_skipped_text_first() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so much takes hours there")]
 fn a_print_of_5_mb_goes_at_once_and_what_follows_waits_until_it_is_paid_for() {
     let limits = Some(Limits { messages: 1000.0, bytes: 1e6, window: 3.0 });
     let rules = Rules { limits, overflow: Overflow::Pace, ..PLAIN };
@@ -562,7 +563,7 @@ fn what_waits_goes_at_once_where_the_limits_are_lifted() {
 #[test]
 fn a_closed_cursor_gives_back_what_waited_for_it() {
     let (mut log, id) = behind(PACED);
-    (10..3_000).for_each(|number| display(&mut log, "flood", number));
+    (10..fewer(3_000, 200)).for_each(|number| display(&mut log, "flood", number));
     assert!(get_at(&mut log, id, 0.0).0.is_empty());
     let before = log.memory();
     assert!(log.close(id).is_some());
@@ -700,6 +701,7 @@ fn what_waits_for_a_client_that_takes_nothing_is_not_late() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so much takes hours there")]
 fn what_waits_for_a_large_print_to_be_paid_is_not_late() {
     let mut log = Log::new(None);
     let id = log.open(REAL);
@@ -714,6 +716,7 @@ fn what_waits_for_a_large_print_to_be_paid_is_not_late() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so much takes hours there")]
 fn what_follows_a_question_waits_for_a_window_at_most() {
     let mut log = Log::new(None);
     let id = log.open(REAL);
@@ -726,6 +729,7 @@ fn what_follows_a_question_waits_for_a_window_at_most() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "so much takes hours there")]
 fn limits_that_are_lowered_live_hold_nothing_up_for_longer_than_their_window() {
     let mut log = Log::new(None);
     let id = log.open(REAL);
