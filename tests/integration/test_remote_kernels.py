@@ -1,0 +1,268 @@
+"""Kernels on a network of their own, launched by a provisioner: one body for every bridge.
+
+They are reached over tcp, and not by the loopback: at once (``veth``), or with a round trip of 20 ms
+and a loss of 1 % (``slow``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jupyter_client.connect import port_names
+
+from support import cells, provisioner
+from support.fake_kernel import buffer_bytes, emit, script
+from support.namespaces import Namespace, NamespaceUnavailableError
+from support.server import Server
+from support.waiting import wait_until
+from support.ws_client import numbers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from support.server import Implementation, StartKernel
+    from support.ws_client import Client, Connect
+
+PYTHON, FAKE = "remote-python3", "remote-fake"
+FLOOD_SECONDS = 150.0
+"""What a flood may take on a slow link and a machine that is slow itself."""
+
+COUNT = 20_000
+
+
+@pytest.fixture(scope="module", params=["veth", "slow"])
+def namespace(
+    request: pytest.FixtureRequest, implementation: Implementation
+) -> Iterator[Namespace]:
+    """A network for the kernels of one server."""
+    del implementation  # another server has another one
+    try:
+        namespace = Namespace(request.param)
+    except NamespaceUnavailableError as error:
+        pytest.skip(str(error))
+    yield namespace
+    namespace.end()
+
+
+@pytest.fixture(scope="module")
+def shared_server(
+    namespace: Namespace, implementation: Implementation, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """A server with the provisioner, and kernels that name it."""
+    home = tmp_path_factory.mktemp("server")
+    packages = tmp_path_factory.mktemp("packages")
+    provisioner.register(packages)
+    folders = [str(packages), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    provisioned = replace(implementation, environment={**implementation.environment, **path})
+    provisioner.install(home, namespace)
+    # Limits are no matter of the network, and floods take the less time without them.
+    server = Server(home, provisioned, {"ZMQChannelsWebsocketConnection": {"limit_rate": False}})
+    yield server
+    server.stop(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def kernel(shared_server: Server) -> str:
+    """An ipykernel, for tests that leave it as they found it."""
+    return shared_server.start_kernel(PYTHON)
+
+
+@pytest.fixture
+def client(connect: Connect, kernel: str) -> Client:
+    """A client on it."""
+    return connect(kernel)
+
+
+def connection_info(server: Server, kernel_id: str) -> dict[str, Any]:
+    """Where the server says that a kernel is; nothing while that is being written."""
+    try:
+        return json.loads((server.home / f"runtime/kernel-{kernel_id}.json").read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return {}
+
+
+def kernel_ports(server: Server, kernel_id: str) -> list[int]:
+    """The ports of a kernel."""
+    info = connection_info(server, kernel_id)
+    return [info[name] for name in port_names if name in info]
+
+
+class TestCells:
+    """What a notebook user sees of a running cell."""
+
+    def test_kernel_is_not_on_this_machine(
+        self, namespace: Namespace, shared_server: Server, kernel: str, client: Client
+    ) -> None:
+        """Nothing of what follows goes over the loopback."""
+        assert connection_info(shared_server, kernel)["ip"] == namespace.address
+        network = client.execute("import os\nprint(os.readlink('/proc/self/ns/net'))").text()
+        assert network.strip() != str(Path("/proc/self/ns/net").readlink())
+
+    def test_result_and_output_arrive(self, connect: Connect, kernel: str, protocol: str) -> None:
+        """In either protocol."""
+        execution = connect(kernel, protocol=protocol).execute("print('ünïcödé'); 20 + 22")
+        assert execution.text() == "ünïcödé\n"
+        (result,) = execution.of_type("execute_result")
+        assert result.content["data"]["text/plain"] == "42"
+
+    def test_order_is_kept_in_a_flood(self, connect: Connect, start_kernel: StartKernel) -> None:
+        """Each message arrives once, whatever is lost on the way and sent again."""
+        client = connect(start_kernel(FAKE))
+        execution = client.execute(script(emit(900, size=3_000)), timeout=FLOOD_SECONDS)
+        assert execution.numbers == list(range(900))
+
+    @pytest.mark.kernelwire_only("M3")
+    def test_all_of_20000_displays_arrive(self, client: Client) -> None:
+        """The kernel keeps what the link does not take yet, by the two lines of its configuration."""
+        execution = client.execute(cells.display_numbers(0, COUNT), timeout=FLOOD_SECONDS)
+        shown = [m.content["data"]["text/plain"] for m in execution.of_type("display_data")]
+        assert shown == [*map(str, range(COUNT))]
+        assert execution.text("stderr") == ""
+
+    def test_buffers_arrive_byte_for_byte(
+        self, connect: Connect, start_kernel: StartKernel
+    ) -> None:
+        """In both directions."""
+        client = connect(start_kernel(FAKE))
+        buffers = tuple(buffer_bytes(size) for size in (0, 1, 65_536, 1 << 20))
+        comm = {"comm_id": "x", "data": {"n": 1}}
+        sent = client.send("shell", "comm_msg", comm, buffers=buffers)
+        (message,) = client.until_idle(sent, timeout=FLOOD_SECONDS).of_type("comm_msg")
+        assert (message.content, message.buffers) == (comm, buffers)
+
+    def test_answer_to_a_question_reaches_the_cell(self, client: Client) -> None:
+        """What a browser sends on stdin gets there."""
+        msg_id = client.start("print('hello', input('who? '))", allow_stdin=True)
+        *_, question = client.messages(until=lambda m: m.msg_type == "input_request")
+        client.send("stdin", "input_reply", {"value": "wörld", "status": "ok"}, parent=question)
+        assert client.collect(msg_id).text() == "hello wörld\n"
+
+    def test_two_tabs_see_the_same(self, connect: Connect, kernel: str) -> None:
+        """And each gets its own replies."""
+        asker, observer = connect(kernel), connect(kernel)
+        execution = asker.execute("print('for both')")
+        seen = observer.messages(until=lambda m: m.is_status("idle", execution.request_id))
+        assert "for both\n" in [m.content.get("text") for m in seen]
+        assert not [m for m in seen if m.is_reply_to(execution.request_id)]
+
+
+class TestControl:
+    """Interrupts, restarts and crashes."""
+
+    def test_interrupt_ends_a_cell(self, server: Server, client: Client, kernel: str) -> None:
+        """And the next one runs."""
+        msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
+        client.messages(until=lambda m: m.msg_type == "stream")
+        server.interrupt_kernel(kernel)
+        (error,) = client.collect(msg_id).of_type("error")
+        assert error.content["ename"] == "KeyboardInterrupt"
+        assert client.execute("print('awake')").text() == "awake\n"
+
+    def test_kernel_that_is_restarted_answers_on_other_ports(
+        self, server: Server, connect: Connect, start_kernel: StartKernel
+    ) -> None:
+        """Front ends connect anew after a restart."""
+        kernel_id = start_kernel(PYTHON)
+        client = connect(kernel_id)
+        client.execute("here = 1")
+        before = kernel_ports(server, kernel_id)
+        server.restart_kernel(kernel_id)
+        assert set(kernel_ports(server, kernel_id)).isdisjoint(before)
+        client.reset()
+        (error,) = connect(kernel_id, session_id=client.session_id).execute("here").of_type("error")
+        assert error.content["ename"] == "NameError"
+
+    def test_kernel_that_crashed_is_started_again(
+        self, server: Server, connect: Connect, start_kernel: StartKernel
+    ) -> None:
+        """A new connection finds where its new process is."""
+        kernel_id = start_kernel(FAKE)
+        client = connect(kernel_id)
+        before = kernel_ports(server, kernel_id)
+        client.start(script({"do": "exit"}))
+        wait_until(
+            lambda: kernel_ports(server, kernel_id) not in ([], before),
+            what="a restart",
+            timeout=30,
+        )
+        client.reset()
+        # Upstream takes the kernel for busy, and lets clients in before they are subscribed (I3).
+        again = connect(kernel_id, settle=False).meet_new_kernel()
+        assert again.execute(script(emit(3))).numbers == [0, 1, 2]
+
+
+class TestReturning:
+    """A browser whose connection breaks."""
+
+    def test_session_that_returns_gets_what_it_missed(
+        self, server: Server, connect: Connect, start_kernel: StartKernel, gate: Path
+    ) -> None:
+        """What was said meanwhile, then what is said now."""
+        kernel_id = start_kernel(FAKE)
+        client = connect(kernel_id)
+        done = gate.with_name("done")
+        msg_id = client.start(
+            script(
+                {"do": "wait_for", "path": str(gate)},
+                emit(50),
+                {"do": "touch", "path": str(done)},
+            )
+        )
+        client.messages(until=lambda m: m.is_status("busy", msg_id))
+        client.reset()
+        server.wait_for_connections(kernel_id, 0)
+        gate.touch()
+        wait_until(done.exists, what="the kernel")
+        server.wait_for_state(kernel_id, "idle")  # its output is behind it on the way
+        back = connect(kernel_id, session_id=client.session_id, settle=False)
+        assert back.collect(msg_id).numbers == list(range(50))
+
+
+class TestActivity:
+    """What the server says of a kernel."""
+
+    def test_state_and_time_follow_the_kernel(
+        self, server: Server, connect: Connect, start_kernel: StartKernel, gate: Path
+    ) -> None:
+        """Also when nobody is connected any more."""
+        kernel_id = start_kernel(FAKE)
+        client = connect(kernel_id)
+        server.wait_for_state(kernel_id, "idle")
+        before = server.kernel(kernel_id)["last_activity"]
+        client.start(script({"do": "wait_for", "path": str(gate)}))
+        server.wait_for_state(kernel_id, "busy")
+        client.reset()
+        server.wait_for_connections(kernel_id, 0)
+        assert server.kernel(kernel_id)["execution_state"] == "busy"
+        gate.touch()
+        server.wait_for_state(kernel_id, "idle")
+        assert server.kernel(kernel_id)["last_activity"] > before
+
+
+class TestOutages:
+    """A link over which nothing goes for a while."""
+
+    def test_nothing_is_lost_in_an_outage(
+        self, namespace: Namespace, connect: Connect, start_kernel: StartKernel, gate: Path
+    ) -> None:
+        """Both ends keep what they send: output goes on where it stopped, and so do requests."""
+        client = connect(start_kernel(FAKE))
+        done = gate.with_name("done")
+        steps = ({"do": "wait_for", "path": str(gate)}, emit(300, size=1_000))
+        msg_id = client.start(script(*steps, {"do": "touch", "path": str(done)}))
+        client.messages(until=lambda m: m.is_status("busy", msg_id))
+        namespace.interrupt_link()
+        try:
+            gate.touch()
+            wait_until(done.exists, what="the kernel")
+            last = client.start(script(emit(3)))
+        finally:
+            namespace.restore_link()
+        seen = client.messages(until=lambda m: m.is_status("idle", last), timeout=60)
+        assert numbers(seen) == list(range(303))
