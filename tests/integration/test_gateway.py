@@ -14,6 +14,7 @@ import pytest
 
 import kernelwire
 from support import cells
+from support.enterprise_gateway import EnterpriseGateway
 from support.fake_kernel import buffer_bytes, emit, script
 from support.gateway import RELAYS, Gateway, Road
 from support.messages import V1
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from support.ws_client import Connect
 
 TRY_AGAIN_LATER, BAD_GATEWAY = 1013, 1014
+GATEWAYS = {"kernel-gateway": Gateway, "enterprise-gateway": EnterpriseGateway}
+PATIENT: dict[str, Any] = {"gateway_retry_max": 1_000, "gateway_retry_interval_max": 0.05}
+"""Has a server try again for as long as a test takes."""
 RENEWER = """
 from pathlib import Path
 from jupyter_server.gateway.gateway_client import GatewayTokenRenewerBase
@@ -37,7 +41,8 @@ class Renewer(GatewayTokenRenewerBase):
     def get_token(self, auth_header_key, auth_scheme, auth_token, **kwargs):
         return Path("token").read_text()
 """
-Pair = tuple[Server, Gateway, Road]
+Pair = tuple[Server, Any, Road]
+"""A server, its gateway, and the road between them."""
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +51,12 @@ def relay(request: pytest.FixtureRequest) -> Implementation:
     return RELAYS[request.param]
 
 
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    """A gateway that all tests share; its own connection class is upstream's."""
-    gateway = Gateway(tmp_path_factory.mktemp("gateway"))
+@pytest.fixture(scope="module", params=GATEWAYS)
+def gateway(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """A gateway that many tests share; its own connection class is upstream's."""
+    gateway = GATEWAYS[request.param](tmp_path_factory.mktemp("gateway"))
     yield gateway
     gateway.stop()
 
@@ -118,12 +125,13 @@ def start_pair(
             gateway_config: JsonConfig | None = None,
             config: JsonConfig | None = None,
             *,
+            far_end: type[Gateway] = Gateway,
             tls: bool = False,
             environment: dict[str, str] | None = None,
             prepare: Callable[[Path, Gateway], None] = lambda *_: None,
             **client: Any,
         ) -> Pair:
-            gateway = Gateway(tmp_path_factory.mktemp("gateway"), gateway_config, tls=tls)
+            gateway = far_end(tmp_path_factory.mktemp("gateway"), gateway_config, tls=tls)
             stack.callback(gateway.stop)
             road = Road(gateway.port)
             stack.callback(road.end)
@@ -149,6 +157,12 @@ def read_until(client: Client, condition: Callable[[], bool]) -> None:
         return condition()
 
     wait_until(holds, what="a lost connection", timeout=30)
+
+
+def prepare_renewer(home: Path, gateway: Gateway) -> None:
+    """Put a renewer in place, which knows the gateway's token."""
+    (home / "renewing.py").write_text(RENEWER)
+    (home / "token").write_text(gateway.token)
 
 
 def code_for(client: Client) -> int:
@@ -220,6 +234,38 @@ class TestCells:
         assert not [m for m in seen if m.is_reply_to(execution.request_id)]
 
 
+class TestKernels:
+    """What REST says of kernels on the gateway."""
+
+    def test_state_follows_the_kernel(
+        self, server: Server, connect: Connect, start_kernel: StartKernel, gate: Path
+    ) -> None:
+        """Busy while a cell runs, then idle."""
+        kernel_id = start_kernel()
+        client = connect(kernel_id)
+
+        def state() -> str:
+            return next(
+                each["execution_state"] for each in server.kernels() if each["id"] == kernel_id
+            )
+
+        msg_id = client.start(script({"do": "wait_for", "path": str(gate)}))
+        wait_until(lambda: state() == "busy", what="a busy kernel")
+        gate.touch()
+        client.collect(msg_id)
+        wait_until(lambda: state() == "idle", what="an idle kernel")
+
+    def test_kernel_that_is_deleted_is_gone(
+        self, server: Server, gateway: Gateway, connect: Connect
+    ) -> None:
+        """On the gateway as well, and new connections to it are refused."""
+        kernel_id = server.start_kernel("fake")
+        connect(kernel_id).reset()
+        server.delete_kernel(kernel_id)
+        assert kernel_id not in {each["id"] for each in server.kernels()}
+        assert kernel_id not in gateway.kernels()
+
+
 class TestBinary:
     """Messages with buffers."""
 
@@ -253,10 +299,11 @@ class TestProtocol:
 
     @pytest.mark.kernelwire_only("G8")
     def test_browser_and_gateway_speak_v1_where_both_can(
-        self, connect: Connect, kernel: str
+        self, connect: Connect, kernel: str, gateway: Gateway
     ) -> None:
         """The gateway need not put JSON together for each message."""
-        assert connect(kernel).socket.response_headers["sec-websocket-protocol"] == V1
+        agreed = connect(kernel).socket.response_headers.get("sec-websocket-protocol")
+        assert agreed == (None if isinstance(gateway, EnterpriseGateway) else V1)
         old = connect(kernel, protocol="legacy")
         assert "sec-websocket-protocol" not in old.socket.response_headers
 
@@ -497,25 +544,36 @@ class TestGatewayClient:
         assert client.execute(script(emit(300, size=1_000))).numbers == list(range(300))
         client.reset()
 
-    @pytest.mark.kernelwire_only("G3")
     def test_token_is_renewed_with_each_connection(self, start_pair: Callable[..., Pair]) -> None:
-        """The one that is configured is out of date, and one that is wrong is asked for again."""
-
-        def prepare(home: Path, gateway: Gateway) -> None:
-            (home / "renewing.py").write_text(RENEWER)
-            (home / "token").write_text(gateway.token)
-
-        server, gateway, road = start_pair(
-            prepare=prepare,
+        """The one that is configured is out of date, and the renewer is asked for another."""
+        server, _, road = start_pair(
+            prepare=prepare_renewer,
             auth_token="old",
             headers=json.dumps({"X-Test": "1"}),
             gateway_token_renewer_class="renewing.Renewer",
         )
         client = Client(server, server.start_kernel("fake")).settle()
         start = server.log_end()
-        (server.home / "token").write_text("wrong")
         road.break_once()
         lost(server, start)
-        (server.home / "token").write_text(gateway.token)
-        assert client.execute(script(emit(3))).numbers == [0, 1, 2]
+        assert client.meet_new_kernel().execute(script(emit(3))).numbers == [0, 1, 2]
+        client.reset()
+
+    def test_gateway_that_changes_its_token_is_connected_to_with_the_new_one(
+        self, start_pair: Callable[..., Pair]
+    ) -> None:
+        """It refuses the old one, until the renewer has another; the browser stays meanwhile."""
+        server, gateway, road = start_pair(
+            far_end=EnterpriseGateway,
+            prepare=prepare_renewer,
+            **PATIENT,
+            gateway_token_renewer_class="renewing.Renewer",
+        )
+        client = Client(server, server.start_kernel("fake")).settle()
+        gateway.change_token("new")
+        road.break_once()
+        wait_until(lambda: "401 GET" in gateway.log(), what="a refusal")
+        (server.home / "token").write_text("new")
+        assert client.meet_new_kernel().execute(script(emit(3))).numbers == [0, 1, 2]
+        assert server.kernels()
         client.reset()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jupyter_server.gateway.connections import GatewayWebSocketConnection
+from jupyter_server.gateway.gateway_client import GatewayClient, GatewayTokenRenewerBase
 from tornado import websocket
 
 from kernelwire import KernelwireGatewayConnection
@@ -379,6 +380,58 @@ class TestLink:
                 assert (opcode, code_of(payload)) == (CLOSE, 1014)
                 assert bench.gateway.asked == 4
                 browser.abort()
+
+        run_to_end(body)
+
+    def test_token_that_is_refused_is_renewed(self) -> None:
+        """With each attempt: for a browser that comes, and for one that is there."""
+
+        class Renewer(GatewayTokenRenewerBase):
+            def get_token(self, *args: Any, **kwargs: Any) -> str:
+                del args, kwargs
+                return token
+
+        token = "old"
+
+        async def body() -> None:
+            nonlocal token
+            options = {
+                "auth_token": "older",
+                "gateway_token_renewer_class": Renewer,
+                "gateway_retry_max": 10_000,
+                "headers": "{}",
+            }
+            async with relay_bench(**options) as bench:
+                bench.gateway.token = "new"
+                assert " 503 " in (await bench.browse()).headers[""]
+                token = "new"
+                browser, gateway = await bench.pair()
+                bench.gateway.token, refused = "newer", bench.gateway.refused
+                gateway.abort()
+                await wait_until_async(
+                    lambda: bench.gateway.refused > refused, what="a refusal of the token"
+                )
+                browser.send(TEXT, b"kept")
+                token = "newer"
+                assert await (await bench.gateway.next()).read() == (TEXT, b"kept")
+                browser.abort()
+
+        run_to_end(body)
+
+    def test_browser_of_a_gateway_that_does_not_answer_is_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When ``request_timeout`` is over: a gateway that hangs takes connections all the same."""
+        monkeypatch.setattr(GatewayClient, "KERNEL_LAUNCH_TIMEOUT", 0)
+        monkeypatch.setenv("KERNEL_LAUNCH_TIMEOUT", "0")
+
+        async def body() -> None:
+            options = {"request_timeout": 0.3, "launch_timeout_pad": 0.3}
+            async with relay_bench(**options) as bench:
+                bench.gateway.answers.clear()
+                assert " 503 " in (await bench.browse()).headers[""]
+                bench.gateway.answers.set()
+                assert await (await bench.gateway.next()).ends() == b""
 
         run_to_end(body)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import secrets
 import signal
 import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
 from urllib.request import Request, urlopen
@@ -26,7 +28,6 @@ from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from support.server import JsonConfig
 
@@ -53,6 +54,13 @@ RELAYS = {
 
 CHUNK_BYTES = 1 << 16
 
+PATH = {
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
+    )
+}
+"""Has a gateway find what is in this folder."""
+
 
 class Gateway:
     """A Kernel Gateway from PyPI, with the kernels of the tests."""
@@ -72,23 +80,12 @@ class Gateway:
         self.log_path = home / "gateway.log"
         self._tls = tls
         fake_kernel.install(home / "data")
-        app = {"ip": "127.0.0.1", "port": self.port, "port_retries": 0, "auth_token": self.token}
-        if tls:
-            make_certificate(self.certificate, home / "key.pem")
-            app |= {"certfile": str(self.certificate), "keyfile": str(home / "key.pem")}
-        settings: dict[str, dict[str, Any]] = {
-            "KernelGatewayApp": app,
-            "JupyterWebsocketPersonality": {"list_kernels": True},
-        }
-        for section, values in (config or {}).items():
-            settings.setdefault(section, {}).update(values)
-        (home / "gateway.json").write_text(json.dumps(settings))
-        command = [sys.executable, "-m", "kernel_gateway", f"--config={home / 'gateway.json'}"]
+        command = self.command(config or {})
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
                 command,
                 cwd=home,
-                env=process_environment(home, Implementation("gateway", {})),
+                env=process_environment(home, Implementation("gateway", {}, PATH)),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -98,6 +95,22 @@ class Gateway:
         except BaseException:
             self.kill()
             raise
+
+    def command(self, config: JsonConfig) -> list[str]:
+        """Return what to run, with a configuration beside what tests need."""
+        app = {"ip": "127.0.0.1", "port": self.port, "port_retries": 0, "auth_token": self.token}
+        if self._tls:
+            make_certificate(self.certificate, self.home / "key.pem")
+            app |= {"certfile": str(self.certificate), "keyfile": str(self.home / "key.pem")}
+        settings: dict[str, dict[str, Any]] = {
+            "KernelGatewayApp": app,
+            "JupyterWebsocketPersonality": {"list_kernels": True},
+        }
+        for section, values in config.items():
+            settings.setdefault(section, {}).update(values)
+        file = self.home / "gateway.json"
+        file.write_text(json.dumps(settings))
+        return [sys.executable, "-m", "kernel_gateway", f"--config={file}"]
 
     @property
     def certificate(self) -> Path:
@@ -139,19 +152,26 @@ class Gateway:
             "validate_cert": not self._tls,
         }
 
+    def kernels(self) -> set[str]:
+        """The kernels that it has."""
+        return {each["id"] for each in self._get("/api/kernels")}
+
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"the gateway did not start:\n{self.log()}")
-        scheme = "https" if self._tls else "http"
-        request = Request(
-            f"{scheme}://127.0.0.1:{self.port}/api/kernels",
-            headers={"Authorization": f"token {self.token}"},
-        )
         try:
-            with urlopen(request, timeout=5, context=_context(self._tls)) as answer:
-                return answer.status == 200
+            return bool(self._get("/api/kernelspecs"))
         except (URLError, OSError):
             return False
+
+    def _get(self, path: str) -> Any:
+        scheme = "https" if self._tls else "http"
+        request = Request(
+            f"{scheme}://127.0.0.1:{self.port}{path}",
+            headers={"Authorization": f"token {self.token}"},
+        )
+        with urlopen(request, timeout=5, context=_context(self._tls)) as answer:
+            return json.load(answer)
 
 
 def _context(tls: bool) -> Any:

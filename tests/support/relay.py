@@ -114,6 +114,10 @@ class StandIn:
         self.speaks: Sequence[str] | None = (V1,)
         """The subprotocols to select from; ``None`` selects one that nobody has offered."""
         self.status = 101
+        self.token = ""
+        """Who asks without it is refused; nobody, where there is none."""
+        self.refused = 0
+        """How many were refused for want of the token."""
         self.answers = asyncio.Event()
         self.answers.set()
         self.peers: list[Peer] = []
@@ -126,6 +130,11 @@ class StandIn:
         headers = await read_head(reader)
         self.asked += 1
         await self.answers.wait()
+        if self.token and headers.get("authorization") != f"token {self.token}":
+            self.refused += 1
+            writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+            writer.close()
+            return
         if self.status != 101:
             writer.write(f"HTTP/1.1 {self.status} No\r\nContent-Length: 0\r\n\r\n".encode())
             writer.close()
