@@ -8,6 +8,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from kernelwire._logging import shown
 from kernelwire.live import PATH
 
 __all__ = ["report_of", "report_of_running"]
@@ -48,7 +49,8 @@ def ask(server: dict[str, Any]) -> dict[str, Any]:
 
 def report_of(said: dict[str, Any]) -> list[str]:
     """Put an answer into lines: the server, its kernels, and how far each of their clients is."""
-    lines = [f"    driver: {said['driver']}, because {said['reason']}"]
+    driver = f"{said['driver']}, because " if said["driver"] else "none, as "
+    lines = [f"    driver: {driver}{said['reason']}"]
     if said["turns"] is not None:
         lines.append(f"    engine: {said['turns']} turns")
     for kernel_id, kernel in said["kernels"].items():
@@ -62,7 +64,24 @@ def report_of(said: dict[str, Any]) -> list[str]:
         for kind, title in (("clients", "client"), ("away", "away")):
             for session, each in kernel.get(kind, {}).items():
                 lines.append(f"        {title} {session}: {_lag(each)}")
+    for kernel_id, relays in said.get("relays", {}).items():  # of an older version, none
+        lines.append(f"    kernel {kernel_id}: on the gateway")
+        lines += [line for each in relays for line in _relayed(each)]
     return lines
+
+
+def _relayed(each: dict[str, Any]) -> list[str]:
+    link = f"link {each['link']} for {each['seconds']:.1f} s, {each['outages']} outages"
+    pause = ", paused until the browser reads" if each["paused"] else ""
+    received = f"{each['messages']} messages, {each['bytes']} bytes"
+    sent = f"{each['requests']} requests, {each['request_bytes']} bytes"
+    kept = f"{each['kept_requests']} requests of {each['kept_bytes']} bytes wait until it is back"
+    client = f"{shown(each['session'])}: {each['protocol'] or 'default protocol'}"
+    return [
+        f"        client {client}, {link}{pause}",
+        f"            from the gateway: {received}; {each['pending_bytes']} bytes wait for the browser",
+        f"            to the gateway: {sent}; {each['unsent_bytes']} bytes wait for it, {kept}",
+    ]
 
 
 def _lag(each: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What a running server says of its kernels' logs and of their clients, for its operator."""
+"""What a running server says of its kernels' logs, of their clients and of relays, for its operator."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
+from jupyter_server.gateway.managers import GatewayMappingKernelManager
 from jupyter_server.utils import url_path_join
 from tornado import web
 
 from kernelwire import __version__
 from kernelwire.connection.websocket import KernelwireWebsocketConnection
+from kernelwire.gateway.connection import KernelwireGatewayConnection
 from kernelwire.sockets.driver import driver, engine
 
 if TYPE_CHECKING:
@@ -23,7 +25,20 @@ PATH = "/api/kernelwire"
 
 
 def describe(manager: Any) -> dict[str, Any]:
-    """Describe what is going on: the engine, and each kernel's log with its clients."""
+    """Describe what is going on: the engine, and each kernel's log with its clients.
+
+    Where kernels run on a gateway, ``relays`` has each kernel's connections to it, and there is
+    neither a driver nor an engine.
+    """
+    if isinstance(manager, GatewayMappingKernelManager):
+        return {
+            "version": __version__,
+            "driver": None,
+            "reason": "kernels run on a gateway",
+            "turns": None,
+            "kernels": {},
+            "relays": _relays(),
+        }
     found, native = driver(), engine()
     kernels: dict[str, Any] = getattr(manager, "describe_logs", dict)()
     for connection in KernelwireWebsocketConnection.open_connections():
@@ -37,7 +52,17 @@ def describe(manager: Any) -> dict[str, Any]:
         "reason": found.reason,
         "turns": None if native is None else native.turns(),
         "kernels": kernels,
+        "relays": {},
     }
+
+
+def _relays() -> dict[str, list[dict[str, Any]]]:
+    """Describe the connections to the gateway, by kernel."""
+    relays: dict[str, list[dict[str, Any]]] = {}
+    for connection in KernelwireGatewayConnection.open_connections():
+        described = {"session": connection.session_id, **connection.describe()}
+        relays.setdefault(connection.kernel_id, []).append(described)
+    return relays
 
 
 class LiveHandler(APIHandler):

@@ -534,6 +534,52 @@ class TestInside:
         assert (f"--config={config} uses kernelwire's" in run.stdout) != configured
 
 
+class TestOperator:
+    """What a running server says of its links to the gateway."""
+
+    @pytest.mark.kernelwire_only
+    def test_report_tells_how_a_link_is_and_what_waits_for_it(
+        self, start_pair: Callable[..., Pair], relay: Implementation
+    ) -> None:
+        """While it is up, and while it is away; on the command line as well."""
+        enabled = {"ServerApp": {"jpserver_extensions": {"kernelwire": True}}}
+        server, _, road = start_pair(config=enabled, **PATIENT)
+        kernel_id = server.start_kernel("fake")
+        client = Client(server, kernel_id).settle()
+        client.execute(script(emit(3)))
+
+        def report() -> dict[str, Any]:
+            (one,) = server.request("GET", "/api/kernelwire")["relays"][kernel_id]
+            return one
+
+        up = report()
+        assert (up["session"], up["protocol"]) == (client.session_id, V1)
+        assert (up["link"], up["outages"], up["paused"], up["requests"]) == ("up", 0, False, 2)
+        assert up["messages"] == len(client.raw_frames)
+        assert up["bytes"] > sum(map(len, client.raw_frames))
+        start = server.log_end()
+        road.cut()
+        lost(server, start)
+        msg_id = client.start(script(emit(3)))
+        wait_until(lambda: report()["kept_requests"] == 1, what="a request that is kept")
+        away = report()
+        assert (away["link"], away["outages"]) == ("away", 1)
+        assert away["kept_bytes"] > 0
+        assert away["request_bytes"] >= up["request_bytes"] > 0
+        run = subprocess.run(
+            [sys.executable, "-m", "kernelwire.cli", "status", "--live"],
+            env=process_environment(server.home, relay),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert f"kernel {kernel_id}: on the gateway" in run.stdout
+        assert f"client {client.session_id}: {V1}, link away for " in run.stdout
+        road.mend()
+        assert client.collect(msg_id).numbers == [3, 4, 5]
+        client.reset()
+
+
 class TestGatewayClient:
     """What is configured for connections to the gateway."""
 

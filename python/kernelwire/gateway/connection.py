@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, ClassVar, cast
+import time
+from typing import Any, ClassVar, Self, cast
 from weakref import WeakSet
 
 from jupyter_server.gateway import connections as stock
@@ -92,27 +93,53 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
     def stats(self) -> dict[str, int]:
         """What went which way since the browser came.
 
-        ``messages`` and ``bytes`` came from the gateway, ``requests`` were sent to it;
-        ``kept_requests`` wait because the gateway is away, and ``pending_bytes`` for the browser to
-        read. ``outages`` is how often the link to the gateway was lost.
+        ``messages`` and ``bytes`` came from the gateway, ``requests`` and ``request_bytes`` were sent
+        to it; bytes include frames, and what is sent to it includes pings. ``kept_requests`` and
+        ``kept_bytes`` wait because the gateway is away, ``unsent_bytes`` because it does not read,
+        and ``pending_bytes`` for the browser to read. ``outages`` is how often the link to the gateway
+        was lost.
         """
-        browser = self._browser
+        browser, link = self._browser, self._link
         return {
             "messages": 0 if browser is None else browser.messages,
             "bytes": 0 if browser is None else browser.bytes,
             "requests": self._requests,
+            "request_bytes": self._sent_by_former_links + (0 if link is None else link.sent_bytes),
             "kept_requests": len(self._kept),
+            "kept_bytes": self._kept.bytes,
+            "unsent_bytes": 0 if link is None else link.unsent_bytes,
             "pending_bytes": 0 if browser is None else browser.unsent,
             "outages": self._outages,
         }
 
     @classmethod
+    def open_connections(cls) -> list[Self]:
+        """Return the connections of this class that relay."""
+        return [each for each in list(cls._open) if isinstance(each, cls)]
+
+    def describe(self) -> dict[str, Any]:
+        """Say how the link to the gateway is, and what went over it, for an operator.
+
+        ``protocol`` is that of the browser and of the gateway, "" for the default one; ``seconds`` is
+        since when the link is up, or away. ``paused`` is whether the gateway is not read because the
+        browser does not read.
+        """
+        link = self._link
+        return {
+            "protocol": (self._agreed or [""])[0],
+            "link": "away" if link is None else "up",
+            "seconds": time.monotonic() - self._link_changed_at,
+            "paused": link is not None and link.paused,
+            **self.stats,
+        }
+
+    @classmethod
     async def close_all(cls) -> None:
         """Close the links to the gateway, and wait a moment for its goodbye."""
-        links = [each.ws for each in list(cls._open) if isinstance(each, cls)]
-        for connection in list(cls._open):
-            if isinstance(connection, cls):
-                connection.disconnect()
+        connections = cls.open_connections()
+        links = [each.ws for each in connections]
+        for connection in connections:
+            connection.disconnect()
         ends = [link.ended for link in links if isinstance(link, GatewayLink)]
         if ends:
             await asyncio.wait(ends, timeout=CLOSING_SECONDS)
@@ -166,7 +193,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         self._browser = Browser(handler, handle)
         self._no_delay(handler.set_nodelay)
         self._open.add(self)
-        self.ws = self._link = link  # to be closed, should the browser go before the task begins
+        self._note_link(link)  # to be closed, should the browser go before the task begins
         self._relaying = asyncio.create_task(self._relay(link))
         self._relaying.add_done_callback(self._relayed)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketProtocol13
 
-from kernelwire._compat.tornado import client_request, sent_index, write_index
+from kernelwire._compat.tornado import client_request, sent_index, unsent_bytes, write_index
 from kernelwire._native import FrameReader
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class GatewayLink(WebSocketClientConnection):
         self.paused = False
         """Whether nothing is read because the browser does not read."""
         self._stream: Any = None
+        self._begin = 0
         self._unsent: deque[tuple[int, str | bytes]] = deque()
         super().__init__(client_request(request), subprotocols=subprotocols or None)
 
@@ -61,6 +62,7 @@ class GatewayLink(WebSocketClientConnection):
         """Take the gateway's answer; nobody may want the link any more when it comes."""
         await super().headers_received(start_line, headers)
         self._stream = None if self.protocol is None else self.protocol.stream
+        self._begin = 0 if self._stream is None else write_index(self._stream)
         if self.connect_future.cancelled():
             self.end()  # an answer that nobody waits for any more
 
@@ -96,6 +98,16 @@ class GatewayLink(WebSocketClientConnection):
             return
         while self._unsent and self._unsent[0][0] <= sent_index(self._stream):
             self._unsent.popleft()
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes that the operating system has taken for the gateway, frames and pings included."""
+        return 0 if self._stream is None else sent_index(self._stream) - self._begin
+
+    @property
+    def unsent_bytes(self) -> int:
+        """Bytes that it has not taken yet."""
+        return 0 if self._stream is None else unsent_bytes(self._stream)
 
     def set_nodelay(self, value: bool) -> None:
         """Have small messages sent at once, or not."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 from jupyter_server.base.websocket import WebSocketMixin
@@ -58,7 +59,8 @@ class RelayMixin(_Base):
         """Make a connection that has no link yet."""
         super().__init__(**kwargs)
         self._kept = KeptRequests()
-        self._requests = self._outages = 0
+        self._requests = self._outages = self._sent_by_former_links = 0
+        self._link_changed_at = time.monotonic()
 
     async def _relay(self, link: GatewayLink | None) -> None:
         """Relay until the browser goes; when the gateway goes, connect to it again."""
@@ -74,7 +76,9 @@ class RelayMixin(_Base):
             self._kept.put_back(link.take_unsent())
             # A gateway that accepts, and closes without a word, is not tried for ever.
             self.retry = 0 if link.was_heard else attempts
-            self._link = self.ws = link = None
+            self._sent_by_former_links += link.sent_bytes
+            self._note_link(None)
+            link = None
             if not self.disconnected:
                 self._outages += 1
                 self.log.warning("Lost connection to Gateway: %s", self.kernel_id)
@@ -89,7 +93,8 @@ class RelayMixin(_Base):
 
     async def _relay_by(self, link: GatewayLink) -> None:
         """Relay by a link until it ends."""
-        self.ws, self._link, self.retry = link, link, 0
+        self._note_link(link)
+        self.retry = 0
         link.attach(self._received)
         for message in self._kept.take():
             self._write_message(message)
@@ -101,6 +106,11 @@ class RelayMixin(_Base):
             link.end()
         await link.ended
         pinging.cancel()
+
+    def _note_link(self, link: GatewayLink | None) -> None:
+        """Note which link there is from now on; ``None`` while there is none."""
+        self.ws = self._link = link
+        self._link_changed_at = time.monotonic()
 
     def _ping_seconds(self) -> tuple[float, float]:
         """Return how often to ping, and how long to wait for an answer: as browsers are pinged."""
