@@ -38,6 +38,7 @@ LOSS = 0.01
 SEED = 17
 
 CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
 TUNSETIFF = 0x400454CA
 IFF_TUN, IFF_NO_PI = 0x0001, 0x1000
 PACKET_BYTES = 1 << 16
@@ -105,6 +106,7 @@ class Namespace:
 
 def main(kind: str) -> None:
     """Make a namespace and a link to it, and keep them until standard input ends."""
+    end_with_parent()
     # The number of this process is unique, and so are the two addresses that are derived from it.
     base = IPv4Address("198.18.0.0") + 4 * (os.getpid() % (1 << 15))
     here, there = base + 1, base + 2
@@ -120,6 +122,11 @@ def main(kind: str) -> None:
     if devices:
         forward(*devices)
     sys.stdin.read()
+
+
+def end_with_parent() -> None:
+    """Be killed when the parent ends, whatever ends it: an interrupted link is a stopped process."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def answer(line: str) -> None:
