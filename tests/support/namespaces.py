@@ -21,6 +21,7 @@ import ctypes
 import os
 import random
 import select
+import shutil
 import signal
 import struct
 import subprocess
@@ -59,6 +60,8 @@ class Namespace:
         """Make it; raises ``NamespaceUnavailableError`` where that cannot be done here."""
         if sys.platform != "linux":
             raise NamespaceUnavailableError("network namespaces are Linux's")
+        if missing := [each for each in ("ip", "nsenter") if shutil.which(each) is None]:
+            raise NamespaceUnavailableError(f"no network namespace: {missing[0]} is not installed")
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.namespaces", kind],
             cwd=Path(__file__).parents[1],
