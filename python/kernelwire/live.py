@@ -27,8 +27,8 @@ PATH = "/api/kernelwire"
 def describe(manager: Any) -> dict[str, Any]:
     """Describe what is going on: the engine, and each kernel's log with its clients.
 
-    Where kernels run on a gateway, ``relays`` has each kernel's connections to it, and there is
-    neither a driver nor an engine.
+    ``relays`` has each kernel's connections to a gateway. Where all kernels run there, there is
+    neither a driver nor an engine, and none is asked for.
     """
     if isinstance(manager, GatewayMappingKernelManager):
         return {
@@ -52,7 +52,7 @@ def describe(manager: Any) -> dict[str, Any]:
         "reason": found.reason,
         "turns": None if native is None else native.turns(),
         "kernels": kernels,
-        "relays": {},
+        "relays": _relays(),  # a manager of others may have kernels here and there
     }
 
 
