@@ -119,7 +119,7 @@ class TestCells:
 
     @pytest.mark.kernelwire_only("M3")
     def test_all_of_20000_displays_arrive(self, client: Client) -> None:
-        """The kernel keeps what the link does not take yet, by the two lines of its configuration."""
+        """Without limits in the server, as many as the link takes."""
         execution = client.execute(cells.display_numbers(0, COUNT), timeout=FLOOD_SECONDS)
         shown = [m.content["data"]["text/plain"] for m in execution.of_type("display_data")]
         assert shown == [*map(str, range(COUNT))]
@@ -245,8 +245,28 @@ class TestActivity:
         assert server.kernel(kernel_id)["last_activity"] > before
 
 
+@pytest.mark.parametrize("namespace", ["slow"], indirect=True, scope="module")
 class TestOutages:
     """A link over which nothing goes for a while."""
+
+    @pytest.mark.kernelwire_only("M3")
+    def test_kernel_that_is_cut_off_keeps_its_output(
+        self, namespace: Namespace, client: Client, gate: Path
+    ) -> None:
+        """1,000 messages are ipykernel's limit; two lines of its configuration lift it."""
+        done = gate.with_name("done")
+        code = cells.wait_for(gate) + cells.display_numbers(0, COUNT)
+        msg_id = client.start(code + f"open({str(done)!r}, 'w').close()")
+        client.messages(until=lambda m: m.msg_type == "execute_input")
+        namespace.interrupt_link()
+        try:
+            gate.touch()
+            wait_until(done.exists, what="the end of the cell", timeout=60)
+        finally:
+            namespace.restore_link()
+        execution = client.collect(msg_id, timeout=FLOOD_SECONDS)
+        shown = [m.content["data"]["text/plain"] for m in execution.of_type("display_data")]
+        assert shown == [*map(str, range(COUNT))]
 
     def test_nothing_is_lost_in_an_outage(
         self, namespace: Namespace, connect: Connect, start_kernel: StartKernel, gate: Path
