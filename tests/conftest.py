@@ -174,7 +174,7 @@ def desk(bridge: Implementation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "data"))
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
 
-    def run(body: Body, *, timeout: float = 45.0) -> None:
+    def run(body: Body, *, timeout: float = 120.0) -> None:
         async def with_kernel() -> None:
             async with kernel_on_a_desk(bridge.classes) as the_desk:
                 await body(the_desk)

@@ -126,7 +126,7 @@ class Server:
                 connection.close()
                 raise
             return connection
-        connection = socket.create_connection(("127.0.0.1", self._info["port"]), timeout=15)
+        connection = socket.create_connection(("127.0.0.1", self._info["port"]), timeout=60)
         if self.transport == "tls":
             return self._tls.wrap_socket(connection, server_hostname="localhost")
         return connection
@@ -144,7 +144,7 @@ class Server:
         body: Any = None,
         *,
         headers: Mapping[str, str] | None = None,
-        timeout: float = 30.0,
+        timeout: float = 60.0,
     ) -> Any:
         """Ask the REST interface; the decoded answer, None where it has no body."""
         connection = http.client.HTTPConnection("localhost", timeout=timeout)
@@ -163,7 +163,7 @@ class Server:
 
     def login_cookie(self) -> str:
         """The cookie a browser gets from the login page, for requests without a token."""
-        connection = http.client.HTTPConnection("localhost", timeout=15)
+        connection = http.client.HTTPConnection("localhost", timeout=60)
         connection.sock = self.open_socket()
         try:
             connection.request("GET", f"/login?token={self.token}")
@@ -209,7 +209,7 @@ class Server:
             what=f"{count} connections on {kernel_id}",
         )
 
-    def wait_for_state(self, kernel_id: str, state: str, timeout: float = 15.0) -> None:
+    def wait_for_state(self, kernel_id: str, state: str, timeout: float = 60.0) -> None:
         """Wait until the activity watcher has seen a kernel become `state`."""
         wait_until(
             lambda: self.kernel(kernel_id)["execution_state"] == state,
@@ -219,7 +219,7 @@ class Server:
 
     # the process
 
-    def stop(self, timeout: float = 15.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """End the server with SIGTERM and return its exit code; one that hangs is killed."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)

@@ -61,6 +61,7 @@ class World:
             wait_until(
                 lambda: self.server.open_files() <= self.files,
                 what=f"no more than {self.files} descriptors",
+                timeout=15,
             )
         except TimeoutError as error:
             error.add_note("\n".join(self.server.describe_files()))

@@ -14,7 +14,7 @@ T = TypeVar("T")
 POLL_SECONDS = 0.01
 
 
-def wait_until(condition: Callable[[], T], *, what: str, timeout: float = 15.0) -> T:
+def wait_until(condition: Callable[[], T], *, what: str, timeout: float = 60.0) -> T:
     """The first true value of `condition()`; `what` names it if the time runs out."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -24,7 +24,7 @@ def wait_until(condition: Callable[[], T], *, what: str, timeout: float = 15.0) 
     return value
 
 
-async def wait_until_async(condition: Callable[[], T], *, what: str, timeout: float = 15.0) -> T:
+async def wait_until_async(condition: Callable[[], T], *, what: str, timeout: float = 60.0) -> T:
     """`wait_until` that leaves the event loop running."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
@@ -34,7 +34,7 @@ async def wait_until_async(condition: Callable[[], T], *, what: str, timeout: fl
     return value
 
 
-def run_to_end(body: Callable[[], Awaitable[T]], *, timeout: float = 45.0) -> T:
+def run_to_end(body: Callable[[], Awaitable[T]], *, timeout: float = 120.0) -> T:
     """Run `body` on a fresh event loop that must come to an end."""
 
     async def bounded() -> T:

@@ -52,7 +52,7 @@ class WebSocket:
         compression: bool = False,
         max_size: int | None = None,
         closes: bool = True,
-        timeout: float = 15.0,
+        timeout: float = 60.0,
     ) -> None:
         """Open a connection; one that gets a larger frame than ``max_size`` refuses it.
 

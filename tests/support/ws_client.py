@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from support.server import Server
 
-DEFAULT_TIMEOUT = 30.0
+DEFAULT_TIMEOUT = 60.0
 
 
 @dataclass(frozen=True)
