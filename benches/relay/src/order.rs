@@ -1,6 +1,8 @@
 //! What a flooding kernel can be told to emit; the same orders as the kernel in Python understands
 //! (`kernelwire.bench.flood_kernel`), and the same content.
 
+use std::iter;
+
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
@@ -51,7 +53,8 @@ impl Order {
             "notebook" => *TRACE.get(number % TRACE.len()).context("a trace is not empty")?,
             other => (other, self.size),
         };
-        let text = format!("{:x<size$}", format!("seq{number:08} "));
+        let mut text = format!("seq{number:08} ");
+        text.extend(iter::repeat_n('x', size.saturating_sub(text.len())));
         let content = match kind {
             "execute_input" => format!(r#"{{"code": "{text}", "execution_count": 1}}"#),
             "stream" => format!(r#"{{"name": "stdout", "text": "{text}"}}"#),
