@@ -277,6 +277,8 @@ def bench_check(session: nox.Session) -> None:
     """See that the benchmarks work, and that no optimisation is lost."""
     python(session, "-m", "benches.check", *session.posargs)
     python(session, "-m", "benches.codec", "--fast", "--quiet")
+    relayed = ("--inside", "kernelwire", "--cases", "flood", "rtt", "text_9_mb")
+    python(session, "-m", "benches.gateway", "--fast", "--quiet", *relayed)
 
 
 @nox.session(python=False, name="bench-fast")

@@ -97,8 +97,9 @@ WATCH_END = """([cell]) => {
 class LabServer(Server):
     """A server with JupyterLab in it."""
 
-    def _config(self) -> dict[str, Any]:
-        config = super()._config()
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Have it load JupyterLab."""
+        config = super().configuration()
         config["ServerApp"]["jpserver_extensions"]["jupyterlab"] = True
         return config | {"LabApp": {"expose_app_in_browser": True, "news_url": None}}
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
-from benches import bridge, codec, contenders, pages, readme, report
+from benches import bridge, codec, contenders, gateway, pages, readme, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
 
@@ -304,6 +305,36 @@ def test_contender_when_nothing_is_in_the_directory_then_it_is_refused(tmp_path:
     """Stops this version from being measured under another's name."""
     with pytest.raises(ValueError, match="no kernelwire is installed"):
         contenders.parse(f"first@{tmp_path}")
+
+
+def test_gateways_of_both_kinds_are_in_one_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops figures with kernelwire inside the gateway from standing in place of those without."""
+
+    def measured(options: Any, *, quiet: bool) -> dict:
+        del quiet
+        assert options.cases == ["flood"]
+        made = result(rounds(20), rounds(2))
+        made["cases"]["flood"]["absent"] = {}
+        return made
+
+    monkeypatch.setattr(gateway, "carry_out", measured)
+    path = tmp_path / "gateway.json"
+    assert gateway.main(["--cases", "flood", "--json", str(path), "--quiet"]) == 0
+    written = json.loads(path.read_text())
+    assert list(written["cases"]) == ["flood", "flood, kernelwire inside the gateway"]
+    text, sound = report.render(written)
+    assert sound
+    assert "jupyter_kernel_gateway 3" in text
+
+
+def test_stock_has_no_part_in_what_it_cannot_pass_on() -> None:
+    """Stops a run from failing for what is a known limit of stock's, which a report states."""
+    for inside in gateway.INSIDES:
+        stock, *ours = gateway.contenders(inside)
+        assert not stock.takes_part("text_100_mb")
+        assert all(each.takes_part(case) for each in ours for case in gateway.FUNCTIONS)
 
 
 def test_report_of_interrupts_says_which_never_showed() -> None:

@@ -35,6 +35,7 @@ EXTRA_MESSAGES = 3
 @contextmanager
 def connected(server: Host, kernel_id: str, *, legacy: bool = False) -> Iterator[KernelSocket]:
     """Open a websocket, hear the kernel on it, and empty it of what that took."""
+    legacy = legacy or server.default_protocol
     client = KernelSocket(server.port, server.token, kernel_id, legacy=legacy)
     try:
         make_ready(client)

@@ -176,7 +176,10 @@ def trickle50(server: Host, sizes: Sizes) -> Round:
 
 def steady(server: Host, sizes: Sizes, kernels: list[str], rate: float, count: int) -> Round:
     """`count` messages from each kernel at `rate` per second, one loop for all websockets."""
-    clients = [KernelSocket(server.port, server.token, kernel) for kernel in kernels]
+    clients = [
+        KernelSocket(server.port, server.token, kernel, legacy=server.default_protocol)
+        for kernel in kernels
+    ]
     try:
         with ThreadPoolExecutor(STARTERS) as pool:
             list(pool.map(make_ready, clients))
@@ -355,8 +358,8 @@ def large(server: Host, order: Order) -> Round:
     del figures["msgs_per_s"]
     figures |= bill.per_message(order.count)
     if order.count == 1 and "peak_rss_mb" in figures:
-        over_idle = bill.peak_rss_mb - bill.rss_before_mb
-        figures["peak_over_idle"] = over_idle / (order.buffer / 1e6)
+        figures["over_idle_mb"] = bill.peak_rss_mb - bill.rss_before_mb
+        figures["peak_over_idle"] = figures["over_idle_mb"] / ((order.size + order.buffer) / 1e6)
     return Round(figures, order.count)
 
 

@@ -40,6 +40,9 @@ class Host(ABC):
     cpu: int | None = None
     """The core the server has to itself; None leaves everything to the scheduler."""
 
+    default_protocol = False
+    """Whether it can be spoken to in the default protocol only."""
+
     def __init__(self) -> None:
         self.token = secrets.token_hex(16)
         self.root = Path(tempfile.mkdtemp(prefix="kernelwire-bench-"))

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from kernelwire.bench import environment, procstat, stats
-from kernelwire.bench.cases import CASES, Sizes
+from kernelwire.bench.cases import CASES, Round, Sizes
 from kernelwire.bench.client import ClientError, SilenceError
 from kernelwire.bench.contenders import BASELINE
 from kernelwire.bench.host import Host, ServerError, running
@@ -15,7 +15,7 @@ from kernelwire.bench.server import Settings
 from kernelwire.bench.verify import WrongAnswerError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from kernelwire.bench.contenders import Contender
 
@@ -38,6 +38,8 @@ class Options:
     """One server per contender for the whole run; starting them is most of a short one."""
     flooder: tuple[str, ...] = ()
     """Command of the flooding kernel; empty for the one in Python."""
+    functions: Mapping[str, Callable[[Host, Sizes], Round]] = field(default_factory=lambda: CASES)
+    """What each case does."""
 
     def settings_for(self, contender: Contender) -> Settings:
         """Describe the server a contender runs in."""
@@ -106,11 +108,13 @@ class Servers:
                 yield host
 
 
-def measure(case: str, contender: Contender, servers: Servers, sizes: Sizes) -> dict[str, Any]:
+def measure(
+    case: Callable[[Host, Sizes], Round], contender: Contender, servers: Servers, sizes: Sizes
+) -> dict[str, Any]:
     """One round; a wrong answer becomes a reason instead of figures."""
     try:
         with servers.serve(contender) as server:
-            outcome = CASES[case](server, sizes)
+            outcome = case(server, sizes)
     except FAILURES as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
     return {"ok": True, **asdict(outcome)}
@@ -124,7 +128,8 @@ def run(
     with ExitStack() as stack:
         servers = Servers(options, stack)
         for number, case, contender in track(schedule(options), label):
-            outcome = {"round": number, **measure(case, contender, servers, options.sizes)}
+            measured = measure(options.functions[case], contender, servers, options.sizes)
+            outcome = {"round": number, **measured}
             rounds[case].setdefault(contender.name, []).append(outcome)
     return {
         "schema": environment.SCHEMA,

@@ -89,9 +89,10 @@ class Server(Host):
         write_kernelspec(self.root / "data", "flood", command)
         ipykernel = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         write_kernelspec(self.root / "data", "ipy", ipykernel)
-        (self.root / "bench.json").write_text(json.dumps(self._config()))
+        (self.root / "bench.json").write_text(json.dumps(self.configuration()))
 
-    def _config(self) -> dict[str, Any]:
+    def configuration(self) -> dict[str, dict[str, Any]]:
+        """Return what the config file says."""
         manager = self.settings.manager if self.settings.watcher else QUIET_MANAGER
         connection: dict[str, Any] = {"limit_rate": True}
         if self.settings.lift_limits:

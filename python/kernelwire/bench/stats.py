@@ -36,6 +36,7 @@ FIGURES = {
     "quiet_p99_ms": Figure("latency p99 without a flood", "ms", "lower"),
     "flood_to_quiet": Figure("p99 beside a flood, to without", "times", "lower"),
     "peak_rss_mb": Figure("peak RSS", "MB", "lower"),
+    "over_idle_mb": Figure("peak memory over idle", "MB", "lower"),
     "peak_over_idle": Figure("peak memory over idle / message", "times", "lower"),
     "lost": Figure("messages lost", ""),
     "us_per_call": Figure("time per call", "µs", "lower"),
