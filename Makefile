@@ -8,7 +8,7 @@ NOX := $(BIN)/nox --session
 PORT ?= 8888
 LAB ?=
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde log_operations
+FUZZ_TARGETS ?= v1_decode legacy_decode multipart_split peek_vs_serde frame_reader log_operations
 FUZZ_LIMITS := -max_len=8192 -timeout=5 -malloc_limit_mb=64 -rss_limit_mb=1024
 
 SOURCES := $(shell find rust \( -name target -o -name fuzz \) -prune -o \( -name '*.rs' -o -name Cargo.toml \) -print) Cargo.toml Cargo.lock pyproject.toml

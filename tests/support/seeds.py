@@ -110,6 +110,34 @@ def documents() -> dict[str, bytes]:
     }
 
 
+def websocket_frames() -> dict[str, bytes]:
+    """What a peer sends, behind a byte that says how it is read; right, then wrong."""
+    server, client, limited = b"\0", b"\1", b"\x0e"
+    text, first, last = b"\x81\x02hi", b"\x01\x01a", b"\x80\x01b"
+    ping, close = b"\x89\x01?", b"\x88\x04\x03\xe9by"
+    return {
+        "messages": server + text + b"\x82\x7e\x00\x7e" + bytes(126) + text,
+        "long": server + b"\x82\x7f" + (1 << 16).to_bytes(8, "big") + bytes(1 << 16),
+        "fragments": server + first + ping + b"\x00\x00" + b"\x8a\x00" + last + text,
+        "masked": client + b"\x81\x82\1\2\3\4ik" + b"\x89\x80\0\0\0\0",
+        "close": server + text + first + close + text,
+        "torn": server + text + first + b"\x80\x7e\x01",
+        "as-long-as-allowed": limited + b"\x81\x03abc" + first + b"\x80\x02bc",
+        "too-long": limited + first + b"\x80\x03bcd",
+        "not-masked": client + text,
+        "reserved": server + text + b"\xc1\x00",
+        "opcode": server + b"\x83\x00",
+        "fragmented-control": server + b"\x09\x00",
+        "long-control": server + b"\x89\x7e\x00\x7e" + bytes(126),
+        "torn-code": server + b"\x88\x01\x03",
+        "nothing-to-continue": server + text + last,
+        "interrupted": server + first + text,
+        "length-not-shortest": server + b"\x81\x7e\x00\x02hi",
+        "length-2-63": server + b"\x82\x7f" + (1 << 63).to_bytes(8, "big"),
+        "length-2-62": server + b"\x82\x7f" + (1 << 62).to_bytes(8, "big") + b"x",
+    }
+
+
 def main() -> None:
     """Write all seeds."""
     for target, seeds in {
@@ -117,6 +145,7 @@ def main() -> None:
         "legacy_decode": legacy_frames(),
         "multipart_split": messages(),
         "peek_vs_serde": documents(),
+        "frame_reader": websocket_frames(),
     }.items():
         folder = SEEDS / target
         folder.mkdir(parents=True, exist_ok=True)

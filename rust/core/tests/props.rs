@@ -188,6 +188,7 @@ proptest! {
         properties::multipart_split(&bytes);
         properties::peek_vs_serde(&bytes);
         properties::document_vs_serde(&bytes);
+        properties::frame_reader(&bytes);
     }
 
     #[test]

@@ -46,6 +46,11 @@ fn document_vs_serde() -> io::Result<()> {
 }
 
 #[test]
+fn frame_reader() -> io::Result<()> {
+    each_seed("frame_reader", properties::frame_reader)
+}
+
+#[test]
 fn log_operations() -> io::Result<()> {
     each_seed("log_operations", properties::log_operations)
 }

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)] // A fuzz target includes all of it and uses one.
 
 mod log;
+mod websocket;
 
 use kernelwire_core::log::alike::StreamText;
 use kernelwire_core::message::document::{self, Build, Scalar};
@@ -16,6 +17,7 @@ use kernelwire_core::wire::{MAX_PARTS, WireError, legacy, v1};
 use serde_json::value::RawValue;
 
 pub use log::log_operations;
+pub use websocket::frame_reader;
 
 /// A frame of a multipart message, of the bytes that [`multipart_split`] is given.
 const FRAME_END: u8 = b'\n';
