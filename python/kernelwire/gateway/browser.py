@@ -57,10 +57,12 @@ class Browser:
         if not (isawaitable(written) and hasattr(written, "add_done_callback")):
             return
         future: Any = written
-        future.add_done_callback(lambda done: done.cancelled() or done.exception())
         while self._writing and self._writing[0].done():
             self._writing.popleft()
-        if not future.done():
+        if future.done():
+            _retrieve_error(future)  # a callback would take another turn of the event loop
+        else:
+            future.add_done_callback(_retrieve_error)
             self._writing.append(future)
 
     async def _one_by_one(
@@ -87,3 +89,9 @@ class Browser:
                 await writing
             except Exception:
                 return  # the websocket is closed, and what it closes ends what is read
+
+
+def _retrieve_error(done: Future[None]) -> None:
+    """Keep asyncio from reporting that a write failed: the websocket's end is noticed anyway."""
+    if not done.cancelled():
+        done.exception()

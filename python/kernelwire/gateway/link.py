@@ -26,6 +26,9 @@ __all__ = ["GatewayLink"]
 READ_BYTES = 1 << 18
 """Bytes that are read at once, and after which other work of the event loop comes first."""
 
+FEW_BYTES = 1 << 14
+"""Bytes that are read at once where no more come: what is kept for each link."""
+
 READ_COST = 1 << 12
 """What a reading counts for beside its bytes: a peer may send them one by one."""
 
@@ -168,10 +171,17 @@ class _RelayProtocol(WebSocketProtocol13):
             self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
     async def _read_on(self, receive: Callable[[bytes, int], Awaitable[Any] | None]) -> None:
-        reader, work = FrameReader(), 0
+        reader, work, buffer = FrameReader(), 0, bytearray(FEW_BYTES)
         loop = asyncio.get_running_loop()
         while not self.client_terminated:
-            data = await self.stream.read_bytes(READ_BYTES, partial=True)
+            # `read_bytes` makes a buffer of 64 KiB, filled with zeros, for each message that comes alone.
+            size = await self.stream.read_into(buffer, partial=True)
+            with memoryview(buffer) as view:
+                data = bytes(view[:size])
+            if size == len(buffer) == FEW_BYTES:
+                buffer = bytearray(READ_BYTES)
+            elif size < FEW_BYTES < len(buffer):
+                buffer = bytearray(FEW_BYTES)
             self.handler.heard_at, self.handler.was_heard = loop.time(), True
             frames, count, controls, fault = reader.read(data)
             # An answer to a ping does not wait for the browser.

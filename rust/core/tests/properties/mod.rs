@@ -3,7 +3,7 @@
 //! `tests/props.rs` and `tests/seeds.rs` call them in the ordinary tests, and the targets of
 //! `rust/fuzz` for as long as one likes. The oracles are written from the formats' descriptions,
 //! as plainly as can be, and share no code with what they judge.
-#![allow(dead_code, unreachable_pub)] // A fuzz target includes all of it and uses one.
+#![allow(dead_code, unreachable_pub, unused_imports)] // A fuzz target includes all of it and uses one.
 
 mod log;
 mod websocket;
