@@ -133,7 +133,7 @@ fn next(bytes: &[u8], sender: Sender, limit: Option<u64>, begun: Option<u64>) ->
     let length = match width {
         0 => u64::from(short),
         2 if number < 126 => return Next::Refused,
-        8 if number < 1 << 16 || number >= 1 << 63 => return Next::Refused,
+        8 if !(1 << 16..1 << 63).contains(&number) => return Next::Refused,
         _ => number,
     };
     let start = 2 + width + if is_masked { 4 } else { 0 };
