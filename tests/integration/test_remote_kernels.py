@@ -57,8 +57,7 @@ def shared_server(
     home = tmp_path_factory.mktemp("server")
     packages = tmp_path_factory.mktemp("packages")
     provisioner.register(packages)
-    folders = [str(packages), str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    path = {"PYTHONPATH": f"{packages}{os.pathsep}{Path(__file__).parents[1]}"}
     provisioned = replace(implementation, environment={**implementation.environment, **path})
     provisioner.install(home, namespace)
     # Limits are no matter of the network, and floods take the less time without them.

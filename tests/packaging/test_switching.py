@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.building import maturin
+from support.server import LEAN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ class Environment:
             "JUPYTER_DATA_DIR": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "PATH": f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": str(self.modules),
+            "PYTHONPATH": f"{self.modules}{os.pathsep}{LEAN}",
         }
 
     def extend(self, name: str, source: str) -> None:

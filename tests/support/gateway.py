@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import secrets
 import signal
 import subprocess
@@ -54,11 +53,7 @@ RELAYS = {
 
 CHUNK_BYTES = 1 << 16
 
-PATH = {
-    "PYTHONPATH": os.pathsep.join(
-        filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")])
-    )
-}
+PATH = {"PYTHONPATH": str(Path(__file__).parents[1])}
 """Has a gateway find what is in this folder."""
 
 

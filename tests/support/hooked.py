@@ -63,8 +63,7 @@ def hooked(
     implementation: Implementation, connection: type[Any], config: JsonConfig, **variables: str
 ) -> tuple[Implementation, JsonConfig]:
     """What a server needs to run a connection class of this module."""
-    folders = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
     environment = {**implementation.environment, **path, **variables}
     found = replace(implementation, environment=environment)
     name = f"{connection.__module__}.{connection.__name__}"

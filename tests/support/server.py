@@ -24,6 +24,9 @@ import psutil
 from support import fake_kernel
 from support.waiting import wait_until
 
+LEAN = Path(__file__).with_name("lean")
+"""Modules that are left out of processes of the tests, for which they start sooner."""
+
 START_SECONDS = 60.0
 """How long a server may take to start: on a busy machine, its imports alone take many seconds."""
 
@@ -349,6 +352,8 @@ def _logging(path: Path) -> dict[str, Any]:
 
 def process_environment(home: Path, implementation: Implementation) -> dict[str, str]:
     inherited = {k: v for k, v in os.environ.items() if not k.startswith(("JUPYTER", "KERNELWIRE"))}
+    own = implementation.environment
+    path = filter(None, [own.get("PYTHONPATH"), inherited.get("PYTHONPATH")])
     return inherited | {
         # Keeps the configuration of the machine out, an installed kernelwire.json included.
         "JUPYTER_NO_CONFIG": "1",
@@ -357,7 +362,8 @@ def process_environment(home: Path, implementation: Implementation) -> dict[str,
         "IPYTHONDIR": str(home / "ipython"),
         "PYTHONUNBUFFERED": "1",
         **({"KERNELWIRE_DRIVER": tested} if (tested := os.environ.get("TESTED_DRIVER")) else {}),
-        **implementation.environment,
+        **own,
+        "PYTHONPATH": os.pathsep.join(path),
     }
 
 

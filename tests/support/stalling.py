@@ -226,8 +226,7 @@ def stallable(
     implementation: Implementation, config: JsonConfig
 ) -> tuple[Implementation, JsonConfig]:
     """What a server needs to have the extension: it finds it in the tests' folder."""
-    folders = [str(Path(__file__).parents[1]), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    path = {"PYTHONPATH": os.pathsep.join(filter(None, folders))}
+    path = {"PYTHONPATH": str(Path(__file__).parents[1])}
     found = replace(implementation, environment={**implementation.environment, **path})
     enabled: dict[str, Any] = {"jpserver_extensions": {EXTENSION: True}}
     return found, {**config, "ServerApp": {**config.get("ServerApp", {}), **enabled}}
