@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
 from benches.lab import BACKLOG, WIDGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import pytest
     from benches.labpage import Notebook
 
     OpenNotebook = Callable[[Sequence[str]], Notebook]
@@ -26,6 +26,7 @@ def notices(notebook: Notebook, cell: int) -> list[str]:
     return ["".join(one["text"]) for one in outputs if one.get("name") == "stderr"]
 
 
+@pytest.mark.fails_on_stock("updates are withheld, and the cell hangs at [*]")
 def test_loop_when_it_updates_a_display_20000_times_then_its_last_step_is_shown(
     open_notebook: OpenNotebook,
 ) -> None:
@@ -51,6 +52,7 @@ def test_displays_when_there_are_5000_then_the_notebook_has_all(
     assert ["".join(one["data"]["text/plain"]) for one in outputs] == [*map(str, range(5000))]
 
 
+@pytest.mark.fails_on_stock("updates are withheld, and the cell hangs at [*]")
 def test_progress_bar_when_it_draws_every_step_then_it_ends_at_100_percent(
     open_notebook: OpenNotebook,
 ) -> None:
@@ -77,6 +79,7 @@ def test_display_when_it_takes_the_place_of_many_then_it_is_shown(
     assert notebook.shown(0).strip() == "'final'"
 
 
+@pytest.mark.fails_on_stock("displays are withheld, and the cell hangs at [*]")
 def test_completion_and_widgets_when_20000_displays_wait_then_they_are_answered_meanwhile(
     open_notebook: OpenNotebook,
 ) -> None:
