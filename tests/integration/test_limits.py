@@ -285,7 +285,7 @@ def test_connection_when_kernel_is_mute_then_it_is_given_up_without_a_trace(
     """Stops failed attempts from counting as tabs for ever: such a kernel is never culled."""
     kernel_id = limited.start_kernel("fake-mute")
     client = connect(kernel_id, on=limited, settle=False)
-    client.rest(timeout=15)
+    client.rest()
     limited.wait_for_connections(kernel_id, 0)
 
 
