@@ -13,7 +13,8 @@ from jupyter_server.gateway.connections import GatewayWebSocketConnection
 from jupyter_server.gateway.gateway_client import GatewayClient, GatewayTokenRenewerBase
 from tornado import websocket
 
-from kernelwire import KernelwireGatewayConnection
+from kernelwire import KernelwireGatewayConnection, _compat
+from kernelwire._compat import Feature, Shortcoming
 from support.messages import V1
 from support.relay import BINARY, CLOSE, PING, PONG, TEXT, frame, handshake, relay_bench
 from support.waiting import run_to_end, wait_until_async
@@ -482,6 +483,15 @@ class TestWays:
 
         self.relay_one(type("Mine", (KernelwireGatewayConnection,), {name: mine}))
         assert calls
+
+    @pytest.mark.parametrize("feature", [Feature.RELAY, Feature.DIRECT_WRITING])
+    def test_name_that_is_missing_has_upstreams_way_taken(
+        self, feature: Feature, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What relaying asks of tornado's stream is what writing to it asks."""
+        lost = (Shortcoming(feature, "a name is missing"),)
+        monkeypatch.setattr(_compat, "shortcomings", lambda: lost)
+        self.relay_one(KernelwireGatewayConnection)
 
     def relay_one(self, connection_class: type[Any]) -> None:
         """Have a message pass in either direction."""

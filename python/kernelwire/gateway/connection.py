@@ -212,9 +212,9 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
             return f"{ways[0]} overridden"
         if not is_own_connect(cast("Any", stock).tornado_websocket.websocket_connect):
             return "websocket_connect is not tornado's"
-        return (
-            "a name of tornado's or Jupyter Server's is missing" if is_off(Feature.RELAY) else None
-        )
+        # What is kept for the gateway, and what it has taken, is told apart by what writing needs.
+        is_missing = is_off(Feature.RELAY, Feature.DIRECT_WRITING)
+        return "a name of tornado's or Jupyter Server's is missing" if is_missing else None
 
     def _reads_messages(self) -> bool:
         """Whether a subclass is to see each message from the gateway."""
