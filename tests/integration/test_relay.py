@@ -15,6 +15,7 @@ from tornado import websocket
 
 from kernelwire import KernelwireGatewayConnection, _compat
 from kernelwire._compat import Feature, Shortcoming
+from kernelwire.gateway.link import QUICK_ACK
 from support.messages import V1
 from support.relay import BINARY, CLOSE, PING, PONG, TEXT, frame, handshake, relay_bench
 from support.waiting import run_to_end, wait_until_async
@@ -333,6 +334,24 @@ class TestLink:
                 )
                 for stream in streams:
                     assert stream.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                browser.abort()
+
+        run_to_end(body)
+
+    @pytest.mark.skipif(QUICK_ACK is None, reason="the system cannot be told when to acknowledge")
+    def test_small_messages_of_the_gateway_are_acknowledged_at_once(self) -> None:
+        """G7: a gateway that holds them back until then would, for 40 ms; Linux does so in dialogues."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                for _ in range(10):
+                    browser.send(TEXT, b"asked")
+                    assert await gateway.read() == (TEXT, b"asked")
+                    gateway.send(TEXT, b"answered")
+                    assert await browser.read() == (TEXT, b"answered")
+                    # Before it was passed on; where it was not, the system takes its time.
+                    assert gateway.unacknowledged() == 0
                 browser.abort()
 
         run_to_end(body)

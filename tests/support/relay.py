@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import fcntl
 import hashlib
 import logging
 import os
 import struct
+import termios
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -100,6 +102,11 @@ class Peer:
                 return await self.reader.read()
             except ConnectionError:
                 return b""
+
+    def unacknowledged(self) -> int:
+        """Bytes of what was sent that the other end's system has not acknowledged."""
+        descriptor = self.writer.get_extra_info("socket").fileno()
+        return struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))[0]
 
     def abort(self) -> None:
         """Break the connection."""

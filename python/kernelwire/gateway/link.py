@@ -7,7 +7,9 @@ come is read at once, and whole messages are handed over in one piece, as the ga
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
@@ -28,6 +30,16 @@ READ_BYTES = 1 << 18
 
 FEW_BYTES = 1 << 14
 """Bytes that are read at once where no more come: what is kept for each link."""
+
+QUICK_ACK: int | None = getattr(socket, "TCP_QUICKACK", None)
+"""Linux's option by which what has come is acknowledged at once."""
+
+ONCE = 2
+"""Its value with which what comes next is acknowledged as ever (``__tcp_sock_set_quickack``)."""
+
+ACKS_PER_SECOND = 200
+ACKS_AT_ONCE = 20
+"""How often what has come is acknowledged: so many at once, and then so many a second."""
 
 READ_COST = 1 << 12
 """What a reading counts for beside its bytes: a peer may send them one by one."""
@@ -58,6 +70,9 @@ class GatewayLink(WebSocketClientConnection):
         """Whether nothing is read because the browser does not read."""
         self._stream: Any = None
         self._begin = 0
+        self._acknowledged = 0.0
+        """When as many would have been acknowledged, at their rate."""
+        self._acknowledging: asyncio.TimerHandle | None = None
         self._unsent: deque[tuple[int, str | bytes]] = deque()
         super().__init__(client_request(request), subprotocols=subprotocols or None)
 
@@ -111,6 +126,29 @@ class GatewayLink(WebSocketClientConnection):
     def unsent_bytes(self) -> int:
         """Bytes that it has not taken yet."""
         return 0 if self._stream is None else unsent_bytes(self._stream)
+
+    def acknowledge(self) -> None:
+        """Tell the gateway's system that everything has come, where ours can be told to.
+
+        Jupyter Server in a gateway leaves ``TCP_NODELAY`` unset, so that each small message waits there
+        until the one before it is acknowledged, which takes 40 ms otherwise. In a dialogue that is done
+        at once, in a flood ``ACKS_PER_SECOND`` times: what comes meanwhile comes together.
+        """
+        if QUICK_ACK is None or self._acknowledging is not None:
+            return
+        loop = asyncio.get_running_loop()
+        wait = self._acknowledged - ACKS_AT_ONCE / ACKS_PER_SECOND - loop.time()
+        if wait <= 0:
+            self._acknowledge_now(loop)
+        else:
+            self._acknowledging = loop.call_later(wait, self._acknowledge_now, loop)
+
+    def _acknowledge_now(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._acknowledging = None
+        self._acknowledged = max(self._acknowledged, loop.time()) + 1 / ACKS_PER_SECOND
+        if QUICK_ACK is not None and self._stream is not None:
+            with suppress(OSError):  # it has ended, or it is no TCP connection
+                self._stream.socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, ONCE)
 
     def set_nodelay(self, value: bool) -> None:
         """Have small messages sent at once, or not."""
@@ -178,6 +216,8 @@ class _RelayProtocol(WebSocketProtocol13):
             size = await self.stream.read_into(buffer, partial=True)
             with memoryview(buffer) as view:
                 data = bytes(view[:size])
+            if size < len(buffer):
+                self.handler.acknowledge()
             if size == len(buffer) == FEW_BYTES:
                 buffer = bytearray(READ_BYTES)
             elif size < FEW_BYTES < len(buffer):
