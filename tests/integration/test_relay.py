@@ -356,6 +356,32 @@ class TestLink:
 
         run_to_end(body)
 
+    @pytest.mark.skipif(QUICK_ACK is None, reason="the system cannot be told when to acknowledge")
+    def test_flood_is_acknowledged_now_and_then_and_the_last_of_it_of_a_link_that_is_gone_not(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is to be acknowledged in a moment may find no connection any more."""
+        monkeypatch.setattr("kernelwire.gateway.link.ACKS_AT_ONCE", 0)
+        monkeypatch.setattr("kernelwire.gateway.link.ACKS_PER_SECOND", 10)
+        errors: list[Any] = []
+
+        async def body() -> None:
+            asyncio.get_running_loop().set_exception_handler(lambda _, told: errors.append(told))
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                (connection,) = bench.connections
+                link = await wait_until_async(lambda: connection.ws, what="a link")
+                for _ in range(2):
+                    gateway.send(TEXT, b"much")
+                    assert await browser.read() == (TEXT, b"much")
+                assert link._acknowledging is not None
+                link.protocol.stream.close()
+                await wait_until_async(lambda: link._acknowledging is None, what="its time")
+                browser.abort()
+
+        run_to_end(body)
+        assert not errors
+
     def test_links_are_closed_with_the_server(self) -> None:
         """G14: gateways need not wait for a reset to know."""
 

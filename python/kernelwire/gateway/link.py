@@ -146,9 +146,10 @@ class GatewayLink(WebSocketClientConnection):
     def _acknowledge_now(self, loop: asyncio.AbstractEventLoop) -> None:
         self._acknowledging = None
         self._acknowledged = max(self._acknowledged, loop.time()) + 1 / ACKS_PER_SECOND
-        if QUICK_ACK is not None and self._stream is not None:
-            with suppress(OSError):  # it has ended, or it is no TCP connection
-                self._stream.socket.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, ONCE)
+        connection = None if self._stream is None else self._stream.socket
+        if QUICK_ACK is not None and connection is not None:  # it may have been closed meanwhile
+            with suppress(OSError):  # it is no TCP connection
+                connection.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, ONCE)
 
     def set_nodelay(self, value: bool) -> None:
         """Have small messages sent at once, or not."""
