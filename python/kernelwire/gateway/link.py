@@ -104,6 +104,7 @@ class GatewayLink(WebSocketClientConnection):
         """Send a message; raises ``WebSocketClosedError`` where nothing can be sent any more."""
         if not self.is_open():
             raise WebSocketClosedError
+        self._acknowledged = 0.0  # what answers it is a dialogue, however fast those come
         written = self.write_message(message, binary=isinstance(message, bytes))
         stream = self._stream
         if stream is not None and write_index(stream) > sent_index(stream):
