@@ -49,6 +49,8 @@ SMALLER_BYTES = 9_000_000
 class GatewayHost(Server):
     """A Kernel Gateway that runs the kernels."""
 
+    probe = "/api/kernels"
+
     def __init__(self, settings: Settings, inside: str) -> None:
         super().__init__(settings)
         self._inside = inside
@@ -78,14 +80,6 @@ class GatewayHost(Server):
     def announced_port(self) -> int:
         """Return the port that was chosen for it: it announces none."""
         return self._chosen_port
-
-    def answers(self) -> bool:
-        """Whether the gateway is up."""
-        try:
-            self.request("GET", "/api/kernels")
-        except OSError:
-            return False
-        return True
 
     def check(self) -> None:
         """Refuse to measure stock as kernelwire, or the other way round; it cannot be asked."""

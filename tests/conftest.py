@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+pytest.register_assert_rewrite("support.bodies")  # it has tests, in classes that are inherited
+
 MARKERS = (
     "slow: minutes of floods, faults and stalls; left out unless asked for with `-m slow`",
     "kernelwire_only(*weaknesses): stock has these weaknesses and is left out",

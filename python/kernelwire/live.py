@@ -30,15 +30,16 @@ def describe(manager: Any) -> dict[str, Any]:
     ``relays`` has each kernel's connections to a gateway. Where all kernels run there, there is
     neither a driver nor an engine, and none is asked for.
     """
+    report: dict[str, Any] = {
+        "version": __version__,
+        "driver": None,
+        "reason": "kernels run on a gateway",
+        "turns": None,
+        "kernels": {},
+        "relays": _relays(),  # a manager of others may have kernels here and there
+    }
     if isinstance(manager, GatewayMappingKernelManager):
-        return {
-            "version": __version__,
-            "driver": None,
-            "reason": "kernels run on a gateway",
-            "turns": None,
-            "kernels": {},
-            "relays": _relays(),
-        }
+        return report
     found, native = driver(), engine()
     kernels: dict[str, Any] = getattr(manager, "describe_logs", dict)()
     for connection in KernelwireWebsocketConnection.open_connections():
@@ -46,13 +47,11 @@ def describe(manager: Any) -> dict[str, Any]:
         if described is not None:
             kernel = kernels.setdefault(connection.kernel_id, {})
             kernel.setdefault("clients", {})[connection.session_key] = described
-    return {
-        "version": __version__,
+    return report | {
         "driver": "engine" if found.engine else "loop",
         "reason": found.reason,
         "turns": None if native is None else native.turns(),
         "kernels": kernels,
-        "relays": _relays(),  # a manager of others may have kernels here and there
     }
 
 

@@ -209,10 +209,10 @@ def test_restart_when_it_is_done_then_the_state_is_followed(
     """Stops a restarted kernel from being watched where it no longer is."""
     kernel_id = restarting.start_kernel("fake")
     connect(kernel_id, on=restarting).execute(script(emit(3)))
-    before = connection_info(restarting, kernel_id)
+    before = restarting.connection_info(kernel_id)
     restarting.restart_kernel(kernel_id)
     new_ports = request.node.callspec.params["restarting"] == "new ports"
-    assert (connection_info(restarting, kernel_id) != before) == new_ports
+    assert (restarting.connection_info(kernel_id) != before) == new_ports
     client = connect(kernel_id, on=restarting)
     meet_watcher(restarting, client, kernel_id)
     for lap in range(2):
@@ -239,11 +239,6 @@ def follows_a_cell(server: Server, client: Client, kernel_id: str, gate: Path) -
     client.until_idle(msg_id)
     server.wait_for_state(kernel_id, "idle")
     return True
-
-
-def connection_info(server: Server, kernel_id: str) -> str:
-    """Where the kernel listens, as its connection file says."""
-    return (server.home / "runtime" / f"kernel-{kernel_id}.json").read_text()
 
 
 def test_restart_when_the_kernel_has_died_then_the_state_is_followed(

@@ -120,8 +120,7 @@ def listening(server: Server, kernel_id: str, client: Client) -> Iterator[zmq.So
 
 def iopub_port(server: Server, kernel_id: str) -> int:
     """The port on which a kernel publishes."""
-    path = server.home / "runtime" / f"kernel-{kernel_id}.json"
-    return json.loads(path.read_text())["iopub_port"]
+    return server.connection_info(kernel_id)["iopub_port"]
 
 
 def wait_until_said(listener: zmq.Socket[bytes], msg_type: str) -> None:

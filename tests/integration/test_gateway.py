@@ -14,6 +14,7 @@ import pytest
 
 import kernelwire
 from support import cells
+from support.bodies import Cells, leave_while_it_emits
 from support.enterprise_gateway import EnterpriseGateway
 from support.fake_kernel import buffer_bytes, emit, script
 from support.gateway import RELAYS, Gateway, Road
@@ -180,36 +181,13 @@ def lost(server: Server, start: int, count: int = 1) -> None:
     )
 
 
-class TestCells:
+class TestCells(Cells):
     """What a notebook user sees of a running cell."""
-
-    def test_result_and_output_arrive(self, connect: Connect, kernel: str, protocol: str) -> None:
-        """In either protocol."""
-        execution = connect(kernel, protocol=protocol).execute("print('ünïcödé'); 20 + 22")
-        assert execution.text() == "ünïcödé\n"
-        (result,) = execution.of_type("execute_result")
-        assert result.content["data"]["text/plain"] == "42"
 
     def test_order_is_kept_in_a_flood(self, connect: Connect, start_kernel: StartKernel) -> None:
         """Messages are passed on in batches, and each once."""
         client = connect(start_kernel())
         assert client.execute(script(emit(900, size=300))).numbers == list(range(900))
-
-    def test_answer_to_a_question_reaches_the_cell(self, client: Client) -> None:
-        """What a browser sends on stdin gets there."""
-        msg_id = client.start("print('hello', input('who? '))", allow_stdin=True)
-        *_, question = client.messages(until=lambda m: m.msg_type == "input_request")
-        client.send("stdin", "input_reply", {"value": "wörld", "status": "ok"}, parent=question)
-        assert client.collect(msg_id).text() == "hello wörld\n"
-
-    def test_interrupt_ends_a_cell(self, server: Server, client: Client, kernel: str) -> None:
-        """And the next one runs."""
-        msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
-        client.messages(until=lambda m: m.msg_type == "stream")
-        server.interrupt_kernel(kernel)
-        (error,) = client.collect(msg_id).of_type("error")
-        assert error.content["ename"] == "KeyboardInterrupt"
-        assert client.execute("print('awake')").text() == "awake\n"
 
     def test_kernel_that_is_restarted_answers(
         self, server: Server, connect: Connect, start_kernel: StartKernel
@@ -222,16 +200,6 @@ class TestCells:
         client.meet_new_kernel()
         (error,) = client.execute("here").of_type("error")
         assert error.content["ename"] == "NameError"
-
-    def test_two_tabs_see_the_same_and_get_their_own_replies(
-        self, connect: Connect, kernel: str
-    ) -> None:
-        """Each tab has a connection of its own to the gateway."""
-        asker, observer = connect(kernel), connect(kernel)
-        execution = asker.execute("print('for both')")
-        seen = observer.messages(until=lambda m: m.is_status("idle", execution.request_id))
-        assert "for both\n" in [m.content.get("text") for m in seen]
-        assert not [m for m in seen if m.is_reply_to(execution.request_id)]
 
 
 class TestKernels:
@@ -340,19 +308,7 @@ class TestBrowserThatGoes:
         """The gateway keeps it, and knows the session."""
         kernel_id = start_kernel()
         client = connect(kernel_id)
-        done = gate.with_name("done")
-        msg_id = client.start(
-            script(
-                {"do": "wait_for", "path": str(gate)},
-                emit(50),
-                {"do": "touch", "path": str(done)},
-            )
-        )
-        client.messages(until=lambda m: m.is_status("busy", msg_id))
-        client.reset()
-        server.wait_for_connections(kernel_id, 0)
-        gate.touch()
-        wait_until(done.exists, what="the kernel")
+        msg_id = leave_while_it_emits(server, client, kernel_id, gate, 50)
         back = connect(kernel_id, session_id=client.session_id, settle=False)
         assert back.collect(msg_id).numbers == list(range(50))
 

@@ -16,6 +16,7 @@ import pytest
 from jupyter_client.connect import port_names
 
 from support import cells, provisioner
+from support.bodies import Cells, leave_while_it_emits
 from support.fake_kernel import buffer_bytes, emit, script
 from support.namespaces import Namespace, NamespaceUnavailableError
 from support.server import Server
@@ -81,7 +82,7 @@ def client(connect: Connect, kernel: str) -> Client:
 def connection_info(server: Server, kernel_id: str) -> dict[str, Any]:
     """Where the server says that a kernel is; nothing while that is being written."""
     try:
-        return json.loads((server.home / f"runtime/kernel-{kernel_id}.json").read_text())
+        return server.connection_info(kernel_id)
     except (FileNotFoundError, json.JSONDecodeError):
         return {}
 
@@ -92,7 +93,7 @@ def kernel_ports(server: Server, kernel_id: str) -> list[int]:
     return [info[name] for name in port_names if name in info]
 
 
-class TestCells:
+class TestCells(Cells):
     """What a notebook user sees of a running cell."""
 
     def test_kernel_is_not_on_this_machine(
@@ -102,13 +103,6 @@ class TestCells:
         assert connection_info(shared_server, kernel)["ip"] == namespace.address
         network = client.execute("import os\nprint(os.readlink('/proc/self/ns/net'))").text()
         assert network.strip() != str(Path("/proc/self/ns/net").readlink())
-
-    def test_result_and_output_arrive(self, connect: Connect, kernel: str, protocol: str) -> None:
-        """In either protocol."""
-        execution = connect(kernel, protocol=protocol).execute("print('ünïcödé'); 20 + 22")
-        assert execution.text() == "ünïcödé\n"
-        (result,) = execution.of_type("execute_result")
-        assert result.content["data"]["text/plain"] == "42"
 
     def test_order_is_kept_in_a_flood(self, connect: Connect, start_kernel: StartKernel) -> None:
         """Each message arrives once, whatever is lost on the way and sent again."""
@@ -135,33 +129,9 @@ class TestCells:
         (message,) = client.until_idle(sent, timeout=FLOOD_SECONDS).of_type("comm_msg")
         assert (message.content, message.buffers) == (comm, buffers)
 
-    def test_answer_to_a_question_reaches_the_cell(self, client: Client) -> None:
-        """What a browser sends on stdin gets there."""
-        msg_id = client.start("print('hello', input('who? '))", allow_stdin=True)
-        *_, question = client.messages(until=lambda m: m.msg_type == "input_request")
-        client.send("stdin", "input_reply", {"value": "wörld", "status": "ok"}, parent=question)
-        assert client.collect(msg_id).text() == "hello wörld\n"
-
-    def test_two_tabs_see_the_same(self, connect: Connect, kernel: str) -> None:
-        """And each gets its own replies."""
-        asker, observer = connect(kernel), connect(kernel)
-        execution = asker.execute("print('for both')")
-        seen = observer.messages(until=lambda m: m.is_status("idle", execution.request_id))
-        assert "for both\n" in [m.content.get("text") for m in seen]
-        assert not [m for m in seen if m.is_reply_to(execution.request_id)]
-
 
 class TestControl:
-    """Interrupts, restarts and crashes."""
-
-    def test_interrupt_ends_a_cell(self, server: Server, client: Client, kernel: str) -> None:
-        """And the next one runs."""
-        msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
-        client.messages(until=lambda m: m.msg_type == "stream")
-        server.interrupt_kernel(kernel)
-        (error,) = client.collect(msg_id).of_type("error")
-        assert error.content["ename"] == "KeyboardInterrupt"
-        assert client.execute("print('awake')").text() == "awake\n"
+    """Restarts and crashes."""
 
     def test_kernel_that_is_restarted_answers_on_other_ports(
         self, server: Server, connect: Connect, start_kernel: StartKernel
@@ -205,19 +175,7 @@ class TestReturning:
         """What was said meanwhile, then what is said now."""
         kernel_id = start_kernel(FAKE)
         client = connect(kernel_id)
-        done = gate.with_name("done")
-        msg_id = client.start(
-            script(
-                {"do": "wait_for", "path": str(gate)},
-                emit(50),
-                {"do": "touch", "path": str(done)},
-            )
-        )
-        client.messages(until=lambda m: m.is_status("busy", msg_id))
-        client.reset()
-        server.wait_for_connections(kernel_id, 0)
-        gate.touch()
-        wait_until(done.exists, what="the kernel")
+        msg_id = leave_while_it_emits(server, client, kernel_id, gate, 50)
         server.wait_for_state(kernel_id, "idle")  # its output is behind it on the way
         back = connect(kernel_id, session_id=client.session_id, settle=False)
         assert back.collect(msg_id).numbers == list(range(50))

@@ -276,8 +276,12 @@ class Server:
 
     def connections_to(self, kernel_id: str, channel: str) -> int:
         """The TCP connections to one of a kernel's channels."""
-        file = self.home / "runtime" / f"kernel-{kernel_id}.json"
-        return self._connections(json.loads(file.read_text())[f"{channel}_port"], remote=True)
+        port = self.connection_info(kernel_id)[f"{channel}_port"]
+        return self._connections(port, remote=True)
+
+    def connection_info(self, kernel_id: str) -> dict[str, Any]:
+        """Where a kernel listens, as its connection file says."""
+        return json.loads((self.home / "runtime" / f"kernel-{kernel_id}.json").read_text())
 
     def _connections(self, port: int, *, remote: bool = False) -> int:
         """The server's TCP connections from or to a port, which it has not closed."""

@@ -40,6 +40,9 @@ class Host(ABC):
     cpu: int | None = None
     """The core the server has to itself; None leaves everything to the scheduler."""
 
+    probe = "/api/status"
+    """What a server answers once it is up."""
+
     default_protocol = False
     """Whether it can be spoken to in the default protocol only."""
 
@@ -89,7 +92,7 @@ class Host(ABC):
     def answers(self) -> bool:
         """Whether the server is up."""
         try:
-            self.request("GET", "/api/status")
+            self.request("GET", self.probe)
         except OSError:
             return False
         return True

@@ -76,9 +76,6 @@ impl<P: AsRef<[u8]>> Store<P> {
         &mut self,
         push: impl FnOnce(&mut Segment<P>) -> Result<(), WireError>,
     ) -> Result<(), WireError> {
-        if self.segments.is_empty() {
-            self.open();
-        }
         self.end_chunk();
         let Some(last) = self.segments.back_mut() else { return Ok(()) };
         let before = last.memory();
@@ -89,9 +86,10 @@ impl<P: AsRef<[u8]>> Store<P> {
         pushed
     }
 
-    /// Begins another segment where the last one takes more than one may: that one can be compacted.
+    /// Begins a segment where there is none, or where the last one takes more than one may: that one
+    /// can be compacted.
     pub(super) fn end_chunk(&mut self) {
-        if self.segments.back().is_some_and(|last| last.is_full(self.chunk)) {
+        if self.segments.back().is_none_or(|last| last.is_full(self.chunk)) {
             self.open();
         }
     }
