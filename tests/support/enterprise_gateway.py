@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 TOKEN_FILE = "gateway.token"
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "iopub", "stdin", "control")
+STARTING = "starting"
+"""The state of a kernel of which nothing was heard."""
+
 NUDGE_SECONDS = 0.5
 """How long to wait for a kernel's first output before it is asked for some again."""
 
@@ -66,7 +69,7 @@ class Kernel:
 
     manager: AsyncKernelManager
     name: str
-    state: str = "starting"
+    state: str = STARTING
     last_activity: datetime = field(default_factory=lambda: datetime.now(UTC))
     bridges: dict[str, Bridge] = field(default_factory=dict)
     """By session."""
@@ -106,6 +109,7 @@ class Bridge:
 
     def __init__(self, kernel: Kernel) -> None:
         manager = kernel.manager
+        self._kernel = kernel
         self.session = manager.session
         self.websocket: Channels | None = None
         self._away: list[str | bytes] = []
@@ -116,12 +120,12 @@ class Bridge:
         self._readers: list[asyncio.Task[None]] = []
 
     async def nudge(self) -> None:
-        """Ask the kernel until it is seen that its output arrives."""
+        """Ask the kernel until it is seen that its output arrives, here and where its state is followed."""
         iopub, shell = self.sockets["iopub"], self.sockets["shell"]
         while True:
             request = self.session.msg("kernel_info_request")
             await shell.send_multipart(self.session.serialize(request))
-            if await iopub.poll(NUDGE_SECONDS * 1000):
+            if await iopub.poll(NUDGE_SECONDS * 1000) and self._kernel.state != STARTING:
                 break
         await shell.recv_multipart()
         while await shell.poll(0):

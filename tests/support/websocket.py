@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ class WebSocket:
             if opcode == PING:
                 if self.before_pong is not None:
                     self.before_pong()
-                self._send_frame(PONG, payload)
+                with suppress(ConnectionError):  # what came before the end is still to be read
+                    self._send_frame(PONG, payload)
             elif opcode == CLOSE:
                 self._answer_close(payload)
             elif opcode in (TEXT, BINARY):
