@@ -18,6 +18,7 @@ __all__ = [
     "Log",
     "NativeError",
     "Outbox",
+    "Relay",
     "Signer",
     "StateTracker",
     "Subscription",
@@ -302,6 +303,14 @@ class Engine:
     def outbox(self, socket: Any, desk: Desk, token: int) -> Outbox:
         """Make the writer of a socket, which is kept open until the writer is closed."""
 
+    def relay(self, source: Outbox, target: Outbox, begun: bytes, limit: int, token: int) -> Relay:
+        """Read the frames that come to a gateway's socket, and have a browser's outbox write them.
+
+        Nobody else may read from that socket any more; ``begun`` was read of it before. At most
+        ``limit`` bytes and what was just read wait for the browser; 0 is no limit. ``source``'s desk
+        is told under the token. Raises ``OSError`` where the socket cannot be watched.
+        """
+
     def is_alive(self) -> bool:
         """Whether the thread runs, in this process."""
 
@@ -339,6 +348,39 @@ class Subscription:
 
     def close(self) -> None:
         """Receive no more."""
+
+@final
+class Relay:
+    """A gateway's websocket that the engine reads, and whose messages go to a browser as they are."""
+
+    def take(self) -> tuple[list[tuple[int, bytes]], bool, tuple[int, str] | None, int]:
+        """Take the control frames that are to be answered, as opcodes and payloads; and the end.
+
+        Of several pings or pongs there is the last one. Then whether nothing more comes, the code with
+        which to close and why, where that is for what is no frame, and the error's number, where the
+        connection is broken.
+        """
+
+    def passed(self) -> tuple[int, int]:
+        """Count the messages that were passed on, and the bytes of their frames."""
+
+    def heard_at(self) -> float:
+        """Return when the gateway was last heard, or was last not listened to: a monotonic time.
+
+        0 before that.
+        """
+
+    def is_paused(self) -> bool:
+        """Whether nothing is read because the browser does not read."""
+
+    def set_limit(self, limit: int) -> None:
+        """Set how many bytes may wait for the browser; 0 is no limit."""
+
+    def note_request(self) -> None:
+        """Note that something was sent to the gateway: its answer is acknowledged at once."""
+
+    def close(self) -> None:
+        """Pass on no more."""
 
 @final
 class Outbox:

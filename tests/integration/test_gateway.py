@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kernelwire
-from support import cells
+from support import cells, stalling
 from support.bodies import Cells, leave_while_it_emits
 from support.enterprise_gateway import EnterpriseGateway
 from support.fake_kernel import buffer_bytes, emit, script
@@ -328,6 +328,47 @@ class TestBrowserThatGoes:
         assert server.resident_bytes() - before < 64 << 20
         assert client.collect(msg_id, timeout=60).numbers == list(range(500))
         client.reset()
+
+
+class TestServerThatIsBusy:
+    """A server whose event loop has something else to do."""
+
+    @pytest.fixture
+    def stallable(self, relay: Implementation, start_pair: Callable[..., Pair]) -> Server:
+        """One that can be blocked."""
+        implementation, config = stalling.stallable(relay, {})
+        limits = {"ZMQChannelsWebsocketConnection": {"limit_rate": False}}
+        return start_pair(limits, config, environment=implementation.environment)[0]
+
+    @pytest.mark.kernelwire_only("G15")
+    def test_output_when_the_loop_is_blocked_then_it_flows(
+        self, stallable: Server, tmp_path: Path
+    ) -> None:
+        """As where kernels run on the server's own machine."""
+        client = Client(stallable, stallable.start_kernel("fake")).settle()
+        gate, pipes = tmp_path / "gate", tmp_path / "pipes"
+        pipes.mkdir()
+        msg_id = client.start(script({"do": "wait_for", "path": str(gate)}, emit(300)))
+        seen = client.messages(until=lambda m: m.is_status("busy", msg_id))
+        with stalling.blocked(stallable, pipes, "holding the lock"):
+            gate.touch()
+            # The loop has not had a turn when these are here.
+            seen += client.messages(until=lambda m: m.is_status("idle", msg_id))
+        assert numbers(seen) == list(range(300))
+        client.reset()
+
+    @pytest.mark.kernelwire_only("G15")
+    def test_engine_when_it_panics_then_the_loop_goes_on(self, stallable: Server) -> None:
+        """The browser is closed, and comes back."""
+        kernel_id = stallable.start_kernel("fake")
+        client = Client(stallable, kernel_id).settle()
+        assert client.execute(script(emit(100))).numbers == list(range(100))
+        stallable.request("DELETE", stalling.ENGINE_PATH)
+        client.rest()
+        client.reset()
+        again = Client(stallable, kernel_id, session_id=client.session_id).settle()
+        assert again.execute(script(emit(100))).numbers == list(range(100, 200))
+        again.reset()
 
 
 class TestGatewayThatGoes:

@@ -17,7 +17,18 @@ from kernelwire import KernelwireGatewayConnection, _compat
 from kernelwire._compat import Feature, Shortcoming
 from kernelwire.gateway.link import QUICK_ACK
 from support.messages import V1
-from support.relay import BINARY, CLOSE, PING, PONG, TEXT, frame, handshake, relay_bench
+from support.relay import (
+    BINARY,
+    CLOSE,
+    DRIVERS,
+    PING,
+    PONG,
+    TEXT,
+    frame,
+    handshake,
+    relay_bench,
+    relay_by,
+)
 from support.waiting import run_to_end, wait_until_async
 
 SERVICE_RESTART = 1012
@@ -37,6 +48,13 @@ WRONG = {
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a lost connection be made again at once."""
     monkeypatch.setattr("kernelwire.gateway.relaying.random.randint", lambda *_: 0)
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Who passes on what the gateway says."""
+    relay_by(request.param, monkeypatch)
+    return str(request.param)
 
 
 def code_of(payload: bytes) -> int:
@@ -66,6 +84,7 @@ def messages(draw: st.DrawFn) -> list[tuple[bytes, bool]]:
     return found
 
 
+@pytest.mark.usefixtures("driver")
 class TestToTheBrowser:
     """What the gateway sends."""
 
@@ -181,6 +200,7 @@ class TestToTheBrowser:
         run_to_end(body)
 
 
+@pytest.mark.usefixtures("driver")
 class TestToTheGateway:
     """What the browser sends."""
 
@@ -317,6 +337,7 @@ class TestHandshake:
         run_to_end(body)
 
 
+@pytest.mark.usefixtures("driver")
 class TestLink:
     """The connection to the gateway itself."""
 
@@ -357,6 +378,7 @@ class TestLink:
         run_to_end(body)
 
     @pytest.mark.skipif(QUICK_ACK is None, reason="the system cannot be told when to acknowledge")
+    @pytest.mark.parametrize("driver", ["loop"], indirect=True)
     def test_flood_is_acknowledged_now_and_then_and_the_last_of_it_of_a_link_that_is_gone_not(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -381,6 +403,41 @@ class TestLink:
 
         run_to_end(body)
         assert not errors
+
+    @pytest.mark.skipif(QUICK_ACK is None, reason="the system cannot be told when to acknowledge")
+    @pytest.mark.parametrize("driver", ["engine"], indirect=True)
+    def test_last_of_a_flood_is_acknowledged_in_its_time(self) -> None:
+        """By the engine: not each time, but nothing is forgotten."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                for number in range(1_000):
+                    gateway.send(TEXT, b"%d" % number)
+                    assert await browser.read() == (TEXT, b"%d" % number)
+                await wait_until_async(lambda: not gateway.unacknowledged(), what="the last")
+                browser.abort()
+
+        run_to_end(body)
+
+    def test_report_says_who_passes_on(self, driver: str) -> None:
+        """Also how much was, and that goes on where the link is another one."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                (connection,) = bench.connections
+                for number in range(1, 3):
+                    gateway.send(TEXT, b"said")
+                    assert await browser.read() == (TEXT, b"said")
+                    told = connection.describe()
+                    assert (told["relay"], told["link"]) == (driver, "up")
+                    assert (told["messages"], told["bytes"]) == (number, 6 * number)
+                    gateway.abort()
+                    gateway = await bench.gateway.next()
+                browser.abort()
+
+        run_to_end(body)
 
     def test_links_are_closed_with_the_server(self) -> None:
         """G14: gateways need not wait for a reset to know."""
@@ -497,6 +554,27 @@ class TestLink:
                 assert connection.stats["pending_bytes"] < connection.max_pending_bytes + 2_000_000
                 for each in sent:
                     assert await browser.read_exactly(len(each)) == each
+                browser.abort()
+
+        run_to_end(body)
+
+    @pytest.mark.parametrize("driver", ["engine"], indirect=True)
+    def test_limit_that_is_lifted_while_a_browser_does_not_read_holds_at_once(self) -> None:
+        """By the engine; the event loop waits for what it has begun to write."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                (connection,) = bench.connections
+                connection.max_pending_bytes = 1
+                gateway.writer.write(b"".join(frame(BINARY, bytes(1 << 20)) for _ in range(30)))
+                await wait_until_async(
+                    lambda: connection.ws and connection.ws.paused, what="a pause"
+                )
+                held = connection.stats["messages"]
+                assert held < 30
+                connection.max_pending_bytes = 0
+                await wait_until_async(lambda: connection.stats["messages"] == 30, what="all of it")
                 browser.abort()
 
         run_to_end(body)

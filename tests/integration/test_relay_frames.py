@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from support.relay import BINARY, CLOSE, PING, PONG, TEXT, Peer, frame, relay_bench, unmasked
+from support.relay import (
+    BINARY,
+    CLOSE,
+    PING,
+    PONG,
+    TEXT,
+    Peer,
+    frame,
+    relay_bench,
+    relay_by,
+    unmasked,
+)
 from support.waiting import run_to_end, wait_until_async
 
 if TYPE_CHECKING:
@@ -23,9 +34,10 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-SEEDS = 4
+RUNS = [*((seed, "engine") for seed in range(4)), (4, "loop")]
+"""A seed, and who passes on, of each run; a million frames by the engine."""
 FRAMES = 250_000
-"""Frames for each seed, both directions together."""
+"""Frames for each run, both directions together."""
 BATCH = 300
 """Messages for the browser between two looks of the event loop, at most."""
 UP_SHARE = 12
@@ -313,9 +325,12 @@ def shrink(browser: Peer, connection: Any) -> None:
 class TestMillionFrames:
     """What is relayed for a long time, whatever happens."""
 
-    @pytest.mark.parametrize("seed", range(SEEDS))
-    def test_nothing_is_lost_doubled_or_reordered(self, seed: int) -> None:
+    @pytest.mark.parametrize(("seed", "driver"), RUNS)
+    def test_nothing_is_lost_doubled_or_reordered(
+        self, seed: int, driver: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """But for what a reset connection had on its way, which nobody could deliver."""
+        relay_by(driver, monkeypatch)
         traffic = Traffic(seed)
 
         async def body() -> None:

@@ -30,7 +30,11 @@ from support.workbench import Lines
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
+    import pytest
+
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+DRIVERS = ("engine", "loop")
+"""Who may pass on what a gateway says."""
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 SECONDS = 15.0
 
@@ -262,6 +266,12 @@ def handshake(protocol: str | None = V1) -> dict[str, str]:
     headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
     offer = {"Sec-WebSocket-Protocol": protocol} if protocol else {}
     return headers | {"Sec-WebSocket-Key": key} | offer
+
+
+def relay_by(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have one of these do so from now on; the engine does where it can."""
+    if driver == "loop":
+        monkeypatch.setattr("kernelwire.gateway.link.outbox_for", lambda _: None)
 
 
 @asynccontextmanager

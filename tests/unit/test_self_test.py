@@ -67,6 +67,7 @@ class TestFindMissing:
         found = {each.feature: each.reason for each in _compat.find_shortcomings()}
         wanted = {
             Feature.DIRECT_WRITING,
+            Feature.ENGINE_RELAYING,
             Feature.ENGINE_WRITING,
             Feature.PENDING_BOUND,
             Feature.RELAY,

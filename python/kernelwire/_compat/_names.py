@@ -16,6 +16,7 @@ class Feature(Enum):
     ENGINE_WRITING = "the event loop writes to websockets, and not the engine"
     PENDING_BOUND = "max_pending_bytes is not enforced"
     RELAY = "Jupyter Server's own way to a gateway is used"
+    ENGINE_RELAYING = "the event loop passes on what gateways say, and not the engine"
     STREAMS = "Jupyter Server's own connection class and kernel manager are used"
     CONNECTION = "Jupyter Server's own connection class is used"
     MANAGER = "Jupyter Server's own kernel manager is used"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import select
 import socket
 from asyncio import Future
 from inspect import isfunction
@@ -30,6 +32,7 @@ __all__ = [
     "note_sent",
     "note_written",
     "sent_index",
+    "stop_reading",
     "unsent_bytes",
     "write_future",
     "write_index",
@@ -47,6 +50,10 @@ NAMES = (
     HostName("_total_write_done_index", "IOStream", "tornado", "see sent_index", _WRITING),
     HostName("_write_buffer", "IOStream", "tornado", "see unsent_bytes", Feature.PENDING_BOUND),
     HostName("_write_futures", "IOStream", "tornado", "see write_future", Feature.ENGINE_WRITING),
+    HostName(
+        "_read_buffer_size", "IOStream", "tornado", "see stop_reading", Feature.ENGINE_RELAYING
+    ),
+    HostName("_state", "IOStream", "tornado", "see stop_reading", Feature.ENGINE_RELAYING),
     HostName("_compressor", "WebSocketProtocol13", "tornado", "see compresses", _WRITING),
     # Public by name, documented nowhere.
     HostName("mask_outgoing", "WebSocketProtocol13", "tornado", "frames are not masked", _WRITING),
@@ -111,6 +118,21 @@ def note_sent(stream: Any, sent: int) -> None:
             future.set_result(None)
 
 
+def stop_reading(stream: Any) -> bytes:
+    """``IOStream._state``: have the event loop watch the stream's socket no more.
+
+    Returns what was read of it and not asked for (``_read_buffer_size``). Nothing may be read from the
+    stream, or written by it, from then on: either would have it watched again.
+    """
+    size = stream._read_buffer_size
+    begun: bytes = stream.read_bytes(size).result() if size else b""
+    stream.set_close_callback(None)
+    if stream._state is not None:
+        stream.io_loop.remove_handler(stream.fileno())
+        stream._state = None
+    return begun
+
+
 def compresses(websocket: WebSocketProtocol13) -> bool:
     """``WebSocketProtocol13._compressor``: whether messages to the client are compressed.
 
@@ -154,6 +176,7 @@ async def find_missing() -> set[str]:
     }
     begun |= set(dir(WebSocketHandler)) | set(dir(WebSocketProtocol13))
     missing = {name.name for name in NAMES if name.owner.startswith("WebSocket")} - begun
+    missing |= await _find_missing_to_stop_reading()
     if not _makes_requests():
         missing.add("_RequestProxy")
     ours, theirs = map(IOStream, socket.socketpair())
@@ -166,6 +189,30 @@ async def find_missing() -> set[str]:
         ours.close()
         theirs.close()
     return missing
+
+
+async def _find_missing_to_stop_reading() -> set[str]:
+    """Stop to read in the middle of what has come; returns the names that do not work."""
+    connection, theirs = socket.socketpair()
+    ours = IOStream(connection)
+    try:
+        missing = {name for name in ("_read_buffer_size", "_state") if not hasattr(ours, name)}
+        if missing:
+            return missing
+        reading = ours.read_bytes(1)  # the stream's socket is watched from now on
+        theirs.send(b"12")
+        await reading
+        if stop_reading(ours) != b"2":
+            return {"_read_buffer_size"}
+        theirs.send(b"3")
+        # The loop's next turn would find it; the one after that knows that it was there.
+        for _ in range(2):
+            await asyncio.sleep(0)
+        is_left = select.select([ours.fileno()], [], [], 0)[0]
+        return set() if is_left else {"_state"}
+    finally:
+        ours.close()
+        theirs.close()
 
 
 def _makes_requests() -> bool:

@@ -13,7 +13,7 @@ from jupyter_server.gateway.connections import GatewayWebSocketConnection
 from tornado.escape import json_decode
 from tornado.web import Finish
 from tornado.websocket import WebSocketClosedError
-from traitlets import Integer, Unicode, validate
+from traitlets import Integer, Unicode, observe, validate
 
 from kernelwire._compat import Feature, is_off
 from kernelwire._compat.tornado import is_own_connect
@@ -73,6 +73,14 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         """Refuse sizes that mean nothing."""
         return at_least(proposal, 0, zero="no limit")
 
+    @observe("max_pending_bytes")
+    def _limit_browser(self, change: Any) -> None:
+        """Have a connection that is open go by the new limit."""
+        if self._browser is not None:
+            self._browser.limit = change.new
+        if self._link is not None:
+            self._link.set_limit(change.new)
+
     _relays = False
     """Whether messages take the way of this class, and not stock's."""
 
@@ -121,7 +129,8 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         """Say how the link to the gateway is, and what went over it, for an operator.
 
         ``protocol`` is that of the browser and of the gateway, "" for the default one; ``seconds`` is
-        since when the link is up, or away. ``paused`` is whether the gateway is not read because the
+        since when the link is up, or away. ``relay`` is who passes on what the gateway says, the
+        ``engine`` or the event ``loop``. ``paused`` is whether the gateway is not read because the
         browser does not read.
         """
         link = self._link
@@ -129,6 +138,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
             "protocol": (self._agreed or [""])[0],
             "link": "away" if link is None else "up",
             "seconds": time.monotonic() - self._link_changed_at,
+            "relay": "loop" if link is None or not link.is_engines else "engine",
             "paused": link is not None and link.paused,
             **self.stats,
         }
@@ -190,7 +200,7 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
             self._agreed = [selected] if isinstance(selected, str) and selected else []
         passes_by = is_plain(handler) and not self._reads_messages()
         handle = None if passes_by else self.handle_outgoing_message
-        self._browser = Browser(handler, handle)
+        self._browser = Browser(handler, handle, self.max_pending_bytes)
         self._no_delay(handler.set_nodelay)
         self._open.add(self)
         self._note_link(link)  # to be closed, should the browser go before the task begins
@@ -200,6 +210,8 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
     def disconnect(self) -> None:  # type: ignore[override]  # as upstream's class
         """End: the browser has gone, or the server goes."""
         super().disconnect()
+        if self._browser is not None:
+            self._browser.is_gone = True
         self._open.discard(self)
         self._give_up_handshake()
         self._kept.take()

@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import deque
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager, suppress
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketProtocol13
 
+from kernelwire._compat import Feature, is_off
 from kernelwire._compat.tornado import client_request, sent_index, unsent_bytes, write_index
 from kernelwire._native import FrameReader
+from kernelwire.log.writers import outbox_for
+from kernelwire.sockets.relay import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Iterator
 
     from tornado.httpclient import HTTPRequest
 
-__all__ = ["GatewayLink"]
+    from kernelwire.sockets.outbox import Outbox
+
+__all__ = ["GatewayLink", "Receiver"]
 
 READ_BYTES = 1 << 18
 """Bytes that are read at once, and after which other work of the event loop comes first."""
@@ -51,6 +57,25 @@ NOT_UTF8 = 1007
 """The code for text that is none. Source: RFC 6455, section 7.4.1."""
 
 
+class Receiver(Protocol):
+    """Gets what the gateway says."""
+
+    limit: int
+    """Bytes that may wait there, 0 for any number."""
+
+    def receive(self, frames: bytes, count: int) -> Awaitable[Any] | None:
+        """Take whole messages: their frames, and how many they are.
+
+        Where an awaitable is returned, nothing more is read until it is done.
+        """
+
+    def outbox(self) -> Outbox | None:
+        """Return where the engine may write such frames, if it may."""
+
+    def follow(self, relay: Relay) -> None:
+        """Note that the engine does so from now on."""
+
+
 class GatewayLink(WebSocketClientConnection):
     """One websocket to a gateway. Nothing is read of it before :meth:`attach`."""
 
@@ -59,15 +84,12 @@ class GatewayLink(WebSocketClientConnection):
         loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the link has come to its end, whoever has ended it."""
-        self.receiver: asyncio.Future[Callable[[bytes, int], Awaitable[Any] | None]] = (
-            loop.create_future()
-        )
-        self.heard_at = loop.time()
-        """When the gateway has last sent anything, or was last not asked to; in the loop's time."""
-        self.was_heard = False
-        """Whether the gateway has sent anything."""
-        self.paused = False
-        """Whether nothing is read because the browser does not read."""
+        self.receiver: asyncio.Future[Receiver | None] = loop.create_future()
+        """Who gets what comes; ``None`` for nobody any more."""
+        self.relay: Relay | None = None
+        """The engine's part, where it passes on what comes."""
+        self._heard_at = loop.time()
+        self._was_heard = self._waits = False
         self._stream: Any = None
         self._begin = 0
         self._acknowledged = 0.0
@@ -88,13 +110,55 @@ class GatewayLink(WebSocketClientConnection):
         """Return the protocol that reads frames natively."""
         return _RelayProtocol(self, mask_outgoing=True, params=self.params)
 
-    def attach(self, receive: Callable[[bytes, int], Awaitable[Any] | None]) -> None:
-        """Read, and hand over whole messages: their frames, and how many they are.
+    @property
+    def heard_at(self) -> float:
+        """When the gateway has last sent anything, or was last not listened to; in the loop's time."""
+        return self._heard_at if self.relay is None else self.relay.heard_at
 
-        Where ``receive`` returns an awaitable, nothing more is read until it is done.
-        """
-        if not self.receiver.done():  # it may be closing already
-            self.receiver.set_result(receive)
+    @property
+    def was_heard(self) -> bool:
+        """Whether the gateway has sent anything."""
+        return self._was_heard if self.relay is None else self.relay.was_heard
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is read because the browser does not read."""
+        return self._waits if self.relay is None else self.relay.is_paused
+
+    @property
+    def is_engines(self) -> bool:
+        """Whether the engine passes on what comes."""
+        return self.relay is not None
+
+    def note_heard(self) -> None:
+        """Note that the gateway has sent something."""
+        self._heard_at, self._was_heard = asyncio.get_running_loop().time(), True
+
+    def attach(self, receiver: Receiver) -> None:
+        """Read from now on, and pass on whole messages."""
+        if self.receiver.done():
+            return  # it is closing already
+        self.relay = self._relay_to(receiver)
+        self.receiver.set_result(receiver)
+
+    def set_limit(self, limit: int) -> None:
+        """Set how many bytes may wait for who gets what comes."""
+        if self.relay is not None:
+            self.relay.set_limit(limit)
+
+    def _relay_to(self, receiver: Receiver) -> Relay | None:
+        """Have the engine pass on what comes, where it can."""
+        stream, now = self._stream, asyncio.get_running_loop().time()
+        has_own_clock = abs(now - monotonic()) > 1
+        if stream is None or has_own_clock or is_off(Feature.ENGINE_RELAYING):
+            return None
+        target = receiver.outbox()
+        source = None if target is None else outbox_for(stream)
+        if source is None or target is None:
+            return None
+        relay = Relay(stream, source, target, receiver.limit)
+        receiver.follow(relay)
+        return relay
 
     def is_open(self) -> bool:
         """Whether anything can be written."""
@@ -105,6 +169,8 @@ class GatewayLink(WebSocketClientConnection):
         if not self.is_open():
             raise WebSocketClosedError
         self._acknowledged = 0.0  # what answers it is a dialogue, however fast those come
+        if self.relay is not None:
+            self.relay.note_request()
         written = self.write_message(message, binary=isinstance(message, bytes))
         stream = self._stream
         if stream is not None and write_index(stream) > sent_index(stream):
@@ -127,6 +193,16 @@ class GatewayLink(WebSocketClientConnection):
     def unsent_bytes(self) -> int:
         """Bytes that it has not taken yet."""
         return 0 if self._stream is None else unsent_bytes(self._stream)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note that nothing is read meanwhile."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
+            self.note_heard()
 
     def acknowledge(self) -> None:
         """Tell the gateway's system that everything has come, where ours can be told to.
@@ -169,7 +245,7 @@ class GatewayLink(WebSocketClientConnection):
     def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close with a goodbye."""
         if not self.receiver.done():
-            self.receiver.set_result(_dropped)  # what comes before the gateway's goodbye
+            self.receiver.set_result(None)  # what comes before the gateway's goodbye
         super().close(code, reason)
 
     def end(self) -> None:
@@ -201,7 +277,8 @@ class _RelayProtocol(WebSocketProtocol13):
     async def _receive_frame_loop(self) -> None:
         """Read until the end."""
         try:
-            await self._read_on(await self.handler.receiver)
+            receiver, relay = await self.handler.receiver, self.handler.relay
+            await (self._read_on(receiver) if relay is None else self._answer_to(relay))
         except (StreamClosedError, asyncio.CancelledError):
             self._abort()
         except Exception:
@@ -210,9 +287,17 @@ class _RelayProtocol(WebSocketProtocol13):
         finally:
             self.handler.on_ws_connection_close(self.close_code, self.close_reason)
 
-    async def _read_on(self, receive: Callable[[bytes, int], Awaitable[Any] | None]) -> None:
+    async def _answer_to(self, relay: Relay) -> None:
+        """Answer what the engine does not pass on."""
+        while not self.client_terminated:
+            controls, fault = await relay.told()
+            self._answer(controls)
+            if fault is not None:
+                self._fail(fault)
+
+    async def _read_on(self, receiver: Receiver | None) -> None:
+        """Read, and hand over."""
         reader, work, buffer = FrameReader(), 0, bytearray(FEW_BYTES)
-        loop = asyncio.get_running_loop()
         while not self.client_terminated:
             # `read_bytes` makes a buffer of 64 KiB, filled with zeros, for each message that comes alone.
             size = await self.stream.read_into(buffer, partial=True)
@@ -224,42 +309,38 @@ class _RelayProtocol(WebSocketProtocol13):
                 buffer = bytearray(READ_BYTES)
             elif size < FEW_BYTES < len(buffer):
                 buffer = bytearray(FEW_BYTES)
-            self.handler.heard_at, self.handler.was_heard = loop.time(), True
+            self.handler.note_heard()
             frames, count, controls, fault = reader.read(data)
             # An answer to a ping does not wait for the browser.
             self._answer([each for each in controls if each[0] != CLOSE])
-            if frames and not await self._hand_over(receive, frames, count):
+            if frames and not await self._hand_over(receiver, frames, count):
                 fault = (NOT_UTF8, "text that is not UTF-8")
             self._answer([each for each in controls if each[0] == CLOSE])
             if fault is not None:
-                self.close_code, self.close_reason = fault
-                self.close(*fault)
-                self._abort()
+                self._fail(fault)
             work += len(data) + READ_COST
             if work >= READ_BYTES:
                 work = 0
                 await asyncio.sleep(0)
 
+    def _fail(self, fault: tuple[int, str]) -> None:
+        """Close with a code and the reason."""
+        self.close_code, self.close_reason = fault
+        self.close(*fault)
+        self._abort()
+
     def _answer(self, controls: list[tuple[int, bytes]]) -> None:
         for opcode, payload in controls:
             self._handle_message(opcode, payload)
 
-    async def _hand_over(
-        self, receive: Callable[[bytes, int], Awaitable[Any] | None], frames: bytes, count: int
-    ) -> bool:
+    async def _hand_over(self, receiver: Receiver | None, frames: bytes, count: int) -> bool:
         """Hand over whole messages; ``False`` where one of them is no text, and should be."""
-        link, loop = self.handler, asyncio.get_running_loop()
-        try:
-            waiting = receive(frames, count)
-            if waiting is not None:
-                link.paused = True
+        waiting = None if receiver is None else receiver.receive(frames, count)
+        if waiting is None:
+            return True
+        with self.handler.waiting():
+            try:
                 await waiting
-        except UnicodeDecodeError:
-            return False
-        finally:
-            link.paused, link.heard_at = False, loop.time()
+            except UnicodeDecodeError:
+                return False
         return True
-
-
-def _dropped(_frames: bytes, _count: int) -> None:
-    """Receive for nobody."""

@@ -23,8 +23,6 @@ from kernelwire.gateway.link import GatewayLink
 from kernelwire.gateway.pings import keep_alive
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from jupyter_server.gateway.connections import GatewayWebSocketConnection as _Base
 
     from kernelwire.gateway.browser import Browser
@@ -95,7 +93,8 @@ class RelayMixin(_Base):
         """Relay by a link until it ends."""
         self._note_link(link)
         self.retry = 0
-        link.attach(self._received)
+        if self._browser is not None:
+            link.attach(self._browser)
         for message in self._kept.take():
             self._write_message(message)
         pinging = asyncio.create_task(keep_alive(link, *self._ping_seconds()))
@@ -118,12 +117,6 @@ class RelayMixin(_Base):
         if not isinstance(handler, WebSocketMixin):
             return 0, 0
         return handler.ping_interval / 1000, handler.ping_timeout / 1000
-
-    def _received(self, frames: bytes, count: int) -> Awaitable[None] | None:
-        """Take messages of the gateway."""
-        if self.disconnected or self._browser is None:
-            return None
-        return self._browser.receive(frames, count, self.max_pending_bytes)
 
     async def _connect_again(self) -> GatewayLink | None:
         """Try to connect, as often as configured; ``None`` where the browser was closed instead."""

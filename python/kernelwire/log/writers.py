@@ -30,6 +30,7 @@ __all__ = [
     "OutboxWriter",
     "is_open",
     "is_plain",
+    "outbox_for",
     "pending_bytes",
     "when_written",
     "writer_for",
@@ -223,10 +224,14 @@ class OutboxWriter(_PlainWriter):
     """Has the engine write what a cursor reads: for plain websockets that are not encrypted."""
 
     def __init__(
-        self, handler: Any, on_written: Callable[[], None], websocket: WebSocketProtocol13
+        self,
+        handler: Any,
+        on_written: Callable[[], None],
+        websocket: WebSocketProtocol13,
+        outbox: Outbox,
     ) -> None:
         super().__init__(handler, on_written, websocket)
-        self._outbox = outbox_of(self._stream) or Outbox(self._stream)
+        self._outbox = outbox
 
     def begin(self, cursor: _native.Cursor, on_told: Callable[[], None]) -> None:
         """Have the engine write what ``cursor`` reads."""
@@ -330,12 +335,21 @@ def writer_for(
     if not is_plain(handler):
         return MessageWriter(handler, on_written)
     websocket = handler.ws_connection
-    if by_engine and _suits_engine(websocket.stream):
-        try:
-            return OutboxWriter(handler, on_written, websocket)
-        except OSError as error:  # there is no room for one more descriptor
-            gen_log.warning("The event loop writes to a client, and not the engine: %s", error)
+    outbox = outbox_for(websocket.stream) if by_engine else None
+    if outbox is not None:
+        return OutboxWriter(handler, on_written, websocket, outbox)
     return BlockWriter(handler, on_written, websocket)
+
+
+def outbox_for(stream: Any) -> Outbox | None:
+    """Return the stream's outbox, which is made if need be; ``None`` if the engine cannot write to it."""
+    if not _suits_engine(stream):
+        return None
+    try:
+        return outbox_of(stream) or Outbox(stream)
+    except OSError as error:  # there is no room for one more descriptor
+        gen_log.warning("The event loop writes to a socket, and not the engine: %s", error)
+        return None
 
 
 def is_plain(handler: Any) -> bool:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from kernelwire import _native
 
-__all__ = ["ACTIVITY", "APPENDED", "FAILED", "OUTBOX", "Desk", "desk_of"]
+__all__ = ["ACTIVITY", "APPENDED", "FAILED", "OUTBOX", "RELAY", "Desk", "desk_of"]
 
-APPENDED, ACTIVITY, OUTBOX, FAILED = 1, 2, 4, 8
+APPENDED, ACTIVITY, OUTBOX, FAILED, RELAY = 1, 2, 4, 8, 16
 """What one is told, as bits; see ``Told`` in ``rust/engine/src/desk.rs``."""
 
 ENGINE = 0

@@ -37,9 +37,11 @@ class Outbox:
         self._stream = stream
         self._desk = desk_of(stream.io_loop.asyncio_loop)
         self._token = self._desk.open(self._told)
-        self._native: _native.Outbox = native.outbox(stream.socket, self._desk.native, self._token)
+        self.native: _native.Outbox = native.outbox(stream.socket, self._desk.native, self._token)
         self._begun = sent_index(stream)
         self._on_told: Callable[[], None] | None = None
+        self.on_close: Callable[[], None] | None = None
+        """Called when the socket is about to be closed."""
         self._close_fd = stream.close_fd
         stream.write, stream.close_fd = self.write, self.close_fd
         setattr(stream, _NAME, self)
@@ -53,7 +55,7 @@ class Outbox:
             raise StreamClosedError(real_error=stream.error)
         size = memoryview(data).nbytes
         end = note_written(stream, size)
-        done = not size or self._native.put(bytes(data))
+        done = not size or self.native.put(bytes(data))
         future = write_future(stream, end)
         if done:
             self._settle()
@@ -61,7 +63,9 @@ class Outbox:
 
     def close_fd(self) -> None:
         """Close the socket, once nobody writes to it; see ``tornado.iostream.IOStream.close_fd``."""
-        self._native.close()
+        if self.on_close is not None:
+            self.on_close()
+        self.native.close()
         # Behind that: what was sent until then is not to be written again.
         self._settle()
         self._desk.close(self._token)
@@ -69,30 +73,30 @@ class Outbox:
 
     def _settle(self) -> None:
         """Have the stream know how much of what it has written is sent."""
-        note_sent(self._stream, self._begun + self._native.sent())
+        note_sent(self._stream, self._begun + self.native.sent())
 
     # -- for whoever writes from a log -------------------------------------------------------------
 
     def attach(self, cursor: _native.Cursor, on_told: Callable[[], None]) -> None:
         """Write what ``cursor`` reads; ``on_told`` is called when it needs the event loop."""
         self._on_told = on_told
-        self._native.attach(cursor)
+        self.native.attach(cursor)
 
     def detach(self) -> None:
         """Write no more of it; where a frame was begun, the stream is closed."""
         self._on_told = None
-        if self._native.detach():
+        if self.native.detach():
             self._stream.close()
         elif not self._stream.closed():
             self._settle()
 
     def pump(self) -> Any:
         """Write what is next; what is left to Python of it, as ``Cursor.write`` tells."""
-        return self._native.pump(monotonic())
+        return self.native.pump(monotonic())
 
     def unsent(self) -> int:
         """Count the bytes that the socket has not yet taken."""
-        return self._native.unsent()
+        return self.native.unsent()
 
     def _told(self, bits: int) -> bool:
         if bits & FAILED:

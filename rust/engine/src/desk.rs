@@ -22,6 +22,8 @@ impl Told {
     pub const OUTBOX: Self = Self(4);
     /// A subscription has failed for good.
     pub const FAILED: Self = Self(8);
+    /// A relay has read what the event loop has to answer, or has ended.
+    pub const RELAY: Self = Self(16);
 }
 
 /// What one event loop is told. It is woken once, and then not until it has asked.

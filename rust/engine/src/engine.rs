@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::desk::{Desk, Told};
 use crate::outbox::{Need, Outbox};
 use crate::part::Received;
+use crate::relay::{Link, Relay};
 use crate::shared::SharedLog;
 use crate::sys::signals::without_signals;
 use crate::thread::{self, Kernel};
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     Attach(Arc<Outbox>),
     Forget(usize),
     Pump(usize),
+    Relay(Box<Link>),
+    EndRelay(usize),
     Fail,
     Stop,
 }
@@ -272,6 +275,40 @@ impl Engine {
             return Err(error);
         }
         Ok(outbox)
+    }
+
+    /// Reads what comes to the socket of the outbox `from`, a gateway's, and has `to` write it, a
+    /// browser's; see [`Relay`]. Nobody else may read from that socket any more; `begun` was read of it
+    /// before. It ends when [`Engine::end_relay`] is called.
+    pub fn relay(
+        &self,
+        from: &Arc<Outbox>,
+        to: &Arc<Outbox>,
+        begun: &[u8],
+        limit: u64,
+        token: u64,
+    ) -> io::Result<Arc<Relay>> {
+        let key = self.inner.new_key();
+        let relay = Arc::new(Relay::new(token, key, to.key(), limit));
+        let link = Link::new(Arc::clone(&relay), Arc::clone(from), Arc::clone(to), begun);
+        if let Some(descriptor) = from.descriptor() {
+            let interests = Interest::READABLE | Interest::WRITABLE;
+            let mut source = SourceFd(&descriptor);
+            self.inner.registry.reregister(&mut source, Token(from.key()), interests)?;
+        }
+        self.inner.ask(Command::Relay(Box::new(link)));
+        Ok(relay)
+    }
+
+    /// Sets how many bytes may wait for a relay's browser; 0 is no limit.
+    pub fn limit_relay(&self, relay: &Relay, limit: u64) {
+        relay.set_limit(limit);
+        self.inner.ask(Command::Pump(relay.feeds()));
+    }
+
+    /// Passes on no more. What is being read when this returns still goes to the browser's outbox.
+    pub fn end_relay(&self, relay: &Relay) {
+        self.inner.ask(Command::EndRelay(relay.key()));
     }
 
     /// Has an outbox write what a cursor of `log` reads.

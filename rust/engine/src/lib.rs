@@ -12,6 +12,7 @@
 //! * [`SharedLog`]: a log and its cursors behind one lock, which nobody holds for longer than a slice.
 //! * [`Outbox`]: the only writer of a websocket's descriptor. Whoever has something to write takes
 //!   the role if it is free, and otherwise leaves it to the one who has it.
+//! * [`Relay`]: a gateway's websocket, whose frames go to a browser's [`Outbox`] as they are.
 //! * [`Engine`]: the thread. It owns the subscriptions, and waits for kernels, clients and times.
 //! * [`Desk`]: what an event loop is told, and the descriptor that wakes it.
 //!
@@ -28,6 +29,8 @@ mod engine;
 mod outbox;
 mod part;
 mod pieces;
+#[cfg(unix)]
+mod relay;
 mod shared;
 mod slice;
 #[allow(unsafe_code)] // System calls on descriptors that others keep open, and signal masks.
@@ -45,6 +48,8 @@ pub use engine::{Engine, Stopped, Subscription};
 pub use outbox::{Need, Outbox};
 pub use part::{Part, Received};
 pub use pieces::{Rest, rest_of, send_pieces};
+#[cfg(unix)]
+pub use relay::{Ended, News, Relay};
 pub use shared::{LogGuard, SharedLog};
 pub use slice::{Slice, Taken};
 pub use watcher::{Reading, Watcher};

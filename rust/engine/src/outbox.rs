@@ -13,7 +13,7 @@ use crate::desk::{Desk, Told};
 use crate::part::Received;
 use crate::pieces::{Rest, rest_of, send_pieces};
 use crate::shared::SharedLog;
-use crate::sys::tcp::{Sent, send};
+use crate::sys::tcp::{Came, Sent, acknowledge, receive, send};
 
 /// What one turn of writing reads from a cursor, at most.
 const BUDGET: Budget = Budget { messages: 1024, bytes: 256 << 10 };
@@ -55,6 +55,8 @@ enum Chunk {
     Large(Arc<Received>),
     /// A frame of the event loop's.
     Frame(Received),
+    /// Whole messages of another peer's, as it has framed them.
+    Relayed(Vec<u8>),
 }
 
 impl AsRef<[u8]> for Chunk {
@@ -63,6 +65,7 @@ impl AsRef<[u8]> for Chunk {
             Self::Bytes(bytes) => bytes,
             Self::Large(part) => part.as_ref().as_ref(),
             Self::Frame(frame) => frame.as_ref(),
+            Self::Relayed(frames) => frames,
         }
     }
 }
@@ -126,11 +129,11 @@ impl Unsent {
                 Sent::Taken(taken) => taken,
                 Sent::Broken(error) => return (progress, Ended::Broken(error)),
             };
-            let bytes = match chunk {
-                Chunk::Bytes(_) | Chunk::Large(_) => &mut progress.cursor,
-                Chunk::Frame(_) => &mut progress.frames,
-            };
-            *bytes = bytes.saturating_add(taken as u64);
+            match chunk {
+                Chunk::Bytes(_) | Chunk::Large(_) => progress.cursor += taken as u64,
+                Chunk::Frame(_) => progress.frames += taken as u64,
+                Chunk::Relayed(_) => {}
+            }
             self.sent = self.sent.saturating_add(taken);
             self.bytes = self.bytes.saturating_sub(taken as u64);
         }
@@ -139,7 +142,7 @@ impl Unsent {
 
     /// Whether any of it is the cursor's.
     fn has_cursors(&self) -> bool {
-        self.chunks.iter().any(|chunk| !matches!(chunk, Chunk::Frame(_)))
+        self.chunks.iter().any(|chunk| matches!(chunk, Chunk::Bytes(_) | Chunk::Large(_)))
     }
 }
 
@@ -164,7 +167,8 @@ struct Writer {
     is_ending: bool,
 }
 
-/// The only writer of a websocket's descriptor: whoever has its role, a thread at a time.
+/// The only writer of a websocket's descriptor: whoever has its role, a thread at a time. Where a
+/// [`Relay`](crate::Relay) reads from it, that goes through here as well, so that closing ends both.
 ///
 /// Blocks of the cursor's and frames of the event loop are never torn apart: each begins where the one
 /// before has ended. Who has a frame and finds the role taken leaves it, and it is written by the one
@@ -174,8 +178,10 @@ pub struct Outbox {
     key: usize,
     desk: Arc<Desk>,
     role: Mutex<Writer>,
+    /// The same descriptor, for whoever reads; none once it was closed.
+    reading: Mutex<Option<RawFd>>,
     /// Frames that were left for whoever has the role.
-    left: Mutex<VecDeque<Received>>,
+    left: Mutex<VecDeque<Chunk>>,
     has_left: AtomicBool,
     /// Bytes of the event loop's frames, and how many of them are sent.
     given: AtomicU64,
@@ -205,6 +211,7 @@ impl Outbox {
                 known_hold: None,
                 is_ending: false,
             }),
+            reading: Mutex::new(Some(descriptor)),
             left: Mutex::default(),
             has_left: AtomicBool::new(false),
             given: AtomicU64::new(0),
@@ -239,21 +246,57 @@ impl Outbox {
         let mut left = self.left.lock();
         // In the order of the frames, or the one behind would be taken for sent with this one.
         let all = self.given.fetch_add(size, Ordering::SeqCst).saturating_add(size);
-        left.push_back(frame);
+        left.push_back(Chunk::Frame(frame));
         drop(left);
-        self.has_left.store(true, Ordering::SeqCst);
-        // A lock that cannot be had is looked at without any order of its own.
-        fence(Ordering::SeqCst);
-        if let Some(writer) = self.role.try_lock() {
-            // Whoever puts is not told what else has become of the connection.
-            self.finish(writer, true, |_, _| Need::Nothing);
-        }
+        self.write_left();
         if self.sent() >= all {
             return true;
         }
         self.is_awaited.store(true, Ordering::SeqCst);
         // It may have been sent before that.
         self.sent() >= all
+    }
+
+    /// Writes whole messages of another peer's, in their turn.
+    pub(crate) fn pass_on(&self, frames: Vec<u8>) {
+        self.left.lock().push_back(Chunk::Relayed(frames));
+        self.write_left();
+    }
+
+    /// Writes what was left, or has whoever has the role do so.
+    fn write_left(&self) {
+        self.has_left.store(true, Ordering::SeqCst);
+        // A lock that cannot be had is looked at without any order of its own.
+        fence(Ordering::SeqCst);
+        if let Some(writer) = self.role.try_lock() {
+            // Whoever leaves something is not told what else has become of the connection.
+            self.finish(writer, true, |_, _| Need::Nothing);
+        }
+    }
+
+    /// Receives what has come, up to the size of `buffer`.
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Came {
+        match *self.reading.lock() {
+            Some(descriptor) => receive(descriptor, buffer),
+            None => Came::End,
+        }
+    }
+
+    /// Tells the peer's system that everything has come, where ours can be told to.
+    pub(crate) fn acknowledge(&self) {
+        if let Some(descriptor) = *self.reading.lock() {
+            acknowledge(descriptor);
+        }
+    }
+
+    /// Where the socket is, until the outbox is closed.
+    pub(crate) fn descriptor(&self) -> Option<RawFd> {
+        *self.reading.lock()
+    }
+
+    /// What its event loop is told, and under which token.
+    pub(crate) fn desk(&self) -> &Arc<Desk> {
+        &self.desk
     }
 
     /// Writes from a cursor from now on.
@@ -282,6 +325,7 @@ impl Outbox {
     /// Writes no more at all: the socket may be closed when this returns. Gives the descriptor back,
     /// once.
     pub(crate) fn close(&self) -> Option<RawFd> {
+        self.reading.lock().take();
         let mut writer = self.role.lock();
         // A close frame may have been left: this is the last chance to send it.
         let _ended = self.send_unsent(&mut writer);
@@ -296,9 +340,9 @@ impl Outbox {
         self.finish(self.role.lock(), false, |outbox, writer| outbox.write(writer, now))
     }
 
-    /// Notes that the socket has room.
-    pub(crate) fn has_room(&self) {
-        self.role.lock().is_blocked = false;
+    /// Notes that the socket has room; whether that was waited for.
+    pub(crate) fn has_room(&self) -> bool {
+        std::mem::take(&mut self.role.lock().is_blocked)
     }
 
     /// Writes what is next, and tells the event loop what it does not know yet.
@@ -341,12 +385,13 @@ impl Outbox {
     fn send_unsent(&self, writer: &mut Writer) -> Ended {
         if self.has_left.swap(false, Ordering::SeqCst) {
             let left = std::mem::take(&mut *self.left.lock());
-            for frame in left {
+            for chunk in left {
                 if writer.is_closing {
                     break;
                 }
-                writer.is_closing |= frame.as_ref().first().is_some_and(|head| head & 0xF == CLOSE);
-                writer.unsent.push(Chunk::Frame(frame));
+                // Of what is relayed, the first frame is a message's.
+                writer.is_closing |= chunk.as_ref().first().is_some_and(|head| head & 0xF == CLOSE);
+                writer.unsent.push(chunk);
             }
         }
         let ended = self.try_send(writer);

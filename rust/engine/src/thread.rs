@@ -1,5 +1,5 @@
-//! What the engine's thread does: it waits for kernels, for clients and for times, and serves them in
-//! turn.
+//! What the engine's thread does: it waits for kernels, for gateways, for clients and for times, and
+//! serves them in turn.
 
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::io::ErrorKind;
@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::desk::{Desk, Told};
 use crate::engine::{Command, Inner, Promise, WAKE};
 use crate::outbox::{Need, Outbox};
+use crate::relay::{BUFFER_BYTES, Link, Next};
 use crate::shared::SharedLog;
 use crate::slice::Slice;
 use crate::watcher::Watcher;
@@ -156,7 +157,13 @@ struct Thread<'a> {
     poll: Poll,
     kernels: HashMap<usize, Kernel>,
     outboxes: HashMap<usize, Arc<Outbox>>,
-    /// Kernels that have more to receive, in their turn.
+    links: HashMap<usize, Link>,
+    /// By the outbox whose socket it reads, and by the one that it feeds, each link's key.
+    read_from: HashMap<usize, usize>,
+    fed_by: HashMap<usize, usize>,
+    /// Where links receive.
+    buffer: Vec<u8>,
+    /// Kernels and links that have more to receive, in their turn.
     ready: VecDeque<usize>,
     /// Outboxes that are to be pumped, in their turn: each once.
     due: VecDeque<usize>,
@@ -171,6 +178,10 @@ pub(crate) fn run(inner: &Inner, poll: Poll) {
         poll,
         kernels: HashMap::new(),
         outboxes: HashMap::new(),
+        links: HashMap::new(),
+        read_from: HashMap::new(),
+        fed_by: HashMap::new(),
+        buffer: Vec::new(),
         ready: VecDeque::new(),
         due: VecDeque::new(),
         is_due: HashSet::new(),
@@ -216,8 +227,12 @@ impl Thread<'_> {
             Command::Forget(key) => {
                 self.outboxes.remove(&key);
                 self.timers.set(key, None);
+                // Nothing waits there any more, and what comes is only read to its end.
+                self.go_on(key);
             }
             Command::Pump(key) => self.make_due(key),
+            Command::Relay(link) => self.begin_relay(*link),
+            Command::EndRelay(key) => self.end_relay(key),
             Command::Fail => panic!("told to fail"),
             Command::Stop => {}
         }
@@ -250,10 +265,59 @@ impl Thread<'_> {
     }
 
     fn make_ready(&mut self, key: usize) {
-        if let Some(kernel) = self.kernels.get_mut(&key)
-            && !std::mem::replace(&mut kernel.is_ready, true)
-        {
+        let is_ready = match (self.kernels.get_mut(&key), self.links.get_mut(&key)) {
+            (Some(kernel), _) => &mut kernel.is_ready,
+            (None, Some(link)) => &mut link.is_ready,
+            (None, None) => return,
+        };
+        if !std::mem::replace(is_ready, true) {
             self.ready.push_back(key);
+        }
+    }
+
+    fn begin_relay(&mut self, link: Link) {
+        let key = link.key();
+        self.read_from.insert(link.from.key(), key);
+        self.fed_by.insert(link.to.key(), key);
+        self.buffer.resize(BUFFER_BYTES, 0);
+        self.links.insert(key, link);
+        // What came before has signalled already.
+        self.make_ready(key);
+    }
+
+    fn end_relay(&mut self, key: usize) {
+        self.timers.set(key, None);
+        let Some(link) = self.links.remove(&key) else { return };
+        self.read_from.remove(&link.from.key());
+        // The browser may have another link by now.
+        if self.fed_by.get(&link.to.key()) == Some(&key) {
+            self.fed_by.remove(&link.to.key());
+        }
+        if self.links.is_empty() {
+            self.buffer = Vec::new();
+        }
+    }
+
+    /// Gives a link its turn.
+    fn relay(&mut self, key: usize) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let next = link.relay(&mut self.buffer, self.inner.clock.now());
+        let outbox = link.to.key();
+        self.timers.set(key, link.acknowledges_at());
+        match next {
+            Next::Turn => self.make_ready(key),
+            // Also where it has room by now: who has written it was not told to look.
+            Next::Room => self.make_due(outbox),
+            Next::Nothing => {}
+        }
+    }
+
+    /// Has the link go on that feeds an outbox, if it has waited for room.
+    fn go_on(&mut self, outbox: usize) {
+        let Some(&key) = self.fed_by.get(&outbox) else { return };
+        let now = self.inner.clock.now();
+        if self.links.get(&key).is_some_and(|link| link.goes_on(now)) {
+            self.make_ready(key);
         }
     }
 
@@ -279,6 +343,11 @@ impl Thread<'_> {
     fn serve(&mut self) {
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { break };
+            if let Some(link) = self.links.get_mut(&key) {
+                link.is_ready = false;
+                self.relay(key);
+                continue;
+            }
             if let Some(kernel) = self.kernels.get_mut(&key) {
                 kernel.is_ready = false;
             }
@@ -296,7 +365,10 @@ impl Thread<'_> {
                     }
                     self.tell(key, now);
                 }
-                None => self.make_due(key),
+                None => match self.links.get_mut(&key) {
+                    Some(link) => link.acknowledge(now),
+                    None => self.make_due(key),
+                },
             }
         }
         for _ in 0..self.due.len() {
@@ -348,6 +420,7 @@ impl Thread<'_> {
                 self.timers.set(key, None);
             }
         }
+        self.go_on(key);
     }
 
     /// Waits until there is something to do.
@@ -369,8 +442,15 @@ impl Thread<'_> {
                 continue;
             }
             if let Some(outbox) = self.outboxes.get(&key) {
-                outbox.has_room();
-                self.make_due(key);
+                let was_awaited = event.is_writable() && outbox.has_room();
+                let link = self.read_from.get(&key).copied();
+                // What comes to a socket says as well that it has room.
+                if was_awaited || link.is_none() {
+                    self.make_due(key);
+                }
+                if let Some(link) = link {
+                    self.make_ready(link);
+                }
             } else {
                 self.make_ready(key);
             }

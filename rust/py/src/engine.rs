@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernelwire_engine::{self as native, Need, Stopped};
+use kernelwire_core::wire::rfc6455::read::Control;
+use kernelwire_engine::{self as native, Ended, Need, News, Stopped};
 use kernelwire_zmq::Kind;
 use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
 use crate::errors::{contained, zmq_error};
+use crate::frames::{Found, code, found};
 use crate::lent::Lent;
 use crate::log::{Cursor, Log, Written};
 use crate::watch::Watch;
@@ -31,6 +33,16 @@ pub(crate) struct Desk {
 pub(crate) struct Subscription {
     native: Mutex<Option<Arc<native::Subscription>>>,
 }
+
+/// A gateway's websocket that the engine reads, and whose messages go to a browser.
+#[pyclass(frozen, module = "kernelwire._native")]
+pub(crate) struct Relay {
+    engine: Arc<native::Engine>,
+    relay: Arc<native::Relay>,
+}
+
+/// See `Relay.take`.
+type Taken<'py> = (Vec<Found<'py>>, bool, Option<(u16, String)>, i32);
 
 /// The only writer of a websocket's socket.
 #[pyclass(frozen, module = "kernelwire._native")]
@@ -101,6 +113,25 @@ impl Engine {
         contained(|| {
             let writer = self.engine.outbox(descriptor, Arc::clone(&desk.get().desk), token)?;
             Ok(Outbox { engine: Arc::clone(&self.engine), writer, _socket: socket.unbind() })
+        })
+    }
+
+    /// Reads what comes to the socket of `source`, and has `target` write it; see `Relay`.
+    ///
+    /// Nobody else may read from that socket any more; `begun` was read of it before. `limit` is how
+    /// many bytes may wait in `target`, 0 for any number.
+    fn relay(
+        &self,
+        source: &Bound<'_, Outbox>,
+        target: &Bound<'_, Outbox>,
+        begun: &[u8],
+        limit: u64,
+        token: u64,
+    ) -> PyResult<Relay> {
+        contained(|| {
+            let (source, target) = (&source.get().writer, &target.get().writer);
+            let relay = self.engine.relay(source, target, begun, limit, token)?;
+            Ok(Relay { engine: Arc::clone(&self.engine), relay })
         })
     }
 
@@ -205,6 +236,61 @@ impl Outbox {
     /// Writes no more: when this returns, nobody uses the socket.
     fn close(&self) {
         self.engine.close(&self.writer);
+    }
+}
+
+#[pymethods]
+impl Relay {
+    /// Takes the control frames that are to be answered, as their opcode and payload; whether nothing
+    /// more comes; and of what is wrong then, the code with which to close and why, and the number of
+    /// the connection's error.
+    fn take<'py>(&self, py: Python<'py>) -> Taken<'py> {
+        let News { ping, pong, close, ended } = self.relay.take_news();
+        let pings = ping.map(Control::Ping).into_iter().chain(pong.map(Control::Pong));
+        let controls = pings.chain(close).map(|control| found(py, &control)).collect();
+        let (fault, error) = match ended {
+            Some(Ended::Fault(error)) => (Some((code(error), error.to_string())), 0),
+            Some(Ended::Broken(error)) => (None, error),
+            Some(Ended::Stream) | None => (None, 0),
+        };
+        (controls, ended.is_some(), fault, error)
+    }
+
+    /// How many messages were passed on, and the bytes of their frames.
+    fn passed(&self) -> (u64, u64) {
+        self.relay.passed()
+    }
+
+    /// When the gateway was last heard, or was last not listened to, on the monotonic clock; 0 before
+    /// that.
+    fn heard_at(&self) -> f64 {
+        self.relay.heard_at()
+    }
+
+    /// Whether nothing is read because the browser does not read.
+    fn is_paused(&self) -> bool {
+        self.relay.is_paused()
+    }
+
+    /// Sets how many bytes may wait for the browser; 0 is no limit.
+    fn set_limit(&self, limit: u64) {
+        self.engine.limit_relay(&self.relay, limit);
+    }
+
+    /// Notes that something was sent to the gateway.
+    fn note_request(&self) {
+        self.relay.note_request();
+    }
+
+    /// Passes on no more.
+    fn close(&self) {
+        self.engine.end_relay(&self.relay);
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.engine.end_relay(&self.relay);
     }
 }
 

@@ -15,7 +15,7 @@ const PROTOCOL_ERROR: u16 = 1002;
 const TOO_BIG: u16 = 1009;
 
 /// The opcode of a control frame, and its payload.
-type Found<'py> = (u8, Bound<'py, PyBytes>);
+pub(crate) type Found<'py> = (u8, Bound<'py, PyBytes>);
 
 /// Frames to pass on, how many messages these are, the control frames, and what is wrong: the code
 /// with which to close, and why.
@@ -77,11 +77,13 @@ fn sender(masked: bool) -> Sender {
     if masked { Sender::Client } else { Sender::Server }
 }
 
-fn code(error: FrameError) -> u16 {
+/// The code with which to close.
+pub(crate) fn code(error: FrameError) -> u16 {
     if matches!(error, FrameError::TooLong { .. }) { TOO_BIG } else { PROTOCOL_ERROR }
 }
 
-fn found<'py>(py: Python<'py>, control: &Control) -> Found<'py> {
+/// A control frame as its opcode and payload.
+pub(crate) fn found<'py>(py: Python<'py>, control: &Control) -> Found<'py> {
     match control {
         Control::Ping(payload) => (9, PyBytes::new(py, payload)),
         Control::Pong(payload) => (10, PyBytes::new(py, payload)),

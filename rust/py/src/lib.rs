@@ -38,7 +38,7 @@ mod _native {
     use super::dump::dump_message;
     #[cfg(unix)]
     #[pymodule_export]
-    use super::engine::{Desk, Engine, Outbox, Subscription};
+    use super::engine::{Desk, Engine, Outbox, Relay, Subscription};
     #[pymodule_export]
     use super::errors::NativeError;
     #[pymodule_export]

@@ -1,6 +1,6 @@
 //! System calls: the only unsafe code of this crate.
 //!
-//! * [`tcp`] sends to a socket by its file descriptor.
+//! * [`tcp`] sends to and receives from a socket by its file descriptor.
 //! * [`signals`] starts a thread to which no signal is delivered.
 
 #[cfg(unix)]

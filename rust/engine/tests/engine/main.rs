@@ -9,6 +9,7 @@ mod kernels;
 mod lending;
 mod needs;
 mod outbox;
+mod relaying;
 #[path = "../../../zmq/tests/support/mod.rs"]
 mod support;
 mod together;

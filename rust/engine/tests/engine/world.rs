@@ -1,7 +1,7 @@
 //! An engine, a log, and clients of it, of which the tests are the browsers.
 
-use std::io::{ErrorKind, Read};
-use std::net::{TcpListener, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -96,7 +96,28 @@ impl Read for Browser {
     }
 }
 
+impl Write for Browser {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tcp(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 impl Browser {
+    /// Ends its side of the stream.
+    pub(crate) fn end(&self) -> std::io::Result<()> {
+        match self {
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+        }
+    }
+
     fn wait(&self, time: Duration) -> std::io::Result<()> {
         match self {
             Self::Unix(stream) => stream.set_read_timeout(Some(time)),
