@@ -231,6 +231,7 @@ class TestToTheGateway:
                 await wait_until_async(
                     lambda: connection.stats["requests"] == 3, what="three requests"
                 )
+                assert 9_000_000 < connection.stats["unsent_bytes"] < 27_000_100
                 gateway.abort()
                 again = await bench.gateway.next()
                 browser.send(BINARY, b"last")

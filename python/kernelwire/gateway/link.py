@@ -17,9 +17,10 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClientConnection, WebSocketClosedError, WebSocketProtocol13
 
 from kernelwire._compat import Feature, is_off
-from kernelwire._compat.tornado import client_request, sent_index, unsent_bytes, write_index
+from kernelwire._compat.tornado import client_request, sent_index, write_index
 from kernelwire._native import FrameReader
 from kernelwire.log.writers import outbox_for
+from kernelwire.sockets.outbox import unsent_of
 from kernelwire.sockets.relay import Relay
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class GatewayLink(WebSocketClientConnection):
     @property
     def unsent_bytes(self) -> int:
         """Bytes that it has not taken yet."""
-        return 0 if self._stream is None else unsent_bytes(self._stream)
+        return 0 if self._stream is None else unsent_of(self._stream)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

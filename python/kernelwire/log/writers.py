@@ -12,11 +12,11 @@ from tornado.log import gen_log
 from tornado.websocket import WebSocketClosedError, WebSocketHandler, WebSocketProtocol13
 
 from kernelwire._compat import Feature, is_off
-from kernelwire._compat.tornado import compresses, indexes, sent_index, unsent_bytes, write_index
+from kernelwire._compat.tornado import compresses, indexes, sent_index, write_index
 from kernelwire._logging import Throttle
 from kernelwire._native import unpack_messages
 from kernelwire.sockets.driver import driver
-from kernelwire.sockets.outbox import Outbox, outbox_of
+from kernelwire.sockets.outbox import Outbox, outbox_of, unsent_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -314,15 +314,11 @@ def when_written(written: Any, callback: Callable[[], None]) -> None:
 
 
 def pending_bytes(handler: Any) -> int:
-    """Count the bytes that were written to the websocket and that its socket has not yet taken.
-
-    Under TLS, bytes before encryption.
-    """
+    """Count the bytes that were written to the websocket and that its socket has not yet taken."""
     stream: Any = getattr(handler.ws_connection, "stream", None)
     if not isinstance(stream, IOStream) or stream.closed():
         return 0
-    outbox = outbox_of(stream)
-    return unsent_bytes(stream) if outbox is None else outbox.unsent()
+    return unsent_of(stream)
 
 
 def writer_for(

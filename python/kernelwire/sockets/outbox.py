@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
-from kernelwire._compat.tornado import note_sent, note_written, sent_index, write_future
+from kernelwire._compat.tornado import (
+    note_sent,
+    note_written,
+    sent_index,
+    unsent_bytes,
+    write_future,
+)
 from kernelwire.sockets.desk import FAILED, desk_of
 from kernelwire.sockets.driver import engine
 
@@ -17,7 +23,7 @@ if TYPE_CHECKING:
 
     from kernelwire import _native
 
-__all__ = ["Outbox", "outbox_of"]
+__all__ = ["Outbox", "outbox_of", "unsent_of"]
 
 _NAME = "kernelwire_outbox"
 
@@ -114,3 +120,12 @@ def outbox_of(stream: Any) -> Outbox | None:
     """Return the outbox of a stream; ``None`` where it writes by itself."""
     found: Outbox | None = getattr(stream, _NAME, None)
     return found
+
+
+def unsent_of(stream: Any) -> int:
+    """Count the bytes that were written to a stream and that its socket has not yet taken.
+
+    Under TLS, bytes before encryption.
+    """
+    outbox = outbox_of(stream)
+    return unsent_bytes(stream) if outbox is None else outbox.unsent()
