@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from http import HTTPStatus
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
 
 from kernelwire._logging import shown
 from kernelwire.live import PATH
@@ -16,6 +18,12 @@ __all__ = ["report_of", "report_of_running"]
 SECONDS = 5.0
 """Time that a server has for its answer."""
 
+TROUBLES: dict[int, str] = {
+    HTTPStatus.NOT_FOUND: "kernelwire is off",
+    HTTPStatus.FORBIDDEN: "it lets nobody in without a login: its file has no token",
+}
+"""What a server says that does not answer."""
+
 
 def report_of_running() -> tuple[list[str], bool]:
     """Ask the user's running servers; returns what they say, and whether one has kernelwire on."""
@@ -24,27 +32,55 @@ def report_of_running() -> tuple[list[str], bool]:
     lines: list[str] = []
     asked = False
     for server in list_running_servers():
+        said: dict[str, Any] = {}
         try:
-            said, trouble = ask(server), ""
-        except HTTPError as error:
-            is_off = error.code == HTTPStatus.NOT_FOUND
-            said, trouble = {}, "kernelwire is off" if is_off else f"it says {error}"
-        except (URLError, OSError, ValueError) as error:
-            said, trouble = {}, f"it does not answer: {error}"
+            status, said = ask(server)
+            trouble = TROUBLES.get(status, f"it answers {status}") if not said else ""
+        except (HTTPException, OSError, ValueError) as error:
+            trouble = f"it does not answer: {error}"
         asked = asked or bool(said)
         lines += [server["url"], *([f"    {trouble}"] if trouble else report_of(said))]
     return lines or ["no server of this user is running"], asked
 
 
-def ask(server: dict[str, Any]) -> dict[str, Any]:
-    """Ask one server, which was found by its file."""
+def ask(server: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Ask one server, which was found by its file; returns its answer, empty if it gives none."""
+    connection = connection_to(server)
+    path = urlsplit(server["url"]).path.rstrip("/") + PATH
+    headers = {"Authorization": f"token {server['token']}"} if server.get("token") else {}
+    try:
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, json.load(answer) if answer.status == HTTPStatus.OK else {}
+    finally:
+        connection.close()
+
+
+def connection_to(server: dict[str, Any]) -> HTTPConnection:
+    """Return a connection to a server in the way in which it listens; it is not open yet."""
     if server.get("sock"):
-        raise ValueError("it listens on a unix socket")
-    url = server["url"].rstrip("/") + PATH
-    request = Request(url, headers={"Authorization": f"token {server.get('token', '')}"})  # noqa: S310 (its own file)
-    with urlopen(request, timeout=SECONDS) as answer:  # noqa: S310 (as above)
-        said: dict[str, Any] = json.load(answer)
-    return said
+        return UnixConnection(server["sock"])
+    address = urlsplit(server["url"])
+    host = address.hostname or "localhost"
+    if address.scheme == "https":
+        # As `jupyter server stop`: certificates are for the names by which others come.
+        context = ssl._create_unverified_context()  # noqa: S323 (as above)
+        return HTTPSConnection(host, address.port, timeout=SECONDS, context=context)
+    return HTTPConnection(host, address.port, timeout=SECONDS)
+
+
+class UnixConnection(HTTPConnection):
+    """A connection to a server that listens on a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect."""
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(SECONDS)
+        self.sock.connect(self._path)
 
 
 def report_of(said: dict[str, Any]) -> list[str]:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support import ways
 from support.fake_kernel import buffer_bytes, script
 
 if TYPE_CHECKING:
-    from support.server import JsonConfig, Server, StartServer
+    from support.server import Implementation, JsonConfig, Server, StartServer
     from support.ws_client import Connect
 
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 3_000_000]
@@ -21,6 +22,8 @@ class Way:
     """How clients reach the server."""
 
     transport: str = "tcp"
+    is_engines: bool = False
+    """Whether the engine can write in that way."""
     config: JsonConfig = field(default_factory=dict)
     compression: bool = False
 
@@ -28,7 +31,7 @@ class Way:
 WAYS = {
     "deflate": Way(config={"ServerApp": {"websocket_compression_options": {}}}, compression=True),
     "tls": Way(transport="tls"),
-    "unix": Way(transport="unix"),
+    "unix": Way(transport="unix", is_engines=True),
 }
 
 
@@ -39,9 +42,9 @@ def way(request: pytest.FixtureRequest) -> Way:
 
 
 @pytest.fixture(scope="module")
-def own_server(start_server: StartServer, way: Way) -> Server:
+def own_server(start_server: StartServer, implementation: Implementation, way: Way) -> Server:
     """A server reached in that way."""
-    return start_server(way.config, transport=way.transport)
+    return start_server(ways.linked(implementation, way.config), transport=way.transport)
 
 
 def test_bytes_when_the_way_is_unusual_then_they_arrive_unchanged(
@@ -62,6 +65,25 @@ def test_bytes_when_the_way_is_unusual_then_they_arrive_unchanged(
     echo = client.until_idle(client.send("shell", "comm_msg", comm, buffers=expected))
     (message,) = echo.of_type("comm_msg")
     assert (message.content, message.buffers) == (comm, expected)
+    own_server.delete_kernel(kernel_id)
+
+
+@pytest.mark.kernelwire_only("M2")
+def test_flood_when_the_way_is_unusual_then_it_is_whole_and_its_way_is_told(
+    own_server: Server,
+    implementation: Implementation,
+    way: Way,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stops `status --live` from saying nothing of such servers, or what is not so."""
+    kernel_id = own_server.start_kernel("fake")
+    client = connect(kernel_id, on=own_server, compression=way.compression)
+    ways.assert_flood_is_whole(client)
+    report = ways.told(own_server, monkeypatch)
+    reader = ways.reader(implementation)
+    writer = reader if way.is_engines else "loop"
+    assert ways.way_of(client, kernel_id, report) == (reader, writer)
     own_server.delete_kernel(kernel_id)
 
 

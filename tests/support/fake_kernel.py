@@ -127,7 +127,10 @@ class Kernel:
                 socket.xpub_verboser = 1
             if kind == zmq.ROUTER and os.environ.get("FAKE_KERNEL_HANDOVER") != "0":
                 socket.router_handover = 1
-            socket.bind(f"tcp://{connection['ip']}:{connection[f'{channel}_port']}")
+            # A port of ipc is the end of a file's name.
+            between = "-" if connection.get("transport") == "ipc" else ":"
+            address = f"{connection['ip']}{between}{connection[f'{channel}_port']}"
+            socket.bind(f"{connection.get('transport', 'tcp')}://{address}")
         self.steps: dict[str, Callable[..., None]] = {
             "emit": self._emit,
             "print_bytes": self._print_bytes,

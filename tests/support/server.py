@@ -13,7 +13,8 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,8 +84,10 @@ class Server:
         config: JsonConfig | None = None,
         *,
         transport: str = "tcp",
+        program: Sequence[str] = ("-m", "jupyter_server"),
         start_timeout: float = START_SECONDS,
     ) -> None:
+        """Start a server; ``program`` is what Python runs, with the argument ``--config``."""
         self.home = home
         self.token = secrets.token_hex(16)
         # The server's own words; its kernels write to the same standard output as it does.
@@ -92,7 +95,7 @@ class Server:
         self.output_path = home / "output.txt"
         self.transport = transport
         fake_kernel.install(home / "data")
-        command = [sys.executable, "-m", "jupyter_server", f"--config={home / 'config.json'}"]
+        command = [sys.executable, *program, f"--config={home / 'config.json'}"]
         settings = _settings(home, implementation, self.token, transport, config or {})
         (home / "config.json").write_text(json.dumps(settings))
         with self.output_path.open("wb") as output:
@@ -118,6 +121,22 @@ class Server:
     def auth_headers(self) -> dict[str, str]:
         """The headers that let a request in."""
         return {"Authorization": f"token {self.token}"}
+
+    @property
+    def port(self) -> int:
+        """The TCP port of a server that has one."""
+        return int(self._info["port"])
+
+    @property
+    def base_path(self) -> str:
+        """What each path of the server begins with."""
+        return str(self._info["base_url"]).rstrip("/")
+
+    def at(self, base_url: str) -> Server:
+        """The server of the same process, token and folders that has another base."""
+        other = copy(self)
+        other._info = self._info | {"base_url": base_url}
+        return other
 
     def open_socket(self) -> socket.socket:
         """A fresh connection to the server, encrypted where it wants that."""
@@ -155,7 +174,8 @@ class Server:
         connection.sock.settimeout(timeout)
         try:
             payload = None if body is None else json.dumps(body)
-            connection.request(method, path, payload, dict(headers or self.auth_headers))
+            whole = self.base_path + path
+            connection.request(method, whole, payload, dict(headers or self.auth_headers))
             response = connection.getresponse()
             text = response.read().decode()
         finally:
@@ -169,7 +189,7 @@ class Server:
         connection = http.client.HTTPConnection("localhost", timeout=60)
         connection.sock = self.open_socket()
         try:
-            connection.request("GET", f"/login?token={self.token}")
+            connection.request("GET", f"{self.base_path}/login?token={self.token}")
             response = connection.getresponse()
             response.read()
         finally:

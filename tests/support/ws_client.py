@@ -83,7 +83,7 @@ class Client:
             all_headers["Sec-WebSocket-Protocol"] = PROTOCOLS[protocol]
         self.socket = WebSocket(
             open_socket or server.open_socket,
-            f"/api/kernels/{kernel_id}/channels?{urlencode(query)}",
+            f"{server.base_path}/api/kernels/{kernel_id}/channels?{urlencode(query)}",
             headers=all_headers,
             compression=compression,
             max_size=max_size,

@@ -58,6 +58,14 @@ class TestNamedTests:
         assert len(NAMED.findall(document)) > 40  # the pattern still finds them
         assert missing(document) == []
 
+    def test_every_one_of_what_works_together_exists(self) -> None:
+        """A row of docs/works-with.md without its test is a promise as well."""
+        document = (ROOT / "docs" / "works-with.md").read_text()
+        rows = [line for line in document.splitlines() if line.startswith("| ")]
+        told = [row for row in rows if not row.startswith(("| what |", "|---"))]
+        assert [row for row in told if not NAMED.search(row)] == []
+        assert missing(document) == []
+
     @pytest.mark.parametrize(
         "name",
         ["test_gone.py", "test_limits.py::test_gone", "tests/unit/test_gone.py", "test_gone"],
