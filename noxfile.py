@@ -272,6 +272,15 @@ def browser(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *arguments)
 
 
+@nox.session(tags=["weekly"])
+def hub(session: nox.Session) -> None:
+    """Test servers behind a JupyterHub and its proxy; needs ``npm``, by which the proxy is installed."""
+    session.install(f"{wheel_of(session)}[test]", "jupyterhub")
+    modules = node_modules(session, "configurable-http-proxy")
+    env = {"CONFIGURABLE_HTTP_PROXY": str(modules / ".bin" / "configurable-http-proxy")}
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/hub"]), env=env)
+
+
 @nox.session(python=False, tags=["gate"], name="bench-check")
 def bench_check(session: nox.Session) -> None:
     """See that the benchmarks work, and that no optimisation is lost."""
@@ -302,6 +311,16 @@ def has_chromium(session: nox.Session) -> bool:
         return False
     probe = ("--headless", "--no-sandbox", "--disable-dev-shm-usage", "--dump-dom", "about:blank")
     return "<html>" in run("chromium", *probe)
+
+
+def node_modules(session: nox.Session, *packages: str) -> Path:
+    """Install packages of npm; returns the folder that has them."""
+    if shutil.which("npm") is None:
+        session.skip("npm is missing: apt-get install npm")
+    out = Path(session.create_tmp(), "node")
+    options = ("--no-audit", "--no-fund", "--loglevel=error", f"--prefix={out}")
+    session.run("npm", "install", *options, *packages, external=True)
+    return out / "node_modules"
 
 
 def python(session: nox.Session, *arguments: str, env: dict[str, str] | None = None) -> None:
