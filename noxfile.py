@@ -273,6 +273,15 @@ def browser(session: nox.Session) -> None:
 
 
 @nox.session(tags=["weekly"])
+def clients(session: nox.Session) -> None:
+    """Test what others write clients with, in Python and in Node; needs ``npm``."""
+    packages = ("jupyter_kernel_client", "nbclient", "websocket-client")
+    session.install(f"{wheel_of(session)}[test]", *packages)
+    env = {"NODE_PATH": str(node_modules(session, "@jupyterlab/services", "ws"))}
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/clients"]), env=env)
+
+
+@nox.session(tags=["weekly"])
 def hub(session: nox.Session) -> None:
     """Test servers behind a JupyterHub and its proxy; needs ``npm``, by which the proxy is installed."""
     session.install(f"{wheel_of(session)}[test]", "jupyterhub")
