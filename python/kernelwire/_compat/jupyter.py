@@ -28,6 +28,8 @@ __all__ = [
     "activity_stream",
     "connection_count",
     "connects_as_upstream",
+    "count_connections",
+    "count_no_more",
     "cull_digest_history",
     "find_missing",
     "forget_kernel_info",
@@ -104,6 +106,9 @@ NAMES = (
         "see connection_count",
         Feature.CONNECTION,
     ),
+    HostName(
+        "_kernel_ports", "MappingKernelManager", "jupyter_server", "see count_connections", None
+    ),
     _socket("_make_url", "see iopub_url"),
     _socket("_create_connected_socket", "see connects_as_upstream"),
     HostName("_tz", "jupyter_server", "jupyter_server", "see utcnow", None),
@@ -169,6 +174,21 @@ def connection_count(manager: Any, kernel_id: str) -> int | None:
     """
     counts: dict[str, int] = getattr(manager, "_kernel_connections", {})
     return counts.get(kernel_id)
+
+
+def count_connections(manager: Any, kernel_id: str, ports: list[int]) -> None:
+    """``_kernel_connections`` and ``_kernel_ports``: have a manager count a kernel's clients.
+
+    It does so for the kernels that it starts, and notes where they are.
+    """
+    getattr(manager, "_kernel_connections", {}).setdefault(kernel_id, 0)
+    getattr(manager, "_kernel_ports", {}).setdefault(kernel_id, ports)
+
+
+def count_no_more(manager: Any, kernel_id: str) -> None:
+    """Take back :func:`count_connections`, for a kernel that has gone."""
+    getattr(manager, "_kernel_connections", {}).pop(kernel_id, None)
+    getattr(manager, "_kernel_ports", {}).pop(kernel_id, None)
 
 
 def connects_as_upstream(kernel: Any) -> bool:

@@ -22,6 +22,7 @@ from kernelwire._compat.jupyter import (
 from kernelwire._config import at_least, check_connections
 from kernelwire._logging import Throttle, hide_secrets
 from kernelwire.kernels.activity import Activity
+from kernelwire.kernels.external import ExternalMixin
 from kernelwire.kernels.lossless import LosslessMixin
 from kernelwire.kernels.restarts import RestartsMixin
 from kernelwire.kernels.sessions import SessionsMixin
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["KernelwireKernelsMixin", "KernelwireMappingKernelManager"]
 
 
-class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
+class KernelwireKernelsMixin(ExternalMixin, LosslessMixin, RestartsMixin, SessionsMixin):
     """What kernelwire adds to a ``MappingKernelManager``: put it before the class in the bases.
 
     >>> class MyManager(KernelwireKernelsMixin, RemoteMappingKernelManager): ...
@@ -252,6 +253,11 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
         meanwhile stay open for ever; and not at all where a kernel has died for good.
         """
         kernel: Any = super().remove_kernel(kernel_id)
+        self._forget_kernel(kernel_id, kernel)
+        return kernel
+
+    def _forget_kernel(self, kernel_id: str, kernel: Any) -> None:
+        """Close what is open for a kernel that is listed no more."""
         self.prompts.forget(kernel_id)
         self._forget_readiness(kernel_id)
         self._policies.pop(kernel_id, None)
@@ -265,7 +271,6 @@ class KernelwireKernelsMixin(LosslessMixin, RestartsMixin, SessionsMixin):
             if not watcher.closed():
                 watcher.on_recv(None)
                 watcher.close()
-        return kernel
 
 
 class KernelwireMappingKernelManager(KernelwireKernelsMixin, AsyncMappingKernelManager):

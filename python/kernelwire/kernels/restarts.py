@@ -171,6 +171,14 @@ class RestartsMixin(_Base):
             self.settle_activity(kernel_id)
             policy.ready(session)
 
+    def _found_up(self, kernel_id: str, state: str) -> None:
+        """Have a kernel that is watched, and that was up before, be what it was."""
+        self._forget_readiness(kernel_id)
+        policy = self._policies.get(kernel_id)
+        if policy is not None and self.execution_state_policy != "stock":
+            policy.survived(state)
+        self._kernels[kernel_id].execution_state = state
+
     def _on_new_ports(self, kernel_id: str) -> None:
         """Watch a kernel where it is now; upstream does so for restarts over REST only."""
         kernel: Any = self._kernels[kernel_id]
