@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernelwire_engine::{Engine, Subscription, Told, Watcher};
 use kernelwire_zmq::{Kind, Socket, option};
@@ -158,15 +158,18 @@ fn kernel_is_received_as_the_event_loop_serves_its_readers() -> Tested {
         (0..usize::try_from(MESSAGES)?).try_for_each(|number| publisher.publish(number, 10_000))
     };
     world.log.set_served(1, false);
+    let mut served = Instant::now();
     publish(&mut publisher)?;
     let slice = world.log.slice().bytes;
     until(|| received(&world) * 10_000 >= slice)?;
     let mut before = 0;
     while received(&world) < MESSAGES {
-        // It is served long before the engine would go on by itself.
         let ahead = received(&world) - before;
-        assert!(ahead * 10_000 <= 2 * slice, "{ahead} messages ahead");
-        before = received(&world);
+        // After a second the engine goes on by itself, and this thread may have had no turn.
+        if served.elapsed() < Duration::from_millis(500) {
+            assert!(ahead * 10_000 <= 2 * slice, "{ahead} messages ahead");
+        }
+        (before, served) = (received(&world), Instant::now());
         if world.log.note_served() {
             subscription.resume();
         }
