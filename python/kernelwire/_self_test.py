@@ -40,15 +40,11 @@ def warn_of_shortcomings(log: Logger, in_use: Mapping[str, str] = _NONE) -> None
         log.warning("kernelwire: %s", "; ".join(results))
 
 
-def report(in_use: Mapping[str, str] = _NONE) -> list[str]:
-    """Say the same for ``jupyter kernelwire status``."""
+def report(in_use: Mapping[str, str] = _NONE) -> list[dict[str, str]]:
+    """Return the same for ``jupyter kernelwire status``: results, each with its reason."""
     found = [(_result(each, in_use), each.reason) for each in shortcomings()]
     found = found or [("passed", "every private name that kernelwire uses was found to work")]
-    return [
-        line
-        for result, reason in found
-        for line in ("self-test", f"    {result}", f"    because {reason}")
-    ]
+    return [{"result": result, "reason": reason} for result, reason in found]
 
 
 def _result(found: Shortcoming, in_use: Mapping[str, str]) -> str:

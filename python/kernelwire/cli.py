@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import zmq
 from jupyter_core.application import JupyterApp
@@ -13,6 +14,7 @@ from traitlets import Dict, Unicode
 from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
+from kernelwire._switch import OFF_REASON, is_switched_off
 from kernelwire.extension import CHOICES, GATEWAY_CHOICES, Choice, choose
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
@@ -25,7 +27,7 @@ from kernelwire.in_use import (
 if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
 
-LIVE = "--live"
+LIVE, JSON = "--live", "--json"
 
 APP, KERNEL_GATEWAY = "--app", "kernel-gateway"
 
@@ -44,13 +46,15 @@ class StatusApp(JupyterApp):
         " With --app kernel-gateway, say which classes a Kernel Gateway would use; options of"
         " `jupyter kernelgateway` are understood then."
         " With --live, say instead what goes on in the servers of this user that are running."
+        " With --json, print the report as JSON."
     )
     flags: Any = Dict(
         {
             "live": (
                 {},
                 "Say what goes on in the running servers: kernels, clients, what they wait for.",
-            )
+            ),
+            "json": ({}, "Print the report as JSON."),
         }
     )
     aliases: Any = Dict({})
@@ -59,6 +63,8 @@ class StatusApp(JupyterApp):
     """Whether to ask running servers."""
     of_gateway = False
     """Whether a Kernel Gateway is meant."""
+    as_json = False
+    """Whether a program reads the report."""
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
         """Keep the arguments for the server whose configuration is looked at."""
@@ -67,8 +73,8 @@ class StatusApp(JupyterApp):
         if app not in ("", KERNEL_GATEWAY):
             self.log.critical("%s is %r, it can be %r", APP, app, KERNEL_GATEWAY)
             self.exit(2)
-        self.live = LIVE in self.argv
-        self.argv = [each for each in self.argv if each != LIVE]
+        self.live, self.as_json = LIVE in self.argv, JSON in self.argv
+        self.argv = [each for each in self.argv if each not in (LIVE, JSON)]
         if {"-h", "--help", "--help-all", "--version"} & set(self.argv):
             super().parse_command_line(argv)
 
@@ -76,34 +82,73 @@ class StatusApp(JupyterApp):
         """Print the report and exit."""
         self.log_level = "ERROR"  # extensions log through it, such as that one is slow to import
         if self.live:
-            from kernelwire.cli_live import report_of_running  # noqa: PLC0415 (of no use otherwise)
+            from kernelwire.cli_live import ask_running, report_of_running  # noqa: PLC0415 (of no use otherwise)
 
-            live, asked = report_of_running()
-            print("\n".join(live))  # noqa: T201 (this is what it is for)
-            sys.exit(0 if asked else 1)
-        if self.of_gateway:
-            from kernelwire.cli_gateway import report as report_of_gateway  # noqa: PLC0415 (as above)
+            answers, is_any_on = ask_running()
+            self.finish(answers, report_of_running(answers), is_any_on)
+        report = report_of_gateway(self.argv) if self.of_gateway else report_of_server(self.argv)
+        self.finish(report, as_text(report), report["on"])
 
-            said, on = report_of_gateway(self.argv)
-            said += [*receiving(loading_trouble()), *versions(*PACKAGES, "jupyter_kernel_gateway")]
-            print("\n".join(said))  # noqa: T201 (this is what it is for)
-            sys.exit(0 if on else 1)
-        app = configured_server(self.argv)
-        trouble = loading_trouble()
-        configured = {trait: choose(app, trait) for trait in CHOICES}
-        linked = link_extensions(app)
-        lines: list[str] = []
-        for trait, choice in configured.items():
-            cls = present(app, trait)
-            name = qualified_name(cls) if cls else choice.present
-            reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
-            lines += [trait, f"    {name}", f"    because {reason}"]
-        lines += [*unseen(linked), *receiving(trouble), *self_test(app, trouble)]
-        lines += versions(*PACKAGES)
-        print("\n".join(lines))  # noqa: T201 (this is what it is for)
-        connection = present(app, CONNECTION_TRAIT)
-        on = connection is not None and is_kernelwires(connection)
-        sys.exit(0 if on and not linked.ending else 1)
+    def finish(self, report: Any, lines: list[str], is_on: bool) -> NoReturn:
+        """Print a report, as JSON or as its lines, and exit."""
+        print(json.dumps(report, indent=2) if self.as_json else "\n".join(lines))  # noqa: T201 (this is what it is for)
+        sys.exit(0 if is_on else 1)
+
+
+def report_of_server(argv: list[str]) -> dict[str, Any]:
+    """Report which classes a server started with these options would use, and why.
+
+    docs/reference.md lists the keys, which `jupyter kernelwire status --json` prints.
+    """
+    app = configured_server(argv)
+    trouble = loading_trouble()
+    configured = {trait: choose(app, trait) for trait in CHOICES}
+    linked = link_extensions(app)
+    classes = {}
+    for trait, choice in configured.items():
+        cls = present(app, trait)
+        name = qualified_name(cls) if cls else choice.present
+        reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
+        classes[trait] = {"class": name, "reason": reason}
+    connection = present(app, CONNECTION_TRAIT)
+    on = connection is not None and is_kernelwires(connection)
+    return {
+        "on": on and not linked.ending,
+        "classes": classes,
+        "notes": unseen(linked),
+        **receiving(trouble),
+        "self_test": self_test(app, trouble),
+        "versions": versions(*PACKAGES),
+    }
+
+
+def report_of_gateway(argv: list[str]) -> dict[str, Any]:
+    """Report the same of a Kernel Gateway."""
+    from kernelwire.cli_gateway import report  # noqa: PLC0415 (of no use otherwise)
+
+    return {
+        **report(argv),
+        **receiving(loading_trouble()),
+        "self_test": [],
+        "versions": versions(*PACKAGES, "jupyter_kernel_gateway"),
+    }
+
+
+def as_text(report: dict[str, Any]) -> list[str]:
+    """Write a report as lines."""
+    lines = [
+        line
+        for trait, found in report["classes"].items()
+        for line in (trait, f"    {found['class']}", f"    because {found['reason']}")
+    ]
+    lines += [f"note: {note}" for note in report["notes"]]
+    for subject, described in (("receiving", RECEIVING), ("driver", DRIVERS)):
+        if found := report[subject]:
+            lines += [subject, f"    {described[found['by']]}", f"    because {found['reason']}"]
+    for found in report["self_test"]:
+        lines += ["self-test", f"    {found['result']}", f"    because {found['reason']}"]
+    width = max(map(len, report["versions"])) + 4
+    return lines + [f"{name:<{width}}{found}" for name, found in report["versions"].items()]
 
 
 def configured_server(argv: list[str]) -> ServerApp:
@@ -167,7 +212,7 @@ def present(app: ServerApp, trait: str) -> type | None:
 
 
 def unseen(linked: Linked) -> list[str]:
-    """Return notes about what only a started server shows."""
+    """Return notes about extensions that failed, and about what only a started server shows."""
     lines = [f"the extension {name} could not be linked" for name in linked.failed]
     lines += [f"a server does not start: the extension {name} ends it" for name in linked.ending]
     if set(linked.names) - {"kernelwire"}:
@@ -175,11 +220,13 @@ def unseen(linked: Linked) -> list[str]:
             "an extension that replaces a class only when it is loaded does not show here; the log"
             " of a server names it"
         )
-    return [f"note: {line}" for line in lines]
+    return lines
 
 
 def loading_trouble() -> str:
-    """Say why kernelwire's classes cannot be loaded; empty where they can."""
+    """Say why kernelwire's classes are not loaded, or cannot be; empty where they can."""
+    if is_switched_off():
+        return OFF_REASON
     try:
         for path in [*CHOICES.values(), *GATEWAY_CHOICES.values()]:
             import_item(path)
@@ -198,7 +245,8 @@ def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: 
         trouble: Why kernelwire's classes cannot be loaded; empty where they can.
     """
     if setter == "kernelwire":
-        return "installed, and no other class was chosen"
+        off = is_switched_off()
+        return OFF_REASON if off else "installed, and no other class was chosen"
     if setter:
         return set_by(setter)
     if "kernelwire" not in [*linked.names, *linked.failed, *linked.ending]:
@@ -210,25 +258,37 @@ def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: 
     return configured.reason
 
 
-def receiving(trouble: str) -> list[str]:
-    """Say how messages are received and why."""
+RECEIVING = {
+    "native": "natively",
+    "pyzmq": "portably, through pyzmq",
+    "none": "not at all",
+}
+"""What receives kernel messages, in the words of the report."""
+
+DRIVERS = {
+    "engine": "the engine: output flows while the server is busy",
+    "loop": "the event loop",
+}
+"""What reads kernels and writes to browsers, likewise."""
+
+
+def receiving(trouble: str) -> dict[str, Any]:
+    """Report how messages are received and who does it, each with the reason."""
     if trouble:
-        return ["receiving", "    not at all", f"    because {trouble}"]
+        return {"receiving": {"by": "none", "reason": trouble}, "driver": None}
     from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
     from kernelwire.sockets.driver import driver  # noqa: PLC0415 (as above)
 
     found = drain()
-    how = "natively" if found.native else "portably, through pyzmq"
-    who, why = driver()
-    driving = "the engine: output flows while the server is busy" if who else "the event loop"
-    return [
-        *("receiving", f"    {how}", f"    because {found.reason}"),
-        *("driver", f"    {driving}", f"    because {why}"),
-    ]
+    has_engine, why = driver()
+    return {
+        "receiving": {"by": "native" if found.native else "pyzmq", "reason": found.reason},
+        "driver": {"by": "engine" if has_engine else "loop", "reason": why},
+    }
 
 
-def self_test(app: ServerApp, trouble: str) -> list[str]:
-    """Say what the installed packages lack, and what that turns off."""
+def self_test(app: ServerApp, trouble: str) -> list[dict[str, str]]:
+    """Report what the installed packages lack, and what that turns off."""
     if trouble:
         return []
     from kernelwire._self_test import report  # noqa: PLC0415 (imports what it tests)
@@ -248,11 +308,9 @@ def without_app(argv: list[str]) -> tuple[list[str], str]:
     return rest, app
 
 
-def versions(*packages: str) -> list[str]:
-    """Say which versions are installed."""
-    width = max(map(len, packages)) + 4
-    lines = [f"{name:<{width}}{installed(name)}" for name in packages]
-    return [*lines, f"{'libzmq':<{width}}{zmq.zmq_version()}"]
+def versions(*packages: str) -> dict[str, str]:
+    """Return which versions are installed."""
+    return {name: installed(name) for name in packages} | {"libzmq": zmq.zmq_version()}
 
 
 def installed(package: str) -> str:

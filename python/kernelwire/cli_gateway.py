@@ -7,6 +7,7 @@ from typing import Any
 
 from jupyter_core.application import JupyterApp
 
+from kernelwire._switch import OFF_REASON, is_switched_off
 from kernelwire.in_use import CONNECTION_TRAIT, MANAGER_TRAIT, is_kernelwires, qualified_name
 
 __all__ = ["report"]
@@ -15,8 +16,8 @@ CONFIG = Path(__file__).with_name("kernel_gateway_config.py")
 """What switches kernelwire on in a Kernel Gateway."""
 
 
-def report(argv: list[str]) -> tuple[list[str], bool]:
-    """Say which classes a gateway would use, and why; and whether its connections are kernelwire's.
+def report(argv: list[str]) -> dict[str, Any]:
+    """Report which classes a gateway would use, and why; and whether its connections are kernelwire's.
 
     Args:
         argv: Options of ``jupyter kernelgateway``.
@@ -24,18 +25,27 @@ def report(argv: list[str]) -> tuple[list[str], bool]:
     try:
         from kernel_gateway.gatewayapp import KernelGatewayApp  # noqa: PLC0415 (may not be installed)
     except ImportError as error:
-        return [f"a Kernel Gateway cannot be started: {error}"], False
+        return {
+            "on": False,
+            "classes": {},
+            "notes": [f"a Kernel Gateway cannot be started: {error}"],
+        }
     app: Any = KernelGatewayApp(log_level="ERROR")
     # The gateway's own `initialize` would bind a port.
     JupyterApp.initialize(app, argv)
-    lines: list[str] = []
+    classes = {}
     for trait in (CONNECTION_TRAIT, MANAGER_TRAIT):
         is_configured = any(trait in section for section in app.config.values())
         chosen = (
             "it was chosen by configuration" if is_configured else "it is the gateway's default"
         )
-        lines += [trait, f"    {qualified_name(getattr(app, trait))}", f"    because {chosen}"]
+        classes[trait] = {"class": qualified_name(getattr(app, trait)), "reason": chosen}
     is_on = is_kernelwires(getattr(app, CONNECTION_TRAIT))
-    if not is_on:
-        lines.append(f"note: jupyter kernelgateway --config={CONFIG} uses kernelwire's")
-    return lines, is_on
+    return {"on": is_on, "classes": classes, "notes": [] if is_on else [how_to_switch_on()]}
+
+
+def how_to_switch_on() -> str:
+    """Say what has a gateway use kernelwire."""
+    if is_switched_off():
+        return OFF_REASON
+    return f"jupyter kernelgateway --config={CONFIG} uses kernelwire's"

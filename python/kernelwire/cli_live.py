@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from kernelwire._logging import shown
 from kernelwire.live import PATH
 
-__all__ = ["report_of", "report_of_running"]
+__all__ = ["ask_running", "report_of", "report_of_running"]
 
 SECONDS = 5.0
 """Time that a server has for its answer."""
@@ -25,22 +25,34 @@ TROUBLES: dict[int, str] = {
 """What a server says that does not answer."""
 
 
-def report_of_running() -> tuple[list[str], bool]:
-    """Ask the user's running servers; returns what they say, and whether one has kernelwire on."""
+def ask_running() -> tuple[dict[str, dict[str, Any]], bool]:
+    """Ask the user's running servers.
+
+    Returns the answers by address, where one without kernelwire or without an answer has an
+    ``error``; and whether one has kernelwire on.
+    """
     from jupyter_server.serverapp import list_running_servers  # noqa: PLC0415 (takes half a second)
 
-    lines: list[str] = []
+    answers: dict[str, dict[str, Any]] = {}
     asked = False
     for server in list_running_servers():
         said: dict[str, Any] = {}
         try:
             status, said = ask(server)
-            trouble = TROUBLES.get(status, f"it answers {status}") if not said else ""
+            trouble = TROUBLES.get(status, f"it answers {status}")
         except (HTTPException, OSError, ValueError) as error:
             trouble = f"it does not answer: {error}"
         asked = asked or bool(said)
-        lines += [server["url"], *([f"    {trouble}"] if trouble else report_of(said))]
-    return lines or ["no server of this user is running"], asked
+        answers[server["url"]] = said or {"error": trouble}
+    return answers, asked
+
+
+def report_of_running(answers: dict[str, dict[str, Any]]) -> list[str]:
+    """Put the answers of all servers into lines."""
+    lines: list[str] = []
+    for url, said in answers.items():
+        lines += [url, *([f"    {said['error']}"] if "error" in said else report_of(said))]
+    return lines or ["no server of this user is running"]
 
 
 def ask(server: dict[str, Any]) -> tuple[int, dict[str, Any]]:

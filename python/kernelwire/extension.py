@@ -15,10 +15,14 @@ from weakref import WeakKeyDictionary
 from traitlets.utils.importstring import import_item
 
 from kernelwire._config import check_at_start
+from kernelwire._switch import OFF_REASON, is_switched_off
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
     MANAGER_TRAIT,
+    classes_in_use,
     extension_of,
+    is_kernelwires,
+    is_of_package,
     ours_in_place,
     qualified_name,
     report,
@@ -88,12 +92,13 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
     for trait, cls in classes.items():
         setattr(app, trait, cls)
     _choices[app] = choices
-    _warn_of_shortcomings(app)
+    if not is_switched_off():
+        _warn_of_shortcomings(app)
 
 
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Have the server tell its operator what goes on; the rest was done when this was linked."""
-    if app in _choices:
+    if app in _choices and not is_switched_off():
         from kernelwire.live import add_handler  # noqa: PLC0415 (may fail where linking has)
 
         add_handler(app)
@@ -101,23 +106,37 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
 
 async def _start_jupyter_server_extension(app: ServerApp) -> None:
     """Log which classes are in use, now that every extension has been loaded."""
-    if app in _choices:
+    if app in _choices and is_switched_off():
+        _report_switched_off(app)
+    elif app in _choices:
         app.log.info("kernelwire is %s", report(app, _choices[app]))
+
+
+def _report_switched_off(app: ServerApp) -> None:
+    """Log that kernelwire is off, and which subclasses of its classes the server uses nevertheless."""
+    kept = [qualified_name(cls) for cls in classes_in_use(app).values() if is_kernelwires(cls)]
+    if kept:
+        names = " and ".join(kept)
+        app.log.warning("kernelwire: %s, but %s was chosen and is used", OFF_REASON, names)
+    else:
+        app.log.info("kernelwire is off: %s", OFF_REASON)
 
 
 def load(choices: dict[str, Choice]) -> dict[str, type]:
     """Import the classes to be put in place, and what they need, natively or not.
 
     Whatever is wrong with the installation is raised here, before anything has been changed.
+    Where kernelwire is switched off, nothing of it is imported.
     """
     classes = {
         trait: import_item(one.replacement)
         for trait, one in choices.items()
         if one.replacement is not None
     }
-    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
+    if not is_switched_off():
+        from kernelwire.sockets.drain import drain  # noqa: PLC0415 (may fail, and only here is it handled)
 
-    drain()
+        drain()
     return classes
 
 
@@ -129,12 +148,24 @@ def choose(app: ServerApp, trait: str) -> Choice:
     or an extension that was linked before. A class from the package of such an extension counts as
     set by it, unless it was chosen on the command line: an extension changes the configuration in
     the way a file does.
+
+    Where kernelwire is switched off, the server's default takes the place of kernelwire's own classes,
+    also of those that were chosen by name. A subclass of one is left where it is.
     """
-    if app.trait_has_value(trait):
-        chosen: type = getattr(app, trait)
-        return Choice(qualified_name(chosen), None, _chosen_by(app, trait, chosen))
     gateway = _has_gateway(app)
     default = _DEFAULTS[trait][gateway]
+    if app.trait_has_value(trait):
+        chosen: type = getattr(app, trait)
+        if is_switched_off() and is_of_package(chosen):
+            return Choice(qualified_name(chosen), default, OFF_REASON)
+        return Choice(qualified_name(chosen), None, _chosen_by(app, trait, chosen))
+    return _instead_of(default, trait, gateway=gateway)
+
+
+def _instead_of(default: str, trait: str, *, gateway: bool) -> Choice:
+    """Decide on a class that nobody has chosen, of a server with or without a gateway."""
+    if is_switched_off():
+        return Choice(default, None, OFF_REASON)
     if gateway and trait not in GATEWAY_CHOICES:
         return Choice(default, None, "kernels run on a gateway")
     if gateway:

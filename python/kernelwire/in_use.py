@@ -25,8 +25,6 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
         app: The server, with all its extensions loaded.
         choices: What was decided when kernelwire was linked, by trait.
     """
-    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported in every installation)
-
     classes = classes_in_use(app)
     ours = [trait for trait, cls in classes.items() if is_kernelwires(cls)]
     others = [
@@ -37,6 +35,8 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
     scope = f" for {_PARTS[ours[0]]} only" if others else ""
     if relays(classes[CONNECTION_TRAIT]):
         return "; ".join([f"on{scope}, relaying what a gateway sends", *others])
+    from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported in every installation)
+
     receiving = drain()
     how = "natively" if receiving.native else f"through pyzmq ({receiving.reason})"
     return "; ".join([f"on{scope}, receiving {how}", *others])
@@ -88,6 +88,11 @@ def is_kernelwires(cls: type) -> bool:
     """Return whether a class is one of kernelwire's, or a subclass of one."""
     bases = getattr(cls, "__mro__", ())
     return any(base.__module__.partition(".")[0] == "kernelwire" for base in bases)
+
+
+def is_of_package(cls: type) -> bool:
+    """Return whether a class is one of kernelwire's, and not a subclass of somebody else's."""
+    return getattr(cls, "__module__", "").partition(".")[0] == "kernelwire"
 
 
 def relays(cls: type) -> bool:

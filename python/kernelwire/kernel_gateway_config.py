@@ -7,14 +7,20 @@ configuration. Whatever else is configured there stays as it is.
 
 from traitlets.config import Config
 
+from kernelwire._switch import is_switched_off
+
 # traitlets puts it there; without it, this can be imported as any other module.
 c = globals().get("c", Config())
 
-# Both lines are needed: the one serves websockets, the other keeps what kernels say for them.
-c.KernelGatewayApp.kernel_websocket_connection_class = "kernelwire.KernelwireWebsocketConnection"
-c.KernelGatewayApp.kernel_manager_class = (
-    "kernelwire.kernel_gateway.KernelwireSeedingMappingKernelManager"
-)
+# KERNELWIRE=off in the environment leaves the gateway as it is.
+if not is_switched_off():
+    # Both are needed: the one serves websockets, the other keeps what kernels send for them.
+    c.KernelGatewayApp.kernel_websocket_connection_class = (
+        "kernelwire.KernelwireWebsocketConnection"
+    )
+    c.KernelGatewayApp.kernel_manager_class = (
+        "kernelwire.kernel_gateway.KernelwireSeedingMappingKernelManager"
+    )
 
 # A program that runs notebooks through the gateway, such as nbclient, gives up on output that comes
 # late. It does not watch output go by and needs no rate limits: turn limit_rate of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 from contextlib import ExitStack, suppress
@@ -529,6 +530,12 @@ class TestInside:
         ours = "kernelwire.kernel_gateway.KernelwireSeedingMappingKernelManager" in run.stdout
         assert (run.returncode == 0, ours) == (configured, configured), run.stdout + run.stderr
         assert (f"--config={config} uses kernelwire's" in run.stdout) != configured
+
+    def test_configuration_can_be_switched_off(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With ``KERNELWIRE=off`` the file leaves a gateway as it is."""
+        monkeypatch.setattr("kernelwire._switch.is_switched_off", lambda: True)
+        path = Path(kernelwire.__file__).with_name("kernel_gateway_config.py")
+        assert runpy.run_path(str(path))["c"] == {}
 
 
 class TestOperator:

@@ -36,6 +36,7 @@ OURS = "kernelwire.connection.websocket.KernelwireWebsocketConnection"
 MANAGER_TRAIT = "kernel_manager_class"
 OUR_MANAGER = "kernelwire.kernels.manager.KernelwireMappingKernelManager"
 STOCK = "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
+STOCK_MANAGER = "jupyter_server.services.kernels.kernelmanager.AsyncMappingKernelManager"
 GATEWAY = "jupyter_server.gateway.connections.GatewayWebSocketConnection"
 GATEWAY_MANAGER = "jupyter_server.gateway.managers.GatewayMappingKernelManager"
 OUR_GATEWAY = "kernelwire.gateway.connection.KernelwireGatewayConnection"
@@ -99,7 +100,7 @@ class Run:
     @property
     def warnings(self) -> list[str]:
         """The lines logged as warning or worse that name kernelwire."""
-        return re.findall(r"^\[[WEC] .*kernelwire.*$", self.log, re.MULTILINE)
+        return re.findall(r"(?i)^\[[WEC] .*kernelwire.*$", self.log, re.MULTILINE)
 
 
 class Environment:
@@ -222,7 +223,82 @@ def test_status_when_native_receiving_is_off_then_it_says_why(environment: Envir
     )
 
 
+def test_status_when_a_program_asks_then_it_says_the_same_as_json(environment: Environment) -> None:
+    """Stops a program from having to read lines that are written for people."""
+    lines, run = environment.status(), environment.status("--json")
+    report = json.loads(run.output)
+    assert (report["on"], run.code) == (True, 0)
+    for trait in (TRAIT, MANAGER_TRAIT):
+        found = report["classes"][trait]
+        assert (found["class"], found["reason"]) == lines.reported(trait)
+    assert report["receiving"]["reason"] == lines.reported("receiving")[1]
+    assert report["driver"]["by"] in ("engine", "loop")
+    assert [each["result"] for each in report["self_test"]] == ["passed"]
+    assert re.search(
+        rf"^kernelwire +{report['versions']['kernelwire']}$", lines.output, re.MULTILINE
+    )
+    live = environment.status("--live", "--json")
+    assert (json.loads(live.output), live.code) == ({}, 1)
+
+
 # off
+
+
+class TestSwitchedOff:
+    """``KERNELWIRE=off`` has the servers of an environment use their own classes."""
+
+    REASON = "KERNELWIRE=off is set"
+
+    @pytest.fixture
+    def switched_off(self, broken: Environment) -> Environment:
+        """Kernelwire cannot even be loaded, so a server that says nothing of that has not tried."""
+        broken.variables["KERNELWIRE"] = "off"
+        return broken
+
+    def test_server_uses_its_own_classes(self, switched_off: Environment) -> None:
+        """Nothing of kernelwire but the switch is loaded, and one line of the log says so."""
+        run = switched_off.serve()
+        assert run.connection_class == STOCK
+        assert run.used("manager") == STOCK_MANAGER
+        assert run.reports == [f"off: {self.REASON}"]
+        assert run.warnings == []
+
+    def test_status_says_why(self, switched_off: Environment) -> None:
+        """As lines and as JSON."""
+        run = switched_off.status()
+        assert run.reported(TRAIT) == (STOCK, self.REASON)
+        assert run.reported(MANAGER_TRAIT) == (STOCK_MANAGER, self.REASON)
+        assert run.reported("receiving") == ("not at all", self.REASON)
+        report = json.loads(switched_off.status("--json").output)
+        assert (report["on"], report["receiving"]["by"]) == (False, "none")
+
+    def test_classes_chosen_by_name_are_replaced(self, environment: Environment) -> None:
+        """An operator need not find out who has named kernelwire's classes, and where."""
+        environment.variables["KERNELWIRE"] = "off"
+        environment.configure({"ServerApp": {TRAIT: OURS, MANAGER_TRAIT: OUR_MANAGER}})
+        run = environment.serve()
+        assert (run.connection_class, run.used("manager")) == (STOCK, STOCK_MANAGER)
+        assert environment.status().reported(TRAIT) == (STOCK, self.REASON)
+
+    def test_subclass_that_was_chosen_is_warned_of(self, environment: Environment) -> None:
+        """It is somebody else's class, which nothing can stand in for."""
+        (environment.modules / "mine.py").write_text(
+            "from kernelwire import KernelwireWebsocketConnection as Ours\nclass Mine(Ours): pass\n"
+        )
+        environment.variables["KERNELWIRE"] = "off"
+        environment.configure({"ServerApp": {TRAIT: "mine.Mine"}})
+        run = environment.serve()
+        assert run.connection_class == "mine.Mine"
+        (warning,) = run.warnings
+        assert f"{self.REASON}, but mine.Mine was chosen and is used" in warning
+
+    def test_value_that_means_nothing_is_warned_of(self, environment: Environment) -> None:
+        """A switch that is misspelt is not silently ignored."""
+        environment.variables["KERNELWIRE"] = "of"
+        run = environment.serve()
+        assert run.connection_class == OURS
+        (warning,) = run.warnings
+        assert "KERNELWIRE is 'of', which means nothing" in warning
 
 
 @pytest.fixture
