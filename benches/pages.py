@@ -14,11 +14,12 @@ import argparse
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches.report import render
-from kernelwire.bench.plot import draw
+from kernelwire.bench.plot import draw_overview, draw_panels
 from kernelwire.bench.run import summarise_gains
 from kernelwire.bench.stats import FIGURES
 from kernelwire.bench.table import conditions, number, rows_of, spread
@@ -34,6 +35,19 @@ BLOCK = re.compile(
 )
 FIRST, NOW = "first", "kernelwire"
 """Contenders: the version that `earlier` compares with, and this one."""
+
+
+def without_first(result: dict[str, Any]) -> dict[str, Any]:
+    """Return a result without the version that only `earlier` compares with."""
+    cases = {
+        case: outcome
+        | {
+            part: {name: each for name, each in outcome[part].items() if name != FIRST}
+            for part in ("contenders", "gains")
+        }
+        for case, outcome in result["cases"].items()
+    }
+    return result | {"cases": cases}
 
 
 def summary(result: dict[str, Any]) -> Iterator[str]:
@@ -99,17 +113,25 @@ RENDERERS: dict[str, Callable[[dict[str, Any]], Iterator[str]]] = {
 }
 
 
-def rendered(page: Path, draws: dict[Path, dict[str, Any]]) -> str:
+CHARTS: dict[str, tuple[str, str, Callable[[dict[str, Any], Path], None]]] = {
+    "overview": ("-overview", "How many times better than stock each figure is", draw_overview),
+    "chart": ("", "The figures as bars, with the range of rounds", draw_panels),
+}
+"""By the word in a block: what the file's name ends with, what it shows, and who draws it."""
+
+
+def rendered(page: Path, draws: dict[Path, Callable[[], None]]) -> str:
     """Return the page as it should be, and add to `draws` which charts it shows."""
 
     def block(match: re.Match[str]) -> str:
         file = ROOT / match["file"]
         if not file.exists():
             body = f"`{match['file']}` has not been measured yet."
-        elif match["how"] == "chart":
-            chart = page.with_name(f"{file.stem}.svg")
-            draws[chart] = json.loads(file.read_text())
-            body = f"![The figures as bars, with the range of rounds]({chart.name})"
+        elif match["how"] in CHARTS:
+            ending, shows, draw = CHARTS[match["how"]]
+            chart = page.with_name(f"{file.stem}{ending}.svg")
+            draws[chart] = partial(draw, without_first(json.loads(file.read_text())), chart)
+            body = f"![{shows}]({chart.name})"
         else:
             body = "\n".join(RENDERERS[match["how"]](json.loads(file.read_text())))
         return f"{match['start']}\n{body}\n\n{match['end']}"
@@ -122,14 +144,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benches.pages", description=__doc__)
     parser.add_argument("--check", action="store_true", help="only compare")
     given = parser.parse_args(arguments)
-    draws: dict[Path, dict[str, Any]] = {}
+    draws: dict[Path, Callable[[], None]] = {}
     texts = {page: rendered(page, draws) for page in PAGES}
     if given.check:
         return int(any(page.read_text() != text for page, text in texts.items()))
     for page, text in texts.items():
         page.write_text(text)
-    for chart, result in draws.items():
-        draw(result, chart)
+    for draw in draws.values():
+        draw()
     return 0
 
 

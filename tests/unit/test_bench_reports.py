@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import pytest
 from benches import bridge, codec, contenders, gateway, pages, readme, report
 from benches.check import Floor, judge, read_floors
 from benches.stages import CALL, SAMPLE, stage_of
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
+from kernelwire.bench import plot
 from kernelwire.bench.cases import CASES
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.run import summarise_case
@@ -211,6 +215,30 @@ def test_block_when_measured_then_the_page_shows_it(
     assert "| event loop per 100-byte message, full speed | 20.0 µs | 2.00 µs |" in text
     assert text.startswith("a\n<!-- figures: summary r.json -->\n")
     assert text.endswith("<!-- figures end -->\nb\n")
+
+
+def test_charts_when_drawn_then_no_text_is_cut_or_crossed() -> None:
+    """Stops titles that end at the edge of the chart, and values that stand on a whisker."""
+    measured = json.loads((ROOT / "benches/results/bridge.json").read_text())
+    # The longest titles and names, and the largest differences.
+    measured["cases"] = {case: measured["cases"][case] for case in ("flood", "status")}
+    with mpl.rc_context(plot.STYLE):
+        figure = plot.charts(measured, with_overview=True, with_panels=True)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    renderer = canvas.get_renderer()
+    ticks = {each for axis in figure.axes for each in axis.get_xticklabels(which="both")}
+    texts = [each for each in figure.findobj(Text) if each.get_text() and each not in ticks]
+    assert len(texts) > 50
+    for text in texts:
+        box = text.get_window_extent(renderer)
+        assert figure.bbox.x0 <= box.x0, text
+        assert box.x1 <= figure.bbox.x1, text
+    for axis in figure.axes[1:]:
+        whiskers = [path for lines in axis.collections for path in lines.get_segments()]
+        ends = [axis.transData.transform(path)[:, 0].max() for path in whiskers]
+        values = [text.get_window_extent(renderer).x0 for text in axis.texts]
+        assert all(value > end + 2 for value, end in zip(values, ends, strict=True))
 
 
 def test_functions_when_a_case_is_outside_of_both_then_it_is_in_a_table_of_its_own() -> None:
