@@ -18,7 +18,7 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src rust/zmq/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures fuzz jupyverse earlier wheel clean prerequisites
+.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures docs fuzz jupyverse earlier wheel clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -38,7 +38,7 @@ AS_ROOT := $(if $(filter 0,$(shell id -u)),--allow-root)
 
 # The stamp stands for an environment in which the sources as they are now are built and installed.
 $(VENV)/.installed: $(SOURCES) | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,bench,lint]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,bench,docs,lint]'
 	@touch $@
 
 $(VENV)/.lab: $(VENV)/.installed
@@ -103,11 +103,14 @@ bench-check: set-up ## See that the benchmarks work and that no optimisation is 
 	$(NOX) bench-check -- $(ARGS)
 
 figures: $(VENV)/.installed ## Put the results in benches/results into the README and docs/
-	$(BIN)/python -m benches.readme $(addprefix benches/results/,bridge.json completeness-default-limits.json completeness-prints.json)
+	$(BIN)/python -m benches.readme
 	$(BIN)/python -m benches.pages
+
+docs: set-up ## Build the documentation into docs/_build/html
+	$(NOX) docs
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist
 
 clean: ## Remove what was built
-	rm -rf $(VENV) .nox target dist build benches/relay/target benches/.cache
+	rm -rf $(VENV) .nox target dist build docs/_build docs/_generated benches/relay/target benches/.cache

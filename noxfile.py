@@ -104,6 +104,14 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session(python=False, tags=["gate"])
+def docs(session: nox.Session) -> None:
+    """Build the documentation, with warnings as errors, and render the README as PyPI does."""
+    pages = ("--fresh-env", "--quiet", "--builder", "html", "docs", "docs/_build/html")
+    python(session, "-m", "sphinx", "--fail-on-warning", "--keep-going", *pages)
+    python(session, "-m", "readme_renderer", "README.md", "--output", "docs/_build/README.html")
+
+
+@nox.session(python=False, tags=["gate"])
 def core(session: nox.Session) -> None:
     """Test the crates that need no Python; that of libzmq against the copy that pyzmq brings."""
     crates = ("kernelwire-core", "kernelwire-engine", "kernelwire-zmq")

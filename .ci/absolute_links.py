@@ -1,0 +1,34 @@
+"""Make the README's links absolute, for PyPI, where there are no files beside it.
+
+Usage, before a release is built: ``python .ci/absolute_links.py ADDRESS``, where ADDRESS is that of
+the repository's files at the release, such as ``https://github.com/OWNER/NAME/blob/v1.0.0``.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[1] / "README.md"
+
+LINK = re.compile(r"(?P<head>\]\()(?!https?://|#)(?P<path>[^)\s]+)\)")
+
+
+def absolute(text: str, address: str) -> str:
+    """Return a document with absolute links; those within the document stay."""
+    address = address.rstrip("/")
+    return LINK.sub(lambda match: f"{match['head']}{address}/{match['path']})", text)
+
+
+def main(arguments: list[str]) -> int:
+    """Rewrite the README in its place."""
+    if len(arguments) != 1 or not arguments[0].startswith("https://"):
+        print(__doc__, file=sys.stderr)
+        return 2
+    README.write_text(absolute(README.read_text(), arguments[0]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
