@@ -24,7 +24,7 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_generated"]
 
-myst_enable_extensions = ["colon_fence"]
+myst_enable_extensions = ["colon_fence", "deflist"]
 # Links to headings are written as on GitHub, and a link to one that is not there is a warning.
 myst_heading_anchors = 4
 
@@ -32,6 +32,9 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 autodoc_inherit_docstrings = False
+
+# Quotation marks in what is quoted, such as a setting, are to be copied as they are.
+smartquotes = False
 
 html_theme = "furo"
 html_title = "kernelwire"

@@ -75,15 +75,16 @@ def upstream() -> Iterator[str]:
         if match := PROPOSAL.match(line):
             cells = [each.strip() for each in match["rest"].split(" | ")]
             subject, theirs, ours, why, offer = cells[:5]
-            row = f"| {match['number']} | {subject} | {theirs} | {ours} | {why} |"
-            rows[offer].setdefault(heading, []).append(row)
+            number = match["number"].strip()
+            title = f"**{number}** " * number.isalnum() + subject.strip("*")
+            told = f"{title}\n: *Jupyter Server:* {theirs}.\n\n  *kernelwire:* {ours}.\n\n  *Why:* {why}."
+            rows[offer].setdefault(heading, []).append(told)
     titles = {"proposal": "Proposals", "patch": "Patches"}
     for offer, by_heading in rows.items():
         yield f"## {titles[offer]}\n"
         for heading, found in by_heading.items():
             yield f"### {heading}, {titles[offer].lower()}\n"
-            yield "| | subject | Jupyter Server | kernelwire | why |\n|---|---|---|---|---|"
-            yield "\n".join(found) + "\n"
+            yield "\n\n".join(found) + "\n"
 
 
 def budget() -> Iterator[str]:
