@@ -111,6 +111,14 @@ def docs(session: nox.Session) -> None:
     python(session, "-m", "readme_renderer", "README.md", "--output", "docs/_build/README.html")
 
 
+@nox.session(python=False, tags=["weekly"])
+def deny(session: nox.Session) -> None:
+    """Check licences, sources and known weaknesses of the crates; needs ``cargo-deny``."""
+    if shutil.which("cargo-deny") is None:
+        session.error("cargo-deny is missing: cargo install --locked cargo-deny")
+    session.run("cargo", "deny", "--locked", "check")
+
+
 @nox.session(python=False, tags=["gate"])
 def core(session: nox.Session) -> None:
     """Test the crates that need no Python; that of libzmq against the copy that pyzmq brings."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from email.parser import Parser
@@ -103,3 +104,12 @@ def test_description_when_built_then_it_is_the_readme(wheel: ZipFile) -> None:
     about = metadata(wheel, "METADATA")
     assert about["Description-Content-Type"].startswith("text/markdown")
     assert about.get_payload().strip() == (ROOT / "README.md").read_text().strip()
+
+
+def test_bill_of_materials_when_built_then_it_names_the_crates(wheel: ZipFile) -> None:
+    """Stops a native module of which nobody can tell what is in it, and under which licences."""
+    (path,) = (name for name in wheel.namelist() if name.endswith(".cyclonedx.json"))
+    assert ".dist-info/sboms/" in path
+    crates = {each["name"]: each for each in json.loads(wheel.read(path))["components"]}
+    assert {"kernelwire-core", "mio", "parking_lot", "pyo3"} <= crates.keys()
+    assert all(each.get("licenses") for each in crates.values())
