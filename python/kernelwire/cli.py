@@ -98,7 +98,7 @@ class StatusApp(JupyterApp):
 def report_of_server(argv: list[str]) -> dict[str, Any]:
     """Report which classes a server started with these options would use, and why.
 
-    docs/reference.md lists the keys, which `jupyter kernelwire status --json` prints.
+    docs/commands.md lists the keys, which ``jupyter kernelwire status --json`` prints.
     """
     app = configured_server(argv)
     trouble = loading_trouble()

@@ -237,6 +237,8 @@ def test_status_when_a_program_asks_then_it_says_the_same_as_json(environment: E
     assert re.search(
         rf"^kernelwire +{report['versions']['kernelwire']}$", lines.output, re.MULTILINE
     )
+    page = (ROOT / "docs" / "commands.md").read_text()
+    assert [key for key in report if f"| `{key}` |" not in page] == []
     live = environment.status("--live", "--json")
     assert (json.loads(live.output), live.code) == ({}, 1)
 
