@@ -86,6 +86,7 @@ impl SharedLog {
         let mut reading = watcher.map(Watcher::reading);
         let taken = slice.receive(next, |parts| append(&mut core, now, parts, reading.as_mut()))?;
         drop(reading);
+        core.note_batch(taken.messages);
         MutexGuard::unlock_fair(core);
         self.largest.fetch_max(taken.messages, Ordering::Relaxed);
         self.unserved.fetch_add(taken.bytes, Ordering::SeqCst);
@@ -105,6 +106,7 @@ impl SharedLog {
         let mut core = self.lock();
         let mut reading = watcher.map(Watcher::reading);
         self.largest.fetch_max(1, Ordering::Relaxed);
+        core.note_batch(1);
         append(&mut core, now, parts, reading.as_mut())
     }
 

@@ -27,7 +27,7 @@ impl Count {
     }
 
     /// Adds another count.
-    pub(super) fn add(&mut self, more: Self) {
+    pub fn add(&mut self, more: Self) {
         self.messages = self.messages.saturating_add(more.messages);
         self.bytes = self.bytes.saturating_add(more.bytes);
     }

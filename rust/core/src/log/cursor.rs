@@ -10,6 +10,7 @@ use super::mailbox::Mailbox;
 use super::queue::{self, Begun, Item, Queue, StandsFor};
 use super::read::MAX_IN_FLIGHT;
 use super::store::Store;
+use super::tally::{Cause, Tally};
 use super::totals::{ByPriority, Totals};
 use super::{Hold, Overflow, Protocol, Reason, Rules, Settings};
 use crate::limit::{Limiter, Limits};
@@ -94,9 +95,12 @@ pub(super) struct Cursor<P> {
     pub(super) noticed: f64,
     pub(super) begun: Option<Begun>,
     pub(super) account: Account,
+    pub(super) tally: Tally,
     pub(super) mailbox: Mailbox<P>,
     /// Its turn among those that are away; `None` while it is live.
     pub(super) away: Option<u64>,
+    /// Whether its client was ever there.
+    pub(super) has_been_live: bool,
     /// Whether too much waits for it that cannot be dropped.
     pub(super) overflowed: bool,
 }
@@ -130,8 +134,10 @@ impl<P: AsRef<[u8]>> Cursor<P> {
             noticed: f64::NEG_INFINITY,
             begun: None,
             account: Account::default(),
+            tally: Tally::default(),
             mailbox: Mailbox::new(),
             away: None,
+            has_been_live: false,
             overflowed: false,
         }
     }
@@ -305,7 +311,13 @@ impl<P: AsRef<[u8]>> Cursor<P> {
 
     /// Goes to the end without reading, and forgets what was to be handed out again, but for what the
     /// caller has made; what it lost.
-    pub(super) fn lose_the_rest(&mut self, store: &Store<P>, end: u64, totals: Totals) -> Count {
+    pub(super) fn lose_the_rest(
+        &mut self,
+        store: &Store<P>,
+        (end, totals): (u64, Totals),
+        cause: Cause,
+    ) -> Count {
+        let skipped = self.messages_skipped();
         let mut again = Count::default();
         for (first, last) in queue::entries(&self.again) {
             let mut place = store.find(first);
@@ -338,6 +350,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         lost.add(waited);
         self.unreported.take_back(gaps);
         self.account.skipped.add(lost);
+        self.tally.drop(cause, lost.messages.saturating_sub(skipped));
         (self.position, self.at, self.kept, self.cut) = (end, totals, None, None);
         lost
     }
@@ -347,6 +360,14 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         self.position = seq.saturating_add(1);
         self.at = after;
         self.kept = self.kept.filter(|kept| kept.seq > seq);
+    }
+
+    /// Skips what of a priority comes before a mark.
+    pub(super) fn skip_to(&mut self, drop: DropPriority, mark: Mark) {
+        let before = self.messages_skipped();
+        self.marks.advance(drop, mark);
+        let cause = if self.away.is_some() { Cause::Away } else { Cause::Bound };
+        self.tally.drop(cause, self.messages_skipped().saturating_sub(before));
     }
 
     /// Why something is skipped at its position.
@@ -394,6 +415,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
     /// Waits for the caller to deal with a message, or to make a notice.
     pub(super) fn hold(&mut self, reason: Reason, what: Held) -> Hold {
         self.holds = self.holds.saturating_add(1);
+        self.tally.hand_over(reason);
         let hold = Hold { number: self.holds, reason };
         self.hold = Some((hold, what));
         hold

@@ -6,8 +6,9 @@ use super::entry::Class;
 use super::history::History;
 use super::segment::Draft;
 use super::store::{Place, Store};
+use super::tally::Cause;
 use super::totals::Totals;
-use super::{CursorId, Log, Refusal};
+use super::{CursorId, Log, Refusal, frame};
 use crate::message::parts::Parts;
 use crate::wire::WireError;
 
@@ -68,6 +69,12 @@ impl<P: AsRef<[u8]>> Mailbox<P> {
         let index = usize::try_from(letter.checked_sub(first)?).ok()?;
         let (number, after) = *self.after.get(index)?;
         Some((number, self.store.find(number)?)).filter(|_| after <= here)
+    }
+
+    /// The channel of a letter that has not arrived.
+    pub(super) fn channel(&self, number: u64) -> &[u8] {
+        let found = self.store.get(number);
+        found.map_or(b"", |(segment, entry)| frame::channel(entry.frame.of(&segment.frames)))
     }
 
     /// The number of the letter that is read next.
@@ -133,16 +140,25 @@ impl<P: AsRef<[u8]>> Log<P> {
             frames.clear();
             return Ok(false);
         };
+        let count = super::received(frames);
+        if after == After::Arrival {
+            cursor.tally.received.add(channel, count);
+        }
         if cursor.overflowed && cursor.mailbox.cost() >= cursor.bound {
+            cursor.tally.drop(Cause::Overflowed, 1);
             frames.clear();
             return Ok(false);
         }
-        let parts = Parts::split(frames).map_err(Refusal::Malformed)?;
+        let parts = Parts::split(frames).map_err(|error| {
+            cursor.tally.drop(Cause::Malformed, 1);
+            Refusal::Malformed(error)
+        })?;
         // What the server puts in itself may be repeated: a question that was not answered is.
         if after == After::Arrival && self.key.is_some() && cursor.is_spliced() {
             let number = cursor.mailbox.end;
             if cursor.mailbox.history.note(parts.signature(), number).is_some() {
                 cursor.account.duplicate.messages += 1;
+                cursor.tally.duplicate += 1;
                 frames.clear();
                 return Ok(false);
             }
@@ -154,7 +170,10 @@ impl<P: AsRef<[u8]>> Log<P> {
             After::Arrival | After::Now => 0,
         };
         let posted = cursor.mailbox.post(channel, (now, after), frames, delimiter);
-        posted.map_err(Refusal::Unframed)?;
+        posted.map_err(|error| {
+            cursor.tally.drop(Cause::Malformed, 1);
+            Refusal::Unframed(error)
+        })?;
         if cursor.waiting(self.totals).never > cursor.bound {
             self.look_soon(id);
             self.keep_bounds();

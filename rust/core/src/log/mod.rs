@@ -51,6 +51,7 @@ mod session;
 mod settings;
 mod splicing;
 mod store;
+mod tally;
 mod totals;
 mod trim;
 
@@ -65,6 +66,7 @@ pub use mailbox::After;
 pub use piece::{Budget, Piece, Source, Wait};
 pub use report::{LogCounts, Refusal, Report, Standing, Waiting, WaitsFor};
 pub use settings::{CursorId, Overflow, Protocol, Rules, Settings};
+pub use tally::{Batches, ByChannel, Cause, Load, Tally};
 pub use totals::{ByPriority, Totals};
 
 use crate::limit::Limiter;
@@ -109,6 +111,8 @@ pub struct Log<P> {
     due: Due,
     reports: Vec<Report>,
     counts: LogCounts,
+    /// What has gone which way, but for that of its cursors.
+    tally: Tally,
 }
 
 impl<P: AsRef<[u8]>> Log<P> {
@@ -135,6 +139,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             due: Due::default(),
             reports: Vec::new(),
             counts: LogCounts::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -166,8 +171,10 @@ impl<P: AsRef<[u8]>> Log<P> {
         see: impl FnOnce(&Parts<'_, P>, &Facts<'_>),
     ) -> Result<(), Refusal> {
         self.counts.received = self.counts.received.saturating_add(1);
+        self.tally.received.add(IOPUB, received(frames));
         let appended = self.read_and_append(now, frames, see);
         self.counts.refused = self.counts.refused.saturating_add(u64::from(appended.is_err()));
+        self.tally.drop(Cause::Malformed, u64::from(appended.is_err()));
         appended
     }
 
@@ -393,8 +400,67 @@ impl<P: AsRef<[u8]>> Log<P> {
         self.counts
     }
 
+    /// Counts the messages that came in one batch.
+    pub fn note_batch(&mut self, messages: usize) {
+        self.tally.receive(messages as u64);
+    }
+
+    /// What has come so far.
+    #[must_use]
+    pub fn received(&self) -> Count {
+        self.tally.received.of(IOPUB)
+    }
+
+    /// What has gone which way since the log was made, also by cursors that are gone.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        let mut all = self.tally;
+        self.cursors.values().for_each(|cursor| all += cursor.tally);
+        all
+    }
+
+    /// What has gone which way by one cursor.
+    #[must_use]
+    pub fn tally_of(&self, id: CursorId) -> Option<Tally> {
+        self.cursors.get(&id).map(|cursor| cursor.tally)
+    }
+
+    /// Counts messages that the caller has dropped for a cursor.
+    pub fn note_dropped(&mut self, id: CursorId, cause: Cause, messages: u64) {
+        if let Some(cursor) = self.cursors.get_mut(&id) {
+            cursor.tally.drop(cause, messages);
+        }
+    }
+
+    /// What waits right now.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        let (entries, memory) = (self.kept() as u64, self.memory());
+        let mut load = Load { entries, memory, ..Load::default() };
+        for (id, cursor) in &self.cursors {
+            let (messages, bytes) =
+                self.standing(*id).map_or((0, 0), |standing| (standing.messages, standing.bytes));
+            load.held = load.held.saturating_add(u64::from(cursor.hold.is_some()));
+            if cursor.away.is_some() {
+                load.backlog_bytes = load.backlog_bytes.saturating_add(bytes);
+                load.away = load.away.saturating_add(u64::from(cursor.has_been_live));
+            } else {
+                load.pending_messages = load.pending_messages.saturating_add(messages);
+                load.pending_bytes = load.pending_bytes.saturating_add(bytes);
+            }
+        }
+        load
+    }
+
     /// Takes out what there is to know.
     pub fn take_reports(&mut self) -> Vec<Report> {
         std::mem::take(&mut self.reports)
     }
+}
+
+/// What a message as it was received counts as.
+fn received<P: AsRef<[u8]>>(frames: &[P]) -> Count {
+    let bytes =
+        frames.iter().fold(0, |sum: u64, frame| sum.saturating_add(frame.as_ref().len() as u64));
+    Count { messages: 1, bytes }
 }

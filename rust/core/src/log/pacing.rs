@@ -99,6 +99,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             self.cursor.lane.add_gap(seq, parent, gap);
         } else if cursor.is_spliced() && twin.is_some_and(|twin| twin >= cursor.start) {
             cursor.account.duplicate.add(count);
+            cursor.tally.duplicate += count.messages;
         } else {
             let genuine = self.is_genuine(place);
             self.put_in_lane(place, parent, genuine);
@@ -162,6 +163,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
             }
             return cursor.lane.push_express(seq, item);
         }
+        cursor.tally.waited += own.messages;
         // What is most of the bound by itself is kept, as long as it is by itself.
         let joins = item.kind == (Kind::Text { joins: true }) && own.cost <= cursor.bound / 2;
         if joins && self.join_in_lane(place, parent) {
@@ -171,6 +173,7 @@ impl<P: AsRef<[u8]>> Reader<'_, P> {
         let (key, earlier) = cursor.lane.supersede(seq, &item.kind, parent);
         if let Some(earlier) = earlier {
             cursor.account.superseded.add(Count::of(earlier.own));
+            cursor.tally.superseded += earlier.own.messages;
         }
         cursor.lane.push(key, item);
         // It did not count before, and is not to count from now on.
@@ -437,6 +440,7 @@ impl<P: AsRef<[u8]>> Cursor<P> {
         let Amount { messages, bytes, .. } = item.own;
         let skipped = Count { messages, bytes };
         self.account.skipped.add(skipped);
+        self.tally.drop(why.into(), messages);
         let low = item.drop == DropPriority::Low;
         // Perhaps nothing follows that says whose output it was.
         let parent = if self.lane.knows_parent_of_gap() {

@@ -1,10 +1,11 @@
 //! What is handed out to be written, and what is in flight.
 
+use super::account::Count;
 use super::cursor::Cursor;
 use super::queue::Item;
 use super::read::frame_and_next;
 use super::segment::Segment;
-use super::{CursorId, Hold, Log};
+use super::{CursorId, Hold, IOPUB, Log};
 
 /// How much one read may do.
 #[derive(Clone, Copy, Debug)]
@@ -115,14 +116,19 @@ impl<P: AsRef<[u8]>> Log<P> {
     pub fn acknowledge(&mut self, id: CursorId, bytes: u64) {
         let Some(cursor) = self.cursors.get_mut(&id) else { return };
         let (store, spliced, oldest) = (&self.store, cursor.is_spliced(), cursor.oldest());
-        let Cursor { queue, mailbox, begun, .. } = cursor;
+        let Cursor { queue, mailbox, begun, tally, .. } = cursor;
         queue.acknowledge(
             bytes,
             |seq| frame_and_next(store, seq, spliced),
-            |item| {
+            |item, bytes| {
                 begun.take_if(|begun| item.has(*begun));
+                let frames = item.messages(store);
                 if let Item::Letter(number) = item {
+                    tally.sent.add(mailbox.channel(number), Count { messages: 1, bytes });
                     mailbox.remove(number);
+                } else {
+                    tally.sent.add(IOPUB, Count { messages: frames.sent, bytes });
+                    tally.merged = tally.merged.saturating_add(frames.merged);
                 }
             },
         );

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use super::account::Unreported;
 use super::joined::Joined;
+use super::store::Store;
 
 /// Something that was handed out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,6 +59,21 @@ impl Item {
         }
     }
 
+    /// How many messages it is on the wire, and how many others of the kernel's are in them.
+    pub(super) fn messages<P: AsRef<[u8]>>(&self, store: &Store<P>) -> OnWire {
+        let all = match self {
+            Self::Entries { first, last } => return store.on_wire(*first, *last),
+            Self::Written(seq) => return store.on_wire(*seq, *seq),
+            Self::Joined(joined)
+            | Self::Made {
+                stands_for: StandsFor::Joined(joined) | StandsFor::HandedOver(joined),
+                ..
+            } => joined.messages,
+            Self::Made { .. } | Self::Letter(_) | Self::Notice(_) => 1,
+        };
+        OnWire { sent: 1, merged: all.saturating_sub(1) }
+    }
+
     /// The joined text that it is.
     pub(super) fn into_joined(self) -> Option<Joined> {
         match self {
@@ -65,6 +81,15 @@ impl Item {
             _ => None,
         }
     }
+}
+
+/// Messages on the wire.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct OnWire {
+    /// As the client counts them.
+    pub(super) sent: u64,
+    /// How many more the kernel has published of which they were made.
+    pub(super) merged: u64,
 }
 
 /// What made frames stand for, should they never arrive.
@@ -114,19 +139,20 @@ impl Queue {
     }
 
     /// Notes that so many bytes more are written, and takes out what is whole. `frames` gives the
-    /// number and the length of the first frame of a run, and the number of the entry behind it.
+    /// length of the first frame of a run, and the number of the entry behind it; `done` is given each item
+    /// with its bytes.
     pub(super) fn acknowledge(
         &mut self,
         bytes: u64,
         frame: impl Fn(u64) -> (u64, u64),
-        mut done: impl FnMut(Item),
+        mut done: impl FnMut(Item, u64),
     ) {
         let bytes = bytes.min(self.bytes.saturating_sub(self.begun));
         self.begun = self.begun.saturating_add(bytes);
         while let Some((item, size)) = self.items.pop_front() {
             if size <= self.begun {
                 self.take(size);
-                done(item);
+                done(item, size);
                 continue;
             }
             self.items.push_front((item, size));
@@ -137,7 +163,11 @@ impl Queue {
     }
 
     /// Takes the first entry out of the run in front, if it is written; `false` if it is not.
-    fn peel(&mut self, frame: &impl Fn(u64) -> (u64, u64), done: &mut impl FnMut(Item)) -> bool {
+    fn peel(
+        &mut self,
+        frame: &impl Fn(u64) -> (u64, u64),
+        done: &mut impl FnMut(Item, u64),
+    ) -> bool {
         let begun = self.begun;
         let Some((Item::Entries { first, last }, size)) = self.items.front_mut() else {
             return false;
@@ -150,7 +180,7 @@ impl Queue {
         *first = next;
         *size = size.saturating_sub(length);
         self.take(length);
-        done(whole);
+        done(whole, length);
         true
     }
 
@@ -226,13 +256,13 @@ mod tests {
         queue.push(Item::Letter(7), 5);
         assert_eq!((queue.bytes(), queue.lowest_entry()), (45, Some(1)));
         let mut done = Vec::new();
-        queue.acknowledge(25, frame, |item| done.push(item));
-        assert_eq!(done, [run(1, 1), run(2, 2)]);
+        queue.acknowledge(25, frame, |item, bytes| done.push((item, bytes)));
+        assert_eq!(done, [(run(1, 1), 10), (run(2, 2), 10)]);
         assert_eq!(queue.begun(), Some(Begun::Entry(3)));
         assert_eq!((queue.bytes(), queue.lowest_entry()), (25, Some(3)));
         done.clear();
-        queue.acknowledge(1_000, frame, |item| done.push(item));
-        assert_eq!(done, [run(3, 4), Item::Letter(7)]);
+        queue.acknowledge(1_000, frame, |item, bytes| done.push((item, bytes)));
+        assert_eq!(done, [(run(3, 4), 20), (Item::Letter(7), 5)]);
         assert_eq!((queue.bytes(), queue.begun()), (0, None));
     }
 
@@ -241,7 +271,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.push_entry(1, 10, false);
         queue.push_entry(5, 10, false);
-        queue.acknowledge(3, frame, |_| {});
+        queue.acknowledge(3, frame, |_, _| {});
         assert_eq!(queue.take_all(), [(run(1, 1), 10), (run(5, 5), 10)]);
         assert_eq!((queue.bytes(), queue.begun()), (0, None));
     }

@@ -6,6 +6,7 @@ use super::entry::{Entry, Spliced};
 use super::frame::{self, FramePiece};
 use super::queue::Item;
 use super::store::{Place, Store};
+use super::tally::Cause;
 use super::totals::Totals;
 use super::{Budget, Overflow, Piece, Reason, Source, Wait, splicing};
 use crate::limit::Verdict;
@@ -165,8 +166,14 @@ impl<'a, P: AsRef<[u8]>> Reader<'a, P> {
                 self.cursor.account.forwarded.add(own);
                 self.hand_out(Source::Log, place);
             }
-            Decision::Withhold => self.cursor.account.withheld.add(own),
-            Decision::Duplicate => self.cursor.account.duplicate.add(own),
+            Decision::Withhold => {
+                self.cursor.account.withheld.add(own);
+                self.cursor.tally.drop(Cause::RateLimited, own.messages);
+            }
+            Decision::Duplicate => {
+                self.cursor.account.duplicate.add(own);
+                self.cursor.tally.duplicate += own.messages;
+            }
             Decision::Wait => {
                 self.take_in_one(place);
                 return None;

@@ -6,6 +6,7 @@ use super::entry::Entry;
 use super::queue::{Begun, Item};
 use super::read::rest_of;
 use super::store::Store;
+use super::tally::Cause;
 use super::{CursorId, Log, Report, Settings};
 
 impl<P: AsRef<[u8]>> Log<P> {
@@ -21,6 +22,7 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Ends a cursor; what became of its messages.
     pub fn close(&mut self, id: CursorId) -> Option<Account> {
         let cursor = self.cursors.remove(&id)?;
+        self.tally += cursor.tally;
         self.look_soon(id);
         self.trim();
         if !self.cursors.values().any(Cursor::is_spliced) {
@@ -51,6 +53,9 @@ impl<P: AsRef<[u8]>> Log<P> {
         cursor.away = Some(turn);
         cursor.bound = bound;
         if std::mem::take(&mut cursor.overflowed) {
+            let passed = Count::between(cursor.at, end.1).messages;
+            let more = passed.saturating_sub(cursor.messages_skipped());
+            cursor.tally.drop(Cause::Overflowed, more);
             cursor.go_to(end);
         }
         self.take_back(id, too_big);
@@ -75,6 +80,7 @@ impl<P: AsRef<[u8]>> Log<P> {
         if cursor.away.take().is_none() {
             return false;
         }
+        cursor.has_been_live = true;
         cursor.unlimited_before = end;
         cursor.noticed = f64::NEG_INFINITY;
         cursor.apply(settings);
@@ -121,6 +127,7 @@ impl<P: AsRef<[u8]>> Log<P> {
                     let count = Count::of(entry.own);
                     cursor.account.forwarded.remove(count);
                     cursor.account.refused.add(count);
+                    cursor.tally.drop(Cause::Refused, count.messages);
                 }
                 drop_first(&self.store, cursor, bytes);
             }
@@ -129,6 +136,7 @@ impl<P: AsRef<[u8]>> Log<P> {
                     parent = segment.parent_header(entry).to_vec();
                 }
                 cursor.mailbox.remove(number);
+                cursor.tally.drop(Cause::Refused, 1);
             }
             Begun::Made(_) | Begun::Joined(_) => {
                 let item = cursor.again.pop_front();
@@ -137,6 +145,7 @@ impl<P: AsRef<[u8]>> Log<P> {
                     let all = joined.count();
                     cursor.account.take_joined_back(all);
                     cursor.account.refused.add(all);
+                    cursor.tally.drop(Cause::Refused, all.messages);
                 }
             }
         }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::entry::Entry;
+use super::queue::OnWire;
 use super::segment::{Draft, Segment};
 use super::totals::Totals;
 use crate::policy::DropPriority;
@@ -109,6 +110,19 @@ impl<P: AsRef<[u8]>> Store<P> {
         let segment = self.segments.partition_point(before);
         let entry = self.segments.get(segment)?.index_of(seq);
         self.entry(Place { segment, entry }).map(|_| Place { segment, entry })
+    }
+
+    /// What the entries of a run are on the wire, which stand next to each other in one segment.
+    pub(super) fn on_wire(&self, first: u64, last: u64) -> OnWire {
+        let (Some(from), Some(to)) = (self.find(first), self.find(last)) else {
+            return OnWire::default();
+        };
+        let run = self.segments.get(from.segment).and_then(|segment| {
+            let run = segment.entries.get(from.entry..=to.entry)?;
+            Some(run.iter().map(|entry| entry.own.messages.saturating_sub(1)).sum())
+        });
+        let sent = to.entry.saturating_sub(from.entry).saturating_add(1) as u64;
+        OnWire { sent, merged: run.unwrap_or_default() }
     }
 
     /// The segment and the entry at a place.

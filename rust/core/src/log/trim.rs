@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use super::account::Mark;
 use super::cursor::Cursor;
 use super::store::Store;
+use super::tally::Cause;
 use super::totals::Totals;
 use super::{CursorId, Log, Report};
 use crate::policy::DropPriority;
@@ -120,7 +121,8 @@ impl<P: AsRef<[u8]>> Log<P> {
         // What is in flight stays: it may be in a call of the system's right now.
         cursor.overflowed = true;
         cursor.hold = None;
-        let lost = cursor.lose_the_rest(&self.store, self.end, self.totals);
+        let end = (self.end, self.totals);
+        let lost = cursor.lose_the_rest(&self.store, end, Cause::Overflowed);
         cursor.unreported.skipped.add(lost);
         self.reports.push(Report::Overflowed { cursor: id, lost });
         self.look_soon(id);
@@ -129,7 +131,9 @@ impl<P: AsRef<[u8]>> Log<P> {
     /// Gives up a session that is away.
     pub(super) fn give_up(&mut self, id: CursorId) {
         if let Some(mut cursor) = self.cursors.remove(&id) {
-            let mut lost = cursor.lose_the_rest(&self.store, self.end, self.totals);
+            let end = (self.end, self.totals);
+            let mut lost = cursor.lose_the_rest(&self.store, end, Cause::GivenUp);
+            self.tally += cursor.tally;
             lost.add(cursor.unreported.skipped);
             self.reports.push(Report::GivenUp { cursor: id, lost, account: cursor.account });
             self.look_soon(id);
@@ -167,7 +171,7 @@ impl<P: AsRef<[u8]>> Log<P> {
             let mark = mark_at(&self.store, drop, slowest.saturating_add(step), end);
             for cursor in self.cursors.values_mut() {
                 cursor.keep_large(&self.store);
-                cursor.marks.advance(drop, mark);
+                cursor.skip_to(drop, mark);
             }
             return true;
         }
@@ -237,7 +241,7 @@ fn skip<P: AsRef<[u8]>>(
         // It is passed, and saves nothing.
         mark = mark_at(store, drop, to.saturating_add(kept.cost), end);
     }
-    cursor.marks.advance(drop, mark);
+    cursor.skip_to(drop, mark);
 }
 
 /// The cost of a priority in front of the first entry of it that a cursor has still to read.

@@ -33,6 +33,11 @@ pub(super) struct Client {
     pub(super) entries: Vec<usize>,
     pub(super) replies: Vec<usize>,
     pub(super) sent_replies: usize,
+    /// Replies that its mailbox did not take.
+    pub(super) lost_replies: u64,
+    /// Whole frames that have arrived, and those of them that have entries.
+    pub(super) frames: u64,
+    pub(super) entry_frames: u64,
     /// Messages that notices reported.
     pub(super) noticed: u64,
     /// For each message that arrived, how many were reported before it.
@@ -64,6 +69,9 @@ impl Client {
             entries: Vec::new(),
             replies: Vec::new(),
             sent_replies: 0,
+            lost_replies: 0,
+            frames: 0,
+            entry_frames: 0,
             noticed: 0,
             noticed_before: Vec::new(),
             withheld: 0,
@@ -134,12 +142,14 @@ impl Client {
                 "iopub" => {
                     let found: Vec<_> = numbers.collect();
                     let noticed = self.noticed;
+                    self.entry_frames += 1;
                     self.noticed_before.extend(found.first().map(|first| (*first, noticed)));
                     self.entries.extend(found);
                 }
                 "shell" => self.replies.extend(numbers),
                 _ => self.noticed += numbers.sum::<usize>() as u64,
             }
+            self.frames += 1;
             self.wire = rest.to_vec();
         }
     }

@@ -14,7 +14,7 @@ use client::{Client, LARGE, OF_A_REQUEST};
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
     After, Answer, Budget, CursorId, Hold, Log, Overflow, Protocol, Reason, Report, Rules,
-    Settings, Wait,
+    Settings, Tally, Wait,
 };
 use kernelwire_core::message::sign::Key;
 use kernelwire_core::policy::{self, DropPriority};
@@ -52,6 +52,8 @@ struct World {
     messages: Vec<DropPriority>,
     clients: BTreeMap<CursorId, Client>,
     bound: u64,
+    /// What had gone which way before the last step.
+    tally: Tally,
 }
 
 /// Any sequence of operations leaves the log as a list for each client would be.
@@ -60,6 +62,7 @@ pub fn log_operations(data: &[u8]) {
     let mut world = World::new(bytes.or_zero());
     while let Some(operation) = bytes.next() {
         world.step(operation, &mut bytes);
+        world.assert_tally_rises();
         world.assert_bounded();
     }
     world.finish();
@@ -71,7 +74,7 @@ impl World {
         let key = (seed % 8 < 4).then(|| Key::new(b"key")).flatten();
         let log = Log::new(key.clone());
         let (messages, clients) = (Vec::new(), BTreeMap::new());
-        Self { log, key, now: 0.0, messages, clients, bound }
+        Self { log, key, now: 0.0, messages, clients, bound, tally: Tally::default() }
     }
 
     fn step(&mut self, operation: usize, bytes: &mut Bytes<'_>) {
@@ -166,6 +169,7 @@ impl World {
         assert!(frames.is_empty() && (posted == Ok(true) || client.overflowed), "{posted:?}");
         if let Some(client) = self.clients.get_mut(&id) {
             client.sent_replies += usize::from(posted == Ok(true));
+            client.lost_replies += u64::from(posted != Ok(true));
         }
     }
 
@@ -335,11 +339,13 @@ impl World {
             self.drain(id);
             if let Some(client) = self.clients.get(&id) {
                 self.assert_complete(client);
+                self.assert_tallied(client);
             }
         }
         let ids: Vec<_> = self.clients.keys().copied().collect();
         for id in ids {
             assert!(self.log.close(id).is_some());
+            self.assert_tally_rises();
         }
         assert!(self.log.memory() < 1_000_000, "an empty log takes {}", self.log.memory());
     }
@@ -372,6 +378,34 @@ impl World {
         }
         let idle = self.log.waiting(id).is_some_and(|waiting| waiting.in_flight == 0);
         idle && wait == Some(Wait::Entry)
+    }
+
+    /// What is published as a counter never goes down, whoever goes.
+    fn assert_tally_rises(&mut self) {
+        let (before, now) = (self.tally, self.log.tally());
+        for (before, now) in numbers(&before).into_iter().zip(numbers(&now)) {
+            assert!(before <= now, "{:?}\n{:?}", self.tally, self.log.tally());
+        }
+        self.tally = now;
+    }
+
+    /// Each frame that arrived is counted once, and so is what became of each message.
+    fn assert_tallied(&self, client: &Client) {
+        let tally = self.log.tally_of(client.id).unwrap_or_default();
+        let sent: u64 = tally.sent.iter().map(|(_, count)| count.messages).sum();
+        assert_eq!(sent, client.frames, "{tally:?}");
+        let arrived = client.entries.len() as u64;
+        // What the caller has made says nothing of how many it stands for.
+        let made: u64 = tally.handed_over().map(|(_, count)| count).sum();
+        assert!(made > 0 || client.entry_frames + tally.merged == arrived, "{tally:?}");
+        let dropped: u64 = tally.dropped().map(|(_, count)| count).sum();
+        let gone = tally.superseded + tally.duplicate + client.withheld + dropped;
+        let replies = client.sent_replies - client.replies.len();
+        let passed = (self.messages.len() - client.from) as u64;
+        // What was refused may be a reply, or have been made by the caller.
+        let all = arrived + gone - client.lost_replies - replies as u64;
+        assert!((passed..=passed + client.refused).contains(&(all + client.refused)), "{tally:?}");
+        assert!(client.refused > 0 || all == passed, "{all} of {passed}: {tally:?}");
     }
 
     fn assert_complete(&self, client: &Client) {
@@ -433,4 +467,13 @@ impl World {
         let lost = kept.filter(|(number, _)| !client.entries.contains(number));
         assert!(client.lost || lost.count() as u64 <= client.refused);
     }
+}
+
+/// All that is counted.
+fn numbers(tally: &Tally) -> Vec<u64> {
+    let channels = tally.received.iter().chain(tally.sent.iter());
+    let channels = channels.flat_map(|(_, count)| [count.messages, count.bytes]);
+    let named = tally.dropped().chain(tally.handed_over()).map(|(_, count)| count);
+    let Tally { merged, superseded, waited, duplicate, notices, .. } = *tally;
+    channels.chain(named).chain([merged, superseded, waited, duplicate, notices]).collect()
 }
