@@ -25,6 +25,7 @@ __all__ = [
     "Watch",
     "Window",
     "__version__",
+    "count_request",
     "decode_legacy",
     "decode_v1",
     "dump_message",
@@ -34,6 +35,7 @@ __all__ = [
     "is_limited",
     "load_libzmq",
     "load_message",
+    "read_metrics",
     "receive",
     "send",
     "unpack_messages",
@@ -127,6 +129,16 @@ def unpack_messages(frames: bytes, *, masked: bool = False) -> list[tuple[bool, 
     Gives whether each is text, its payload, and the size of its frames in bytes. Raises
     ``ValueError`` where they are not whole messages.
     """
+
+def read_metrics() -> list[tuple[str, list[str], int]]:
+    """Add up what all logs of the process have counted, and what waits in them right now.
+
+    Gives metrics of ``kernelwire.metrics``: their names, the values of their labels, and the number.
+    What a log has counted stays when it is gone.
+    """
+
+def count_request(channel: str, size: int) -> None:
+    """Count a message from a client that a ``Signer`` has not taken apart."""
 
 def is_limited(msg_type: object, paced: bool) -> bool:
     """Whether the rate limiter has a say in ``iopub`` messages of a type.
@@ -473,8 +485,11 @@ class Log:
     def largest_batch(self) -> int:
         """Return the most messages that one call has received."""
 
-    def counts(self) -> tuple[int, int, int]:
-        """Count the entries that are kept, the messages that have come, and the lives before this one."""
+    def counts(self) -> tuple[int, int, int, int]:
+        """Count the entries that are kept, what has come, and the lives before this one.
+
+        What has come is counted in messages and in bytes.
+        """
 
     def set_served(self, readers: int, awaited: bool) -> None:
         """Set how many readers the event loop serves, and whether it awaits the next message.
@@ -582,6 +597,16 @@ class Cursor:
 
     def stats(self) -> dict[str, int]:
         """Return how many messages of the log took which way."""
+
+    def totals(self) -> dict[str, int]:
+        """Count what has gone to the client on all channels, and what became of the rest.
+
+        ``messages`` and ``bytes`` were taken by its socket; ``waited``, ``merged`` and ``dropped`` are
+        messages. No number goes down.
+        """
+
+    def note_withheld(self) -> None:
+        """Count a message as dropped by the rate limits, which were applied in Python."""
 
     def backlog(self) -> list[tuple[str, list[bytes]]]:
         """Return what waits for a client that is away: channels and frames, in order."""

@@ -99,9 +99,11 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
 def _load_jupyter_server_extension(app: ServerApp) -> None:
     """Have the server tell its operator what goes on; the rest was done when this was linked."""
     if app in _choices and not is_switched_off():
-        from kernelwire.live import add_handler  # noqa: PLC0415 (may fail where linking has)
+        from kernelwire import events, live, metrics  # noqa: PLC0415 (may fail where linking has)
 
-        add_handler(app)
+        live.add_handler(app)
+        metrics.register(app)
+        events.register(app)
 
 
 async def _start_jupyter_server_extension(app: ServerApp) -> None:

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import kernelwire
+from kernelwire import live
 from support import cells, stalling
 from support.bodies import Cells, leave_while_it_emits
 from support.enterprise_gateway import EnterpriseGateway
 from support.fake_kernel import buffer_bytes, emit, script
 from support.gateway import RELAYS, Gateway, Road
 from support.messages import V1
+from support.scraping import Scrape
 from support.server import Server, process_environment
 from support.waiting import wait_until
 from support.websocket import HandshakeRefusedError
@@ -553,7 +555,7 @@ class TestOperator:
         client.execute(script(emit(3)))
 
         def report() -> dict[str, Any]:
-            (one,) = server.request("GET", "/api/kernelwire")["relays"][kernel_id]
+            (one,) = server.request("GET", live.PATH)["relays"][kernel_id]
             return one
 
         up = report()
@@ -561,6 +563,9 @@ class TestOperator:
         assert (up["link"], up["outages"], up["paused"], up["requests"]) == ("up", 0, False, 2)
         assert up["messages"] == len(client.raw_frames)
         assert up["bytes"] > sum(map(len, client.raw_frames))
+        found, labels = Scrape(server), {"direction": "from_gateway"}
+        assert found.get("gateway_messages_total", **labels) == up["messages"]
+        assert found.get("gateway_message_bytes_total", **labels) == up["bytes"]
         start = server.log_end()
         road.cut()
         lost(server, start)
@@ -581,7 +586,12 @@ class TestOperator:
         assert f"client {client.session_id}: {V1}, link away for " in run.stdout
         road.mend()
         assert client.collect(msg_id).numbers == [3, 4, 5]
+        before = Scrape(server).counters()
         client.reset()
+        wait_until(lambda: not server.request("GET", live.PATH)["relays"], what="its end")
+        after = Scrape(server).counters()
+        assert [key for key, number in before.items() if number > after[key]] == []
+        assert Scrape(server).get("gateway_outages_total") == 1
 
 
 class TestGatewayClient:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from kernelwire._compat.jupyter import connection_count, forget_kernel_info
 from kernelwire.connection.notices import NoticesMixin
-from kernelwire.log.backlog import Backlog
+from kernelwire.log.backlog import Backlog, Dropped
 
 if TYPE_CHECKING:
     from kernelwire.connection.nudge import Nudge
@@ -206,6 +206,7 @@ class EndingMixin(NoticesMixin):
         refused = client.detach(too_big=too_big, is_replaced=is_replaced)
         for size, parent in refused:
             client.notify(*self._notice(client, REFUSED.format(size), parent), after="now")
+            self.emit_dropped(Dropped(1, size), "refused")
         if too_big and not refused:
             client.notify(*self._notice(client, TOO_BIG, b"{}"), after="now")
         return client

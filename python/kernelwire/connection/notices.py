@@ -10,6 +10,7 @@ from tornado.websocket import WebSocketClosedError
 
 from kernelwire._protocol import V1
 from kernelwire.connection.channels import ChannelsMixin
+from kernelwire.events import OUTPUT_DROPPED, emit
 from kernelwire.log.notices import make_notice
 from kernelwire.wire import serialize_msg_to_ws_v1
 
@@ -29,6 +30,7 @@ class NoticesMixin(ChannelsMixin):
 
     def tell_skipped(self, dropped: Dropped, parent: bytes, why: str) -> None:
         """Tell the client what it does not get, and why; see ``_native.Cursor.held`` for the reasons."""
+        self.emit_dropped(dropped, why)
         if why == "away":
             manager = self.multi_kernel_manager
             why = "while no client was connected"
@@ -56,6 +58,15 @@ class NoticesMixin(ChannelsMixin):
         )
         why = "because the client did not read"
         self.tell_dropped(dropped, why, self, "max_pending_bytes", parent)
+
+    def emit_dropped(self, dropped: Dropped, cause: str) -> None:
+        """Tell whoever listens to the server's events what the client does not get. Never raises."""
+        data = {"kernel_id": self.kernel_id, "cause": cause}
+        data |= {"messages": dropped.messages, "bytes": dropped.size}
+        try:
+            emit(getattr(self.websocket_handler, "settings", {}), OUTPUT_DROPPED, data)
+        except Exception:
+            self._failures.failure("event", "The event of %s could not be emitted", dropped)
 
     def tell_dropped(
         self, dropped: Dropped, why: str, owner: Any, trait: str, parent: bytes

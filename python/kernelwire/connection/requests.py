@@ -107,6 +107,7 @@ class Incoming:
         if self._signer is not None:
             return self._signer.v1(message)
         channel, parts = _native.decode_v1(message)
+        _native.count_request(channel, len(message))
         if len(parts) < MIN_PARTS:
             raise ValueError(f"{len(parts)} parts, at least {MIN_PARTS} are required")
         return channel, None, [DELIMITER, self._session.sign(parts[:MIN_PARTS]), *parts]
@@ -155,6 +156,7 @@ class Incoming:
                 "no channel", "No channel specified, assuming shell: %s", shown(parsed)
             )
             channel = "shell"
+        _native.count_request(str(channel), len(message))
         stream = self._stream(channel, self._read_type(parsed["header"]))
         if stream is not None:
             self._session.send(stream, parsed)

@@ -304,7 +304,10 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
                 msg["content"] = self.get_part("content", msg["content"], msg_list)
                 msg["content"].get("execution_state")
             return False
-        return super()._limit_rate(channel, msg, msg_list)
+        withheld = super()._limit_rate(channel, msg, msg_list)
+        if withheld and self._client is not None:
+            self._client.cursor.note_withheld()
+        return withheld
 
     def _on_error(self, channel: Any, msg: Any, msg_list: Any) -> None:
         """Hide a traceback where ``allow_tracebacks`` is off.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import Counter
 from typing import Any, ClassVar, Self, cast
 from weakref import WeakSet
 
@@ -31,6 +32,10 @@ __all__ = ["KernelwireGatewayConnection"]
 
 _OWN_WAYS = ("connect", "_connection_done", "_read_messages")
 """What a subclass may override to connect or to read in its own way: stock's is used then."""
+
+_COUNTED = ("messages", "bytes", "requests", "request_bytes", "outages")
+_WAITING = ("kept_requests", "kept_bytes", "unsent_bytes", "pending_bytes")
+"""What of ``stats`` only grows, and what goes up and down."""
 
 HANDSHAKE_SECONDS = 10.0
 """Time that a handshake may take from when the gateway has accepted to when the browser is answered."""
@@ -92,6 +97,9 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
 
     _open: ClassVar[WeakSet[KernelwireGatewayConnection]] = WeakSet()
 
+    _ended: ClassVar[Counter[str]] = Counter()
+    """What connections have counted that are gone."""
+
     def __init__(self, **kwargs: Any) -> None:
         """Make a connection; see ``BaseKernelWebsocketConnection`` for the arguments."""
         super().__init__(**kwargs)
@@ -124,6 +132,15 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
     def open_connections(cls) -> list[Self]:
         """Return the connections of this class that relay."""
         return [each for each in list(cls._open) if isinstance(each, cls)]
+
+    @staticmethod
+    def totals() -> Counter[str]:
+        """Return what all connections have counted, and what waits for those that are open."""
+        cls = KernelwireGatewayConnection
+        totals = Counter(dict.fromkeys((*_COUNTED, *_WAITING), 0))
+        for counts in (cls._ended, *(each.stats for each in list(cls._open))):
+            totals.update(counts)
+        return totals
 
     def describe(self) -> dict[str, Any]:
         """Say how the link to the gateway is, and what went over it, for an operator.
@@ -212,7 +229,10 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
         super().disconnect()
         if self._browser is not None:
             self._browser.is_gone = True
-        self._open.discard(self)
+        if self in self._open:
+            self._open.discard(self)
+            stats = self.stats
+            self._ended.update({name: stats[name] for name in _COUNTED})
         self._give_up_handshake()
         self._kept.take()
         if self._link is None and self._relaying is not None:

@@ -75,7 +75,7 @@ class Client:
         return isinstance(self._writer, OutboxWriter)
 
     def describe(self) -> dict[str, Any]:
-        """Say how far its client is, and by whom it is written to, for an operator."""
+        """Say how far its client is, by whom it is written to, and what went which way, for an operator."""
         messages, size, since, waits_for = self.cursor.standing() or (0, 0, None, "nothing")
         writer = "engine" if self.is_engines else "loop"
         return {
@@ -84,6 +84,7 @@ class Client:
             "bytes": size,
             "seconds": 0.0 if since is None else max(self.log.now() - since, 0.0),
             "waits_for": waits_for,
+            "totals": self.cursor.totals(),
         }
 
     def keep_bound(self) -> None:

@@ -259,12 +259,13 @@ class KernelLog:
 
     def describe(self) -> dict[str, Any]:
         """Say how much there is, since when, and by whom it is received, for an operator."""
-        entries, received, lives = self.native.counts()
+        entries, received, received_bytes, lives = self.native.counts()
         return {
             "driver": "engine" if isinstance(self.stream, Subscription) else "loop",
             "entries": entries,
             "bytes": self.native.memory(),
             "received": received,
+            "received_bytes": received_bytes,
             "life": lives + 1,
         }
 

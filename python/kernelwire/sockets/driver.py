@@ -16,7 +16,7 @@ from kernelwire import _native
 from kernelwire.sockets.choice import chosen
 from kernelwire.sockets.drain import drain
 
-__all__ = ["CHOICES", "ENVIRONMENT", "Driver", "driver", "engine"]
+__all__ = ["CHOICES", "ENVIRONMENT", "Driver", "driver", "engine", "running_engine"]
 
 ENVIRONMENT = "KERNELWIRE_DRIVER"
 """Set to ``loop`` to have the event loop do what the engine would."""
@@ -72,6 +72,12 @@ def engine() -> _native.Engine | None:
             _engines[process] = f"it could not be started: {error}"
     found = _engines[process]
     return None if isinstance(found, str) else found
+
+
+def running_engine() -> _native.Engine | None:
+    """Return the process' engine, if it was ever needed."""
+    found = _engines.get(os.getpid())
+    return found if found is not None and not isinstance(found, str) else None
 
 
 def _stop(process: int, engine: _native.Engine) -> None:

@@ -14,6 +14,7 @@ use crate::errors::{contained, zmq_error};
 use crate::frames::{Found, code, found};
 use crate::lent::Lent;
 use crate::log::{Cursor, Log, Written};
+use crate::metrics::note_wakeup;
 use crate::watch::Watch;
 
 /// The thread that reads kernels and writes to clients.
@@ -165,6 +166,7 @@ impl Desk {
 
     /// Takes everything off the desk: whom it concerns, and what has happened, as bits.
     fn take(&self) -> Vec<(u64, u8)> {
+        note_wakeup();
         self.desk.take().into_iter().map(|(token, told)| (token, told.0)).collect()
     }
 }

@@ -13,6 +13,7 @@ mod frames;
 mod lent;
 mod load;
 mod log;
+mod metrics;
 mod policy;
 mod request;
 mod source;
@@ -47,6 +48,8 @@ mod _native {
     use super::load::load_message;
     #[pymodule_export]
     use super::log::{Cursor, Log, Window};
+    #[pymodule_export]
+    use super::metrics::{count_request, read_metrics};
     #[pymodule_export]
     use super::policy::is_limited;
     #[pymodule_export]

@@ -9,6 +9,7 @@ use pyo3::types::PyBytes;
 
 use crate::LARGE_PART;
 use crate::errors::{contained, wire_error};
+use crate::metrics::note_request;
 
 /// A part of what is to be sent.
 #[derive(IntoPyObject)]
@@ -81,6 +82,7 @@ impl Signer {
             let start = part.as_ptr().addr().saturating_sub(frame.as_ptr().addr());
             Part::Span((start, start.saturating_add(part.len())))
         }));
+        note_request(&request.channel, frame.len());
         let msg_type = request.msg_type.as_ref().map(ToString::to_string);
         (request.channel.to_string(), msg_type, parts)
     }

@@ -2,7 +2,8 @@
 
 use kernelwire_core::limit::Limits;
 use kernelwire_core::log::{
-    After, Answer, CursorId, Overflow, Protocol, Rules, Settings, Standing, Waits, WaitsFor, Why,
+    After, Answer, Cause, CursorId, Overflow, Protocol, Rules, Settings, Standing, Waits, WaitsFor,
+    Why,
 };
 use kernelwire_engine::Part;
 use pyo3::exceptions::PyValueError;
@@ -14,6 +15,7 @@ use super::{Log, Window, parts, taken, text};
 use crate::codec::copied;
 use crate::errors::contained;
 use crate::lent::Lent;
+use crate::metrics::note_wakeup;
 use crate::sys::zmq::open;
 
 /// A message that is held: its channel, its frames, its parent header, whether it is limited, and
@@ -188,6 +190,7 @@ impl Cursor {
         now: f64,
     ) -> PyResult<(bool, usize, Option<String>)> {
         contained(|| {
+            note_wakeup();
             let mut source = open(socket)?;
             let shared = self.log.get().shared();
             let mut core = shared.lock();
@@ -287,6 +290,23 @@ impl Cursor {
         dict.set_item("queued", waiting.messages)?;
         dict.set_item("bytes", account.forwarded.bytes)?;
         Ok(dict)
+    }
+
+    /// What has gone to the client, on all channels, and what became of the rest.
+    fn totals<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let tally = self.log.get().lock().tally_of(self.id).unwrap_or_default();
+        let (sent, dict) = (tally.sent.sum(), PyDict::new(py));
+        dict.set_item("messages", sent.messages)?;
+        dict.set_item("bytes", sent.bytes)?;
+        dict.set_item("waited", tally.waited)?;
+        dict.set_item("merged", tally.merged.saturating_add(tally.superseded))?;
+        dict.set_item("dropped", tally.dropped().map(|(_, count)| count).sum::<u64>())?;
+        Ok(dict)
+    }
+
+    /// Notes a message that the rate limits have withheld which were applied outside.
+    fn note_withheld(&self) {
+        self.log.get().lock().note_dropped(self.id, Cause::RateLimited, 1);
     }
 
     /// What waits for a client that is away, in its order: each message's channel and frames.

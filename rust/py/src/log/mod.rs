@@ -15,7 +15,7 @@ pub(crate) use write::Written;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernelwire_core::log::{Log as Core, Refusal, Report};
+use kernelwire_core::log::{Count, Log as Core, Refusal, Report};
 use kernelwire_core::message::sign::Key;
 use kernelwire_engine::{LogGuard, Part, SharedLog, Slice, Taken as Received};
 use kernelwire_zmq::ZmqError;
@@ -24,6 +24,7 @@ use pyo3::types::PyBytes;
 
 use crate::errors::{contained, zmq_error};
 use crate::lent::Lent;
+use crate::metrics::{Counted, note_wakeup};
 use crate::sys::zmq::open;
 use crate::watch::Watch;
 
@@ -39,16 +40,16 @@ fn taken(received: Result<Received, ZmqError>) -> PyResult<Taken> {
 /// Everything that a kernel publishes.
 #[pyclass(frozen, module = "kernelwire._native")]
 pub(crate) struct Log {
-    shared: Arc<SharedLog>,
+    counted: Counted,
 }
 
 impl Log {
     pub(crate) fn lock(&self) -> LogGuard<'_> {
-        self.shared.lock()
+        self.shared().lock()
     }
 
     pub(crate) fn shared(&self) -> &Arc<SharedLog> {
-        &self.shared
+        self.counted.log()
     }
 }
 
@@ -65,7 +66,7 @@ impl Log {
             core.keep_text_apart();
         }
         let slice = Slice { messages: max_messages, bytes: max_bytes, time };
-        Self { shared: Arc::new(SharedLog::new(core, slice)) }
+        Self { counted: Counted::new(Arc::new(SharedLog::new(core, slice))) }
     }
 
     /// Sets the session of the server's own requests, whose statuses are not for clients.
@@ -84,10 +85,11 @@ impl Log {
         watch: Option<&Bound<'_, Watch>>,
     ) -> PyResult<Taken> {
         contained(|| {
+            note_wakeup();
             let mut source = open(socket)?;
             let (slice, watcher) =
-                (self.shared.slice(), watch.map(|watch| &**watch.get().watcher()));
-            taken(self.shared.receive(slice, now, watcher, |parts| source.receive(parts)))
+                (self.shared().slice(), watch.map(|watch| &**watch.get().watcher()));
+            taken(self.shared().receive(slice, now, watcher, |parts| source.receive(parts)))
         })
     }
 
@@ -101,7 +103,7 @@ impl Log {
     ) -> PyResult<Option<String>> {
         contained(|| {
             let watcher = watch.map(|watch| &**watch.get().watcher());
-            Ok(self.shared.append(now, &mut parts(frames), watcher).err().map(text))
+            Ok(self.shared().append(now, &mut parts(frames), watcher).err().map(text))
         })
     }
 
@@ -149,11 +151,12 @@ impl Log {
         self.lock().memory()
     }
 
-    /// How many entries are kept, how many messages have come, and how many lives the kernel has had
-    /// before this one.
-    fn counts(&self) -> (usize, u64, u64) {
+    /// How many entries are kept, how many messages have come, of how many bytes, and how many lives the
+    /// kernel has had before this one.
+    fn counts(&self) -> (usize, u64, u64, u64) {
         let core = self.lock();
-        (core.kept(), core.counts().received, core.incarnation())
+        let Count { messages, bytes } = core.received();
+        (core.kept(), messages, bytes, core.incarnation())
     }
 
     /// Messages that could not be appended.
@@ -163,23 +166,23 @@ impl Log {
 
     /// The most messages that one call has received.
     fn largest_batch(&self) -> usize {
-        self.shared.largest_batch()
+        self.shared().largest_batch()
     }
 
     /// Sets how many readers the event loop serves, and whether it awaits the next message.
     fn set_served(&self, readers: usize, awaited: bool) {
-        self.shared.set_served(readers, awaited);
+        self.shared().set_served(readers, awaited);
     }
 
     /// Notes that the event loop has served its readers; `True` if the engine waits for that, and is to
     /// be asked to go on.
     fn note_served(&self) -> bool {
-        self.shared.note_served()
+        self.shared().note_served()
     }
 
     /// Takes out why a message was refused that the engine has received; `None` if none was.
     fn take_refused(&self) -> Option<String> {
-        self.shared.take_refused().map(text)
+        self.shared().take_refused().map(text)
     }
 
     /// Takes out what there is to report: what has happened, to which cursor, how many messages and
