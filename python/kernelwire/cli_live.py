@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kernelwire._logging import shown
-from kernelwire.live import PATH
+from kernelwire.live import PAGE, PATH
 
 __all__ = ["ask_running", "report_of", "report_of_running"]
 
@@ -51,14 +51,17 @@ def report_of_running(answers: dict[str, dict[str, Any]]) -> list[str]:
     """Put the answers of all servers into lines."""
     lines: list[str] = []
     for url, said in answers.items():
-        lines += [url, *([f"    {said['error']}"] if "error" in said else report_of(said))]
+        page = f"    page: {url.rstrip('/')}{PAGE}"
+        told = [f"    {said['error']}"] if "error" in said else [page, *report_of(said)]
+        lines += [url, *told]
     return lines or ["no server of this user is running"]
 
 
 def ask(server: dict[str, Any]) -> tuple[int, dict[str, Any]]:
     """Ask one server, which was found by its file; returns its answer, empty if it gives none."""
     connection = connection_to(server)
-    path = urlsplit(server["url"]).path.rstrip("/") + PATH
+    base = urlsplit(server["url"]).path.rstrip("/")
+    path = f"{base}{PATH}?no_track_activity=1"
     headers = {"Authorization": f"token {server['token']}"} if server.get("token") else {}
     try:
         connection.request("GET", path, headers=headers)

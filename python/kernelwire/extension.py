@@ -101,7 +101,7 @@ def _load_jupyter_server_extension(app: ServerApp) -> None:
     if app in _choices and not is_switched_off():
         from kernelwire import events, live, metrics  # noqa: PLC0415 (may fail where linking has)
 
-        live.add_handler(app)
+        live.add_handlers(app)
         metrics.register(app)
         events.register(app)
 

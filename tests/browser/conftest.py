@@ -30,13 +30,18 @@ TOKEN = "browser"
 
 
 @contextmanager
-def running_lab(home: Path, *, is_stock: bool = False) -> Iterator[str]:
+def running_lab(home: Path, *, is_stock: bool = False, base_url: str = "/") -> Iterator[str]:
     """A server with nothing of the user's configuration, at this address."""
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     (home / "config").mkdir()
     app: dict[str, dict[str, Any]] = {
-        "ServerApp": {"root_dir": str(home), "open_browser": False, "allow_root": True},
+        "ServerApp": {
+            "root_dir": str(home),
+            "open_browser": False,
+            "allow_root": True,
+            "base_url": base_url,
+        },
         "IdentityProvider": {"token": TOKEN},
         "LabApp": {"expose_app_in_browser": True, "news_url": None},
     }
@@ -46,7 +51,7 @@ def running_lab(home: Path, *, is_stock: bool = False) -> Iterator[str]:
     folders = {
         f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")
     }
-    url = f"http://127.0.0.1:{port}"
+    url = f"http://127.0.0.1:{port}{base_url}".rstrip("/")
     with (home / "server.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "jupyterlab", "--ip=127.0.0.1", f"--port={port}"],
@@ -77,15 +82,27 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.fixture(scope="module")
+def token() -> str:
+    """What lets a person in."""
+    return TOKEN
+
+
+@pytest.fixture(scope="module")
+def base_url() -> str:
+    """Under which path the server answers."""
+    return "/"
+
+
 @pytest.fixture(
     scope="module", params=["kernelwire", pytest.param("stock", marks=pytest.mark.slow)]
 )
 def lab(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, base_url: str
 ) -> Iterator[tuple[str, Path]]:
     """The address and the home of a server."""
     home, is_stock = tmp_path_factory.mktemp("lab"), request.param == "stock"
-    with running_lab(home, is_stock=is_stock) as url:
+    with running_lab(home, is_stock=is_stock, base_url=base_url) as url:
         assert ("kernelwire is on" in (home / "server.log").read_text()) is not is_stock
         yield url, home
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -269,6 +270,7 @@ def test_status_of_a_running_server_says_who_waits_for_what(
     with pytest.raises(SystemExit, match="0"):
         app.start()
     report = capfd.readouterr().out
+    assert re.search(r"^    page: http://127.0.0.1:\d+/kernelwire/$", report, re.MULTILINE)
     assert f"kernel {kernel_id}: " in report
     assert "waits for room at the client, written by the engine" in report
     assert "waits for its client" in report
