@@ -143,6 +143,7 @@ def made_notices(said: list[str]) -> Any:
     notices: Any = SimpleNamespace(
         log=log, kernel_id="k", max_pending_bytes=1, multi_kernel_manager=None
     )
+    notices.emit_dropped = lambda *_: None
     notices._current = lambda trait: trait
     notices._tell = lambda text, *_: said.append(text)
     notices.tell_dropped = lambda *args: NoticesMixin.tell_dropped(notices, *args)
