@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from jupyter_events import EventLogger
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kernelwire import _native, events, metrics
@@ -223,6 +224,27 @@ class TestTotals:
             assert after["message_bytes", *labels] - before["message_bytes", *labels] == size
         assert ("messages", "iopub", "from_client") not in after
 
+    @pytest.mark.parametrize("channel", ['"channel": "shell", ', ""])
+    def test_request_of_the_default_protocol_is_counted_once(self, channel: str) -> None:
+        """Also where it names no channel, which is for Python to deal with."""
+        header = '"header": {"msg_id": "1", "msg_type": "execute_request", "version": "5.3"}'
+        request = f'{{{channel}{header}, "parent_header": {{}}, "metadata": {{}}, "content": {{}}}}'
+
+        async def play() -> None:
+            bench = Workbench(NATIVE, None)
+            try:
+                bench.connection.handle_incoming_message(request)
+            finally:
+                bench.close()
+
+        before = counted()
+        run_to_end(play)
+        after = counted()
+        labels = ("shell", "from_client")
+        assert after["messages", *labels] - before["messages", *labels] == 1
+        size = after["message_bytes", *labels] - before["message_bytes", *labels]
+        assert size == len(request)
+
 
 class TestPublishing:
     """What a registry gets."""
@@ -275,6 +297,28 @@ class TestPublishing:
         metrics.register(APP)
         assert "kernelwire has no metrics: not here" in caplog.text
         assert metrics._registered == []
+
+    @pytest.mark.parametrize("cause", ["bound", "late", "interrupted", "away", "refused"])
+    def test_event_has_every_cause_that_clients_are_told(self, cause: str) -> None:
+        """One that the schema does not have is not emitted."""
+        event_logger = EventLogger()
+        app = SimpleNamespace(log=APP.log, event_logger=event_logger)
+        seen: list[dict[str, Any]] = []
+
+        async def listen(logger: EventLogger, schema_id: str, data: dict[str, Any]) -> None:
+            del logger, schema_id
+            seen.append(data)
+
+        async def play() -> None:
+            for _ in range(2):
+                events.register(app)
+            event_logger.add_listener(schema_id=events.OUTPUT_DROPPED, listener=listen)
+            data = {"kernel_id": "k", "cause": cause, "messages": 3, "bytes": 4}
+            events.emit({"event_logger": event_logger}, events.OUTPUT_DROPPED, data)
+            await event_logger.gather_listeners()
+
+        run_to_end(play)
+        assert [each["cause"] for each in seen] == [cause]
 
     def test_server_without_event_logger(self) -> None:
         """Nothing is emitted, and nothing breaks."""
