@@ -306,6 +306,14 @@ def hub(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/hub"]), env=env)
 
 
+@nox.session(tags=["weekly"])
+def kernels(session: nox.Session) -> None:
+    """Test kernels that are not ipykernel: those of PyPI, and IRkernel where Debian's is installed."""
+    packages = ("bash_kernel", "calysto_scheme", "deno", "jupyter_kernel_client", "xeus-python")
+    session.install(f"{wheel_of(session)}[test]", *packages)
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/kernels"]))
+
+
 @nox.session(python=False, tags=["gate"], name="bench-check")
 def bench_check(session: nox.Session) -> None:
     """See that the benchmarks work, and that no optimisation is lost."""
