@@ -314,6 +314,17 @@ def kernels(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/kernels"]))
 
 
+@nox.session(tags=["weekly"])
+def frontends(session: nox.Session) -> None:
+    """Test Notebook 7, nbclassic, Voilà and ipympl in Chromium, as ``browser`` does JupyterLab."""
+    if not has_chromium(session):
+        session.skip("Chromium is missing, or does not start: apt-get install chromium")
+    packages = ("ipympl", "nbclassic", "notebook", "voila")
+    session.install(f"{wheel_of(session)}[test,browser]", *packages)
+    arguments = session.posargs or ["tests/browser/test_front_ends.py", "-m", "slow or not slow"]
+    session.run("python", "-m", "pytest", *arguments)
+
+
 @nox.session(python=False, tags=["gate"], name="bench-check")
 def bench_check(session: nox.Session) -> None:
     """See that the benchmarks work, and that no optimisation is lost."""

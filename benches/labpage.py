@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-__all__ = ["COMPLETER", "Notebook", "chromium", "write_notebook"]
+__all__ = ["COMPLETER", "Notebook", "browser_page", "chromium", "write_notebook"]
 
 PATIENCE_MS = 120_000
 """Time in which a cell must end; a flood at the default limits takes 20 s."""
@@ -79,29 +79,40 @@ def write_notebook(path: Path, cells: Sequence[str]) -> None:
     path.write_text(json.dumps(content))
 
 
+@contextmanager
+def browser_page() -> Iterator[Page]:
+    """Give an empty page, in a browser of its own."""
+    with sync_playwright() as playwright:
+        # As root, Chromium has no sandbox; in containers, little shared memory.
+        options = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=chromium(), args=options)
+        try:
+            page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+            page.set_default_timeout(PATIENCE_MS)
+            yield page
+        finally:
+            browser.close()
+
+
 class Notebook:
     """The notebook that a page shows. Cells are named by their index."""
 
-    def __init__(self, page: Page, url: str, token: str, name: str) -> None:
+    def __init__(
+        self, page: Page, url: str, token: str, name: str, *, path: str = "lab/tree"
+    ) -> None:
         self.page = page
-        page.set_default_timeout(PATIENCE_MS)
-        page.goto(f"{url}/lab/tree/{name}?reset&token={token}")
+        page.goto(f"{url}/{path}/{name}?reset&token={token}")
         page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function(READY)
 
     @classmethod
     @contextmanager
-    def opened(cls, url: str, token: str, name: str) -> Iterator[Notebook]:
-        """Open a notebook of a server in a browser of its own."""
-        with sync_playwright() as playwright:
-            # As root, Chromium has no sandbox; in containers, little shared memory.
-            options = ["--no-sandbox", "--disable-dev-shm-usage"]
-            browser = playwright.chromium.launch(executable_path=chromium(), args=options)
-            try:
-                size = {"width": 1280, "height": 900}
-                yield cls(browser.new_page(viewport=size), url, token, name)  # type: ignore[arg-type]
-            finally:
-                browser.close()
+    def opened(
+        cls, url: str, token: str, name: str, *, path: str = "lab/tree"
+    ) -> Iterator[Notebook]:
+        """Open a notebook of a server in a browser of its own; ``path`` is the front end's."""
+        with browser_page() as page:
+            yield cls(page, url, token, name, path=path)
 
     def start(self, cell: int) -> None:
         """Run a cell, and wait for nothing."""
@@ -163,6 +174,19 @@ class Notebook:
     def reload(self) -> None:
         """Reload the page, and wait until it shows the notebook and has its kernel."""
         self.page.reload()
+        self._wait_for_kernel()
+
+    def reopen(self) -> None:
+        """Close the tab, and open the notebook in another one."""
+        url, context = self.page.url, self.page.context
+        self.page.close()
+        self.page = context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
+        self.page.goto(url)
+        self._wait_for_kernel()
+
+    def _wait_for_kernel(self) -> None:
+        """Wait until the page shows the notebook and has its kernel, whatever that does."""
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.wait_for_function(f"() => Boolean({STATUS})")
 

@@ -18,13 +18,15 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from benches.labpage import Notebook, write_notebook
+from benches.labpage import Notebook, browser_page, write_notebook
 
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from playwright.sync_api import Page
 
 TOKEN = "browser"
 
@@ -44,6 +46,7 @@ def running_lab(home: Path, *, is_stock: bool = False, base_url: str = "/") -> I
         },
         "IdentityProvider": {"token": TOKEN},
         "LabApp": {"expose_app_in_browser": True, "news_url": None},
+        "JupyterNotebookApp": {"expose_app_in_browser": True},
     }
     if is_stock:
         app["ServerApp"]["jpserver_extensions"] = {"kernelwire": False}
@@ -118,23 +121,42 @@ def _failing_on_stock(request: pytest.FixtureRequest) -> None:
 @pytest.fixture
 def open_notebook(
     lab: tuple[str, Path], request: pytest.FixtureRequest
-) -> Iterator[Callable[[Sequence[str]], Notebook]]:
+) -> Iterator[Callable[..., Notebook]]:
     """Open notebooks with these cells, one after the other."""
     url, home = lab
     with ExitStack() as stack:
 
-        def open_it(cells: Sequence[str]) -> Notebook:
+        def open_it(cells: Sequence[str], path: str = "lab/tree") -> Notebook:
             name = f"{request.node.originalname}.ipynb"
             write_notebook(home / name, cells)
-            notebook = stack.enter_context(Notebook.opened(url, TOKEN, name))
-            stack.callback(keep, notebook, f"{request.node.name}.png")
+            notebook = stack.enter_context(Notebook.opened(url, TOKEN, name, path=path))
+            stack.callback(lambda: keep(notebook.page, f"{request.node.name}.png"))
             return notebook
 
         yield open_it
 
 
-def keep(notebook: Notebook, name: str) -> None:
-    """Keep what the page shows, if ``SCREENSHOTS`` says where."""
+@pytest.fixture
+def open_page(
+    lab: tuple[str, Path], request: pytest.FixtureRequest
+) -> Iterator[Callable[[Sequence[str], str], Page]]:
+    """Open a notebook with these cells under the path of a front end."""
+    url, home = lab
+    with ExitStack() as stack:
+
+        def open_it(cells: Sequence[str], path: str) -> Page:
+            name = f"{request.node.originalname}.ipynb"
+            write_notebook(home / name, cells)
+            page = stack.enter_context(browser_page())
+            stack.callback(keep, page, f"{request.node.name}.png")
+            page.goto(f"{url}/{path}/{name}?token={TOKEN}")
+            return page
+
+        yield open_it
+
+
+def keep(page: Page, name: str) -> None:
+    """Keep what a page shows, if ``SCREENSHOTS`` says where."""
     folder = os.environ.get("SCREENSHOTS")
     if folder:
-        notebook.page.screenshot(path=f"{folder}/{name}")
+        page.screenshot(path=f"{folder}/{name}")

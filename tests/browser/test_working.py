@@ -66,6 +66,44 @@ def test_page_when_it_is_reloaded_in_the_middle_of_a_cell_then_the_kernel_is_as_
     notebook.wait_for_status("idle")
 
 
+def test_tab_when_it_is_closed_in_the_middle_of_a_cell_then_another_one_goes_on(
+    open_notebook: OpenNotebook, lab: tuple[str, Path], request: pytest.FixtureRequest
+) -> None:
+    """Stops a kernel from being dead, or asked for anew, for whoever closes a tab and opens it again."""
+    _, home = lab
+    end = home / f"{request.node.originalname}.end"
+    waiting = f"import os, time\nprint('begun')\nwhile not os.path.exists({str(end)!r}):\n"
+    notebook = open_notebook(
+        [
+            f"{waiting}    print('x' * 500)\n    time.sleep(0.01)\nended = 1",
+            "print('ended:', ended)",
+        ]
+    )
+    notebook.start(0)
+    notebook.wait_for_text(0, "begun")
+    notebook.save()
+    notebook.reopen()
+    notebook.start(1)
+    end.touch()
+    notebook.wait_for_number(1)
+    assert notebook.shown(1).strip() == "ended: 1"
+    notebook.wait_for_status("idle")
+
+
+def test_slider_when_it_is_moved_by_keyboard_then_its_value_is_soon_shown(
+    open_notebook: OpenNotebook,
+) -> None:
+    """Stops a widget from following the hand late, or not at all."""
+    slider = "import ipywidgets\nslider, shown = ipywidgets.IntSlider(), ipywidgets.Label('none')\n"
+    slider += "shown.add_class('shown')\n"
+    slider += "slider.observe(lambda c: setattr(shown, 'value', f'{c.new} it is'), 'value')\n"
+    notebook = open_notebook([f"{slider}ipywidgets.VBox([slider, shown])"])
+    notebook.run(0)
+    for step in range(1, 21):
+        notebook.move_slider(".shown")
+        assert notebook.page.inner_text(".shown") == f"{step} it is"
+
+
 def test_network_when_it_is_gone_for_seconds_then_what_was_printed_meanwhile_is_shown(
     open_notebook: OpenNotebook,
 ) -> None:
