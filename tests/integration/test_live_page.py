@@ -43,7 +43,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("watched"), implementation, CONFIG)
     yield server
     server.stop()
-    assert "Traceback" not in server.log()
+    # The oldest releases of Jupyter Server log a refusal with a traceback, of their own code alone.
+    assert 'kernelwire/live.py", line' not in server.log()
 
 
 def get(server: Server, path: str, headers: Mapping[str, str]) -> Any:
