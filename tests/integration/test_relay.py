@@ -218,6 +218,28 @@ class TestToTheGateway:
 
         run_to_end(body)
 
+    def test_requests_that_wait_for_a_gateway_that_does_not_read_are_counted(self) -> None:
+        """``unsent_bytes`` is what an operator sees of it, whoever writes."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                (connection,) = bench.connections
+                gateway.writer.transport.pause_reading()
+                browser.send(BINARY, bytes(9_000_000))
+                await wait_until_async(
+                    lambda: connection.stats["requests"] == 1, what="the request"
+                )
+                told = connection.stats
+                assert told["unsent_bytes"] > 0
+                assert told["unsent_bytes"] + told["request_bytes"] >= 9_000_000
+                gateway.writer.transport.resume_reading()
+                assert len((await gateway.read())[1]) == 9_000_000
+                assert connection.stats["unsent_bytes"] == 0
+                browser.abort()
+
+        run_to_end(body)
+
     def test_requests_that_were_not_sent_are_sent_by_the_next_link(self) -> None:
         """What the operating system has not taken of the lost one, in its order."""
 

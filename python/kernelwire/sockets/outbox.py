@@ -61,10 +61,10 @@ class Outbox:
             raise StreamClosedError(real_error=stream.error)
         size = memoryview(data).nbytes
         end = note_written(stream, size)
-        done = not size or self.native.put(bytes(data))
+        if size:
+            self.native.put(bytes(data))
         future = write_future(stream, end)
-        if done:
-            self._settle()
+        self._settle()  # a part of it may be sent where it has to wait
         return future
 
     def close_fd(self) -> None:
