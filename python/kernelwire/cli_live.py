@@ -128,9 +128,8 @@ def _relayed(each: dict[str, Any]) -> list[str]:
     sent = f"{each['requests']} requests, {each['request_bytes']} bytes"
     kept = f"{each['kept_requests']} requests of {each['kept_bytes']} bytes wait until it is back"
     client = f"{shown(each['session'])}: {each['protocol'] or 'default protocol'}"
-    relay = (
-        f", passed on by the {each['relay']}" if "relay" in each else ""
-    )  # not in older versions
+    # Older versions do not say.
+    relay = f", passed on by the {each['relay']}" if each.get("relay") else ""
     return [
         f"        client {client}, {link}{relay}{pause}",
         f"            from the gateway: {received}; {each['pending_bytes']} bytes wait for the browser",

@@ -444,7 +444,7 @@ class TestLink:
         run_to_end(body)
 
     def test_report_says_who_passes_on(self, driver: str) -> None:
-        """Also how much was, and that goes on where the link is another one."""
+        """Nobody in an outage. How much was passed on is told as well, over one link and the next."""
 
         async def body() -> None:
             async with relay_bench() as bench:
@@ -456,7 +456,13 @@ class TestLink:
                     told = connection.describe()
                     assert (told["relay"], told["link"]) == (driver, "up")
                     assert (told["messages"], told["bytes"]) == (number, 6 * number)
+                    bench.gateway.answers.clear()
                     gateway.abort()
+                    await wait_until_async(
+                        lambda: connection.describe()["link"] == "away", what="an outage"
+                    )
+                    assert connection.describe()["relay"] == ""
+                    bench.gateway.answers.set()
                     gateway = await bench.gateway.next()
                 browser.abort()
 

@@ -147,15 +147,16 @@ class KernelwireGatewayConnection(RelayMixin, GatewayWebSocketConnection):
 
         ``protocol`` is that of the browser and of the gateway, "" for the default one; ``seconds`` is
         since when the link is up, or away. ``relay`` is who passes on what the gateway says, the
-        ``engine`` or the event ``loop``. ``paused`` is whether the gateway is not read because the
-        browser does not read.
+        ``engine`` or the event ``loop``, "" while the link is away. ``paused`` is whether the gateway
+        is not read because the browser does not read.
         """
         link = self._link
+        relay = "" if link is None else "engine" if link.is_engines else "loop"
         return {
             "protocol": (self._agreed or [""])[0],
             "link": "away" if link is None else "up",
             "seconds": time.monotonic() - self._link_changed_at,
-            "relay": "loop" if link is None or not link.is_engines else "engine",
+            "relay": relay,
             "paused": link is not None and link.paused,
             **self.stats,
         }
