@@ -498,6 +498,25 @@ class TestLink:
 
         run_to_end(body)
 
+    def test_browser_that_goes_as_the_gateway_is_back_leaves_no_link_behind(self) -> None:
+        """In the turn in which the gateway accepts: it would have a client for good."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                (connection,) = bench.connections
+
+                def go(_accepted: Any) -> None:
+                    connection.disconnect()
+
+                connection.observe(lambda made: made.new.add_done_callback(go), "ws_future")
+                gateway.abort()
+                assert await (await bench.gateway.next()).ends() == b""
+                await wait_until_async(connection._relaying.done, what="the end")
+                browser.abort()
+
+        run_to_end(body)
+
     def test_gateway_that_accepts_and_closes_is_not_tried_for_ever(self) -> None:
         """G10: each attempt counts until the gateway has sent something."""
 

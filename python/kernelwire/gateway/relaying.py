@@ -182,7 +182,11 @@ class RelayMixin(_Base):
         self.log.log(level, "Connecting to %s", url)
         link = GatewayLink(HTTPRequest(url, **client.load_connection_args()), subprotocols)
         self.ws_future = link.connect_future
-        await link.connect_future
+        try:
+            await link.connect_future
+        except asyncio.CancelledError:
+            link.end()  # the gateway may have accepted in the turn in which the browser has gone
+            raise
         selected = link.selected_subprotocol
         if selected and selected not in subprotocols:
             link.close()
