@@ -16,6 +16,7 @@ from tornado import websocket
 from kernelwire import KernelwireGatewayConnection, _compat
 from kernelwire._compat import Feature, Shortcoming
 from kernelwire.gateway.link import QUICK_ACK
+from kernelwire.gateway.pings import keep_alive
 from support.messages import V1
 from support.relay import (
     BINARY,
@@ -23,6 +24,7 @@ from support.relay import (
     DRIVERS,
     PING,
     PONG,
+    SECONDS,
     TEXT,
     frame,
     handshake,
@@ -495,6 +497,22 @@ class TestLink:
                 (connection,) = bench.connections
                 await wait_until_async(connection._relaying.done, what="the end")
                 assert bench.gateway.asked == 1
+
+        run_to_end(body)
+
+    def test_ping_that_is_due_as_the_link_ends_is_no_error(self) -> None:
+        """After a pause of the event loop, both may come in one turn: nobody would take the error."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, _ = await bench.pair()
+                (connection,) = bench.connections
+                link = await wait_until_async(lambda: connection.ws, what="a link")
+                pinging = asyncio.create_task(keep_alive(link, 1e-9, SECONDS))
+                await asyncio.sleep(0)  # it waits for its time, which is over
+                link.protocol.stream.close()
+                assert not await pinging
+                browser.abort()
 
         run_to_end(body)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ async def keep_alive(link: GatewayLink, interval: float, patience: float) -> boo
             return True
         try:
             link.ping()
-        except WebSocketClosedError:
+        except (WebSocketClosedError, StreamClosedError):
             break
         pinged_at = now
     return False
