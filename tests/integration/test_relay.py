@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jupyter_server.gateway.connections import GatewayWebSocketConnection
 from jupyter_server.gateway.gateway_client import GatewayClient, GatewayTokenRenewerBase
 from tornado import websocket
+from traitlets import Integer
 
 from kernelwire import KernelwireGatewayConnection, _compat
 from kernelwire._compat import Feature, Shortcoming
@@ -621,6 +622,24 @@ class TestLink:
                 assert connection.stats["pending_bytes"] < connection.max_pending_bytes + 2_000_000
                 for each in sent:
                     assert await browser.read_exactly(len(each)) == each
+                browser.abort()
+
+        run_to_end(body)
+
+    def test_limit_of_any_size_is_one(self) -> None:
+        """Also one that does not fit into 64 bits, from the beginning or later."""
+
+        class Patient(KernelwireGatewayConnection):
+            max_pending_bytes = Integer(1 << 64)
+
+        async def body() -> None:
+            async with relay_bench(Patient) as bench:
+                browser, gateway = await bench.pair()
+                gateway.send(TEXT, b"said")
+                assert await browser.read() == (TEXT, b"said")
+                bench.connections[0].max_pending_bytes = 1 << 65
+                gateway.send(TEXT, b"said")
+                assert await browser.read() == (TEXT, b"said")
                 browser.abort()
 
         run_to_end(body)
