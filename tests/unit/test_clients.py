@@ -100,9 +100,10 @@ class TestBacklog:
             log.one(None, message(number, "display_data", 300))
         assert numbers(client)[: len(kinds)] == list(range(len(kinds)))
 
-    def test_no_bound_keeps_everything(self, log: KernelLog) -> None:
+    @pytest.mark.parametrize("bound", [0, 1 << 70])
+    def test_no_bound_keeps_everything(self, log: KernelLog, bound: int) -> None:
         """0 is no limit."""
-        client = away(log)
+        client = away(log, bound)
         for number in range(2_000):
             log.one(None, message(number, size=300))
         assert numbers(client) == list(range(2_000))

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Relay"]
 
-_MOST = (1 << 64) - 1
-"""The largest limit that the engine knows: bytes that nobody has."""
-
 
 class Relay:
     """Has the engine read a gateway's websocket frames, and write whole messages to a browser.
@@ -48,7 +45,7 @@ class Relay:
         self._token = self._desk.open(self._note)
         begun = stop_reading(stream)
         self._native: _native.Relay = native.relay(
-            source.native, target.native, begun, min(limit, _MOST), self._token
+            source.native, target.native, begun, limit, self._token
         )
         source.on_close = self.close
 
@@ -73,7 +70,7 @@ class Relay:
 
     def set_limit(self, limit: int) -> None:
         """Set how many bytes may wait for the browser."""
-        self._native.set_limit(min(limit, _MOST))
+        self._native.set_limit(limit)
 
     def note_request(self) -> None:
         """Note that something was sent to the gateway: its answer is acknowledged at once."""

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::bytes::Bytes;
 use crate::errors::{contained, zmq_error};
 use crate::frames::{Found, code, found};
 use crate::lent::Lent;
@@ -126,12 +127,12 @@ impl Engine {
         source: &Bound<'_, Outbox>,
         target: &Bound<'_, Outbox>,
         begun: &[u8],
-        limit: u64,
+        limit: Bytes,
         token: u64,
     ) -> PyResult<Relay> {
         contained(|| {
             let (source, target) = (&source.get().writer, &target.get().writer);
-            let relay = self.engine.relay(source, target, begun, limit, token)?;
+            let relay = self.engine.relay(source, target, begun, limit.0, token)?;
             Ok(Relay { engine: Arc::clone(&self.engine), relay })
         })
     }
@@ -275,8 +276,8 @@ impl Relay {
     }
 
     /// Sets how many bytes may wait for the browser; 0 is no limit.
-    fn set_limit(&self, limit: u64) {
-        self.engine.limit_relay(&self.relay, limit);
+    fn set_limit(&self, limit: Bytes) {
+        self.engine.limit_relay(&self.relay, limit.0);
     }
 
     /// Notes that something was sent to the gateway.

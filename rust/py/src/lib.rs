@@ -4,6 +4,7 @@
 //! belongs in the core.
 #![deny(unsafe_code)]
 
+mod bytes;
 mod codec;
 mod dump;
 #[cfg(unix)]

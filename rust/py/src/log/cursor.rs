@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PyDict};
 
 use super::write::Written;
 use super::{Log, Window, parts, taken, text};
+use crate::bytes::Bytes;
 use crate::codec::copied;
 use crate::errors::contained;
 use crate::lent::Lent;
@@ -58,7 +59,7 @@ struct Wanted {
     #[pyo3(item)]
     one_by_one: bool,
     #[pyo3(item)]
-    bound: u64,
+    bound: Bytes,
 }
 
 impl Wanted {
@@ -77,7 +78,7 @@ impl Wanted {
                 hide_tracebacks: self.hide_tracebacks,
                 one_by_one: self.one_by_one,
             },
-            bound: bounded(self.bound),
+            bound: bounded(self.bound.0),
         }
     }
 }
@@ -210,9 +211,9 @@ impl Cursor {
     }
 
     /// Notes that the client is gone and may come back; `bound` is in bytes, 0 is none.
-    fn go_away(&self, bound: u64, too_big: bool) -> PyResult<()> {
+    fn go_away(&self, bound: Bytes, too_big: bool) -> PyResult<()> {
         contained(|| {
-            self.log.get().lock().go_away(self.id, bounded(bound), too_big);
+            self.log.get().lock().go_away(self.id, bounded(bound.0), too_big);
             Ok(())
         })
     }
