@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import responses
@@ -38,9 +39,6 @@ if TYPE_CHECKING:
 TOKEN_FILE = "gateway.token"
 DELIMITER = b"<IDS|MSG>"
 CHANNELS = ("shell", "iopub", "stdin", "control")
-STARTING = "starting"
-"""The state of a kernel of which nothing was heard."""
-
 NUDGE_SECONDS = 0.5
 """How long to wait for a kernel's first output before it is asked for some again."""
 
@@ -69,10 +67,12 @@ class Kernel:
 
     manager: AsyncKernelManager
     name: str
-    state: str = STARTING
+    state: str = "starting"
     last_activity: datetime = field(default_factory=lambda: datetime.now(UTC))
     bridges: dict[str, Bridge] = field(default_factory=dict)
     """By session."""
+    heard: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once anything was, where its state is followed."""
     watching: asyncio.Task[None] | None = None
 
     def model(self) -> dict[str, Any]:
@@ -91,6 +91,7 @@ class Kernel:
         try:
             while True:
                 message = message_of("iopub", await socket.recv_multipart())
+                self.heard.set()
                 self.last_activity = datetime.now(UTC)
                 self.state = message.content.get("execution_state", self.state)
         finally:
@@ -125,8 +126,11 @@ class Bridge:
         while True:
             request = self.session.msg("kernel_info_request")
             await shell.send_multipart(self.session.serialize(request))
-            if await iopub.poll(NUDGE_SECONDS * 1000) and self._kernel.state != STARTING:
-                break
+            if await iopub.poll(NUDGE_SECONDS * 1000):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(NUDGE_SECONDS):
+                        await self._kernel.heard.wait()
+                    break
         await shell.recv_multipart()
         while await shell.poll(0):
             await shell.recv_multipart()
