@@ -410,6 +410,9 @@ class Outbox:
     def unsent(self) -> int:
         """Count the bytes that wait for the socket."""
 
+    def is_cut(self) -> bool:
+        """Whether a relayed message was begun that will not go on: the connection must be closed."""
+
     def attach(self, cursor: Cursor) -> None:
         """Write what a cursor reads from now on, whatever the event loop does."""
 

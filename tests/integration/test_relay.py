@@ -161,6 +161,25 @@ class TestToTheBrowser:
 
         run_to_end(body)
 
+    @pytest.mark.parametrize("driver", ["engine"], indirect=True)
+    def test_long_message_that_was_not_finished_ends_the_browsers_connection(self) -> None:
+        """The engine passes it on as it comes; a browser that comes back gets what follows."""
+
+        async def body() -> None:
+            async with relay_bench() as bench:
+                browser, gateway = await bench.pair()
+                begun = frame(BINARY, bytes(3_000_000))[:2_000_000]
+                gateway.writer.write(begun)
+                assert await browser.read_exactly(len(begun)) == begun
+                gateway.abort()
+                assert await browser.ends() == b""
+                browser, gateway = await bench.pair()
+                gateway.send(BINARY, b"whole")
+                assert await browser.read() == (BINARY, b"whole")
+                browser.abort()
+
+        run_to_end(body)
+
     def test_subclass_that_handles_messages_gets_each_in_order(self) -> None:
         """Text as text and bytes as bytes; what it sends goes to the browser."""
         seen: list[Any] = []
@@ -613,9 +632,9 @@ class TestLink:
             async with relay_bench() as bench:
                 browser, gateway = await bench.pair()
                 (connection,) = bench.connections
-                sent = [frame(BINARY, bytes([n]) * 1_000_000) for n in range(100)]
-                for each in sent:
-                    gateway.writer.write(each)
+                sizes = [1_000_000] * 50 + [50_000_000]
+                sent = [frame(BINARY, bytes([n]) * size) for n, size in enumerate(sizes)]
+                gateway.writer.writelines(sent)
                 await wait_until_async(
                     lambda: connection.ws and connection.ws.paused, what="a pause"
                 )

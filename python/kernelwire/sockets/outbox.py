@@ -109,6 +109,8 @@ class Outbox:
             # The client comes back, and what it has not got is written by the event loop.
             self._stream.close()
             return False
+        if self.native.is_cut():
+            self._stream.close()  # in the middle of a message: nothing can follow
         if not self._stream.closed():
             self._settle()
         if self._on_told is not None:

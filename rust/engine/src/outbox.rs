@@ -55,8 +55,8 @@ enum Chunk {
     Large(Arc<Received>),
     /// A frame of the event loop's.
     Frame(Received),
-    /// Whole messages of another peer's, as it has framed them.
-    Relayed(Vec<u8>),
+    /// Messages of another peer's, as it has framed them, and whether the last of them is to go on.
+    Relayed(Vec<u8>, bool),
 }
 
 impl AsRef<[u8]> for Chunk {
@@ -65,7 +65,7 @@ impl AsRef<[u8]> for Chunk {
             Self::Bytes(bytes) => bytes,
             Self::Large(part) => part.as_ref().as_ref(),
             Self::Frame(frame) => frame.as_ref(),
-            Self::Relayed(frames) => frames,
+            Self::Relayed(frames, _) => frames,
         }
     }
 }
@@ -132,7 +132,7 @@ impl Unsent {
             match chunk {
                 Chunk::Bytes(_) | Chunk::Large(_) => progress.cursor += taken as u64,
                 Chunk::Frame(_) => progress.frames += taken as u64,
-                Chunk::Relayed(_) => {}
+                Chunk::Relayed(..) => {}
             }
             self.sent = self.sent.saturating_add(taken);
             self.bytes = self.bytes.saturating_sub(taken as u64);
@@ -157,6 +157,10 @@ struct Writer {
     is_closing: bool,
     /// Whether the socket has taken nothing: it tells when it has room again.
     is_blocked: bool,
+    /// Whether a message of another peer's was begun, and is to go on.
+    is_inside: bool,
+    /// Frames that wait for its end.
+    behind: Vec<Chunk>,
     /// Where what is written comes from.
     source: Option<(Arc<SharedLog>, CursorId)>,
     unsent: Unsent,
@@ -190,6 +194,8 @@ pub struct Outbox {
     is_awaited: AtomicBool,
     /// Bytes that wait here for the socket.
     unsent: AtomicU64,
+    /// Whether another peer's message was begun that will not go on.
+    is_cut: AtomicBool,
 }
 
 impl Outbox {
@@ -205,6 +211,8 @@ impl Outbox {
                 is_torn: false,
                 is_closing: false,
                 is_blocked: false,
+                is_inside: false,
+                behind: Vec::new(),
                 source: None,
                 unsent: Unsent::default(),
                 pieces: Vec::new(),
@@ -218,6 +226,7 @@ impl Outbox {
             sent: AtomicU64::new(0),
             is_awaited: AtomicBool::new(false),
             unsent: AtomicU64::new(0),
+            is_cut: AtomicBool::new(false),
         }
     }
 
@@ -257,10 +266,31 @@ impl Outbox {
         self.sent() >= all
     }
 
-    /// Writes whole messages of another peer's, in their turn.
-    pub(crate) fn pass_on(&self, frames: Vec<u8>) {
-        self.left.lock().push_back(Chunk::Relayed(frames));
+    /// Writes messages of another peer's, in their turn; `is_inside` where the last one is to go on. No
+    /// frame of the event loop's comes before it has.
+    pub(crate) fn pass_on(&self, frames: Vec<u8>, is_inside: bool) {
+        self.left.lock().push_back(Chunk::Relayed(frames, is_inside));
         self.write_left();
+    }
+
+    /// Writes no more if a message was begun that will not go on: the connection must be closed, which
+    /// [`Told::OUTBOX`] tells.
+    pub(crate) fn cut(&self) {
+        let mut writer = self.role.lock();
+        let _ended = self.send_unsent(&mut writer);
+        if writer.is_inside {
+            writer.is_torn = true;
+            writer.unsent = Unsent::default();
+            self.unsent.store(0, Ordering::SeqCst);
+            self.is_cut.store(true, Ordering::SeqCst);
+            self.desk.tell(self.token, Told::OUTBOX);
+        }
+    }
+
+    /// Whether another peer's message was begun that will not go on: the connection must be closed.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.load(Ordering::SeqCst)
     }
 
     /// Writes what was left, or has whoever has the role do so.
@@ -386,12 +416,7 @@ impl Outbox {
         if self.has_left.swap(false, Ordering::SeqCst) {
             let left = std::mem::take(&mut *self.left.lock());
             for chunk in left {
-                if writer.is_closing {
-                    break;
-                }
-                // Of what is relayed, the first frame is a message's.
-                writer.is_closing |= chunk.as_ref().first().is_some_and(|head| head & 0xF == CLOSE);
-                writer.unsent.push(chunk);
+                writer.take(chunk);
             }
         }
         let ended = self.try_send(writer);
@@ -442,7 +467,7 @@ impl Outbox {
             let Some(wait) = core.read(id, now, BUDGET, &mut writer.pieces) else {
                 return Need::Nothing;
             };
-            let can_send = writer.unsent.chunks.is_empty() && !writer.is_torn;
+            let can_send = writer.unsent.chunks.is_empty() && !writer.is_torn && !writer.is_inside;
             let to = if can_send { descriptor } else { NOWHERE };
             let (sent, error) = send_pieces(&core, id, &writer.pieces, to);
             let Writer { pieces, unsent, .. } = &mut *writer;
@@ -476,6 +501,27 @@ impl Outbox {
 }
 
 impl Writer {
+    /// Takes what was left to be sent: each in its turn, but for what would be inside a message.
+    fn take(&mut self, chunk: Chunk) {
+        if self.is_closing {
+            return;
+        }
+        match &chunk {
+            Chunk::Relayed(_, is_inside) => self.is_inside = *is_inside,
+            _ if self.is_inside => return self.behind.push(chunk),
+            _ => {
+                let head = chunk.as_ref().first();
+                self.is_closing = head.is_some_and(|head| head & 0xF == CLOSE);
+            }
+        }
+        self.unsent.push(chunk);
+        if !self.is_inside {
+            for chunk in std::mem::take(&mut self.behind) {
+                self.take(chunk);
+            }
+        }
+    }
+
     /// Notes that the event loop is about to know that the connection must be closed.
     fn ending(&mut self, need: Need) -> Need {
         self.is_ending = true;

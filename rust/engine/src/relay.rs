@@ -16,6 +16,10 @@ pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 /// Bytes that one turn receives, at most, before others have theirs.
 const TURN_BYTES: usize = 1 << 20;
 
+/// Bytes of a message from which on it is passed on as it comes. If the gateway goes in the middle of
+/// one, the browser's connection is lost with it; of one that is shorter, nothing is passed on then.
+const AT_ONCE_BYTES: u64 = 1 << 20;
+
 /// What a reception counts for besides its bytes: a peer may send them one by one.
 const RECEPTION_COST: usize = 4 << 10;
 
@@ -167,7 +171,7 @@ impl Link {
             from,
             to,
             begun: begun.to_vec(),
-            reader: Reader::new(Sender::Server, None),
+            reader: Reader::new(Sender::Server, None).at_once_from(AT_ONCE_BYTES),
             acknowledged: 0.0,
             acknowledges_at: None,
             is_over: false,
@@ -258,7 +262,7 @@ impl Link {
         if !batch.frames.is_empty() {
             self.relay.messages.fetch_add(batch.messages as u64, Ordering::Relaxed);
             self.relay.bytes.fetch_add(batch.frames.len() as u64, Ordering::Relaxed);
-            self.to.pass_on(batch.frames);
+            self.to.pass_on(batch.frames, self.reader.is_inside());
         }
         if batch.controls.is_empty() && fault.is_none() {
             return;
@@ -282,8 +286,16 @@ impl Link {
         self.tell();
     }
 
+    /// Notes that nothing more is read: a message that was begun will not go on.
+    pub(crate) fn cut(&self) {
+        if self.reader.is_inside() {
+            self.to.cut();
+        }
+    }
+
     fn end(&mut self, ended: Ended) {
         self.is_over = true;
+        self.cut();
         self.relay.news.lock().ended.get_or_insert(ended);
         self.tell();
     }

@@ -288,6 +288,7 @@ impl Thread<'_> {
     fn end_relay(&mut self, key: usize) {
         self.timers.set(key, None);
         let Some(link) = self.links.remove(&key) else { return };
+        link.cut();
         self.read_from.remove(&link.from.key());
         // The browser may have another link by now.
         if self.fed_by.get(&link.to.key()) == Some(&key) {

@@ -214,6 +214,11 @@ impl Outbox {
         self.writer.sent()
     }
 
+    /// Whether a relayed message was begun that will not go on: the connection must be closed.
+    fn is_cut(&self) -> bool {
+        self.writer.is_cut()
+    }
+
     /// How many bytes wait for the socket.
     fn unsent(&self) -> u64 {
         self.writer.unsent()

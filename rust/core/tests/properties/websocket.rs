@@ -25,7 +25,16 @@ pub fn frame_reader(data: &[u8]) {
     let limit = (how & 2 != 0).then_some(u64::from(how >> 2));
     let (expected, payloads) = plainly(bytes, sender, limit);
     for size in [bytes.len().max(1), 1 + usize::from(how >> 2), 1] {
-        assert_eq!(read(bytes.chunks(size), sender, limit), expected, "in pieces of {size}");
+        let reader = || Reader::new(sender, limit);
+        let (seen, _) = read(bytes.chunks(size), reader());
+        assert_eq!(seen, expected, "in pieces of {size}");
+        let (mut seen, is_inside) =
+            read(bytes.chunks(size), reader().at_once_from(u64::from(how >> 3)));
+        // Of a message that has not come to its end, what has come is handed over as well.
+        let more = seen.frames.split_off(expected.frames.len().min(seen.frames.len()));
+        assert_eq!(is_inside, !more.is_empty(), "at once, in pieces of {size}");
+        seen.held += more.len();
+        assert_eq!(seen, expected, "at once, in pieces of {size}");
     }
     let mut size = 0;
     let unpacked = messages(&expected.frames, sender).map(|message| {
@@ -38,14 +47,15 @@ pub fn frame_reader(data: &[u8]) {
     assert_eq!(size, expected.frames.len());
 }
 
-fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, sender: Sender, limit: Option<u64>) -> Seen {
-    let mut reader = Reader::new(sender, limit);
+/// What a reader has read, and whether that ends inside a message.
+fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>, mut reader: Reader) -> (Seen, bool) {
     let mut batch = Batch::default();
     let is_refused = pieces.into_iter().any(|piece| reader.read(piece, &mut batch).is_err());
     let controls: Vec<_> = batch.controls.into_iter().map(control).collect();
     let has_ended = is_refused || controls.iter().any(|(opcode, _)| *opcode == 8);
     let held = if has_ended { 0 } else { reader.held() };
-    Seen { frames: batch.frames, messages: batch.messages, controls, is_refused, held }
+    let seen = Seen { frames: batch.frames, messages: batch.messages, controls, is_refused, held };
+    (seen, reader.is_inside())
 }
 
 fn control(control: Control) -> (u8, Vec<u8>) {

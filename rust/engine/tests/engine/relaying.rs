@@ -114,6 +114,58 @@ fn nothing_is_read_while_a_browser_does_not_read_and_then_all_arrives() -> Teste
     Ok(())
 }
 
+/// A long message is bounded in memory like any other output.
+#[test]
+fn long_message_is_passed_on_as_it_comes_and_frames_wait_for_its_end() -> Tested {
+    for ends in PAIRS {
+        let world = World::new()?;
+        let Pair { gateway, mut browser, relay } = pair(&world, ends, b"", 100_000)?;
+        let sent = [text(1, 5), text(2, MUCH)].concat();
+        let mut socket = gateway.browser;
+        std::thread::scope(|scope| -> Tested {
+            let sending = scope.spawn(|| socket.write_all(&sent));
+            until(|| relay.is_paused())?;
+            assert!(browser.outbox.unsent() < 100_000 + (256 << 10) + 20_000);
+            let frames = [frame(PING, b"?"), frame(CLOSE, &1001_u16.to_be_bytes())];
+            for each in &frames {
+                assert!(!world.engine.put(&browser.outbox, each.clone().into()));
+            }
+            let expected = [&sent[..], &frames.concat()].concat();
+            assert!(browser.browser.exactly(expected.len())? == expected);
+            sending.join().map_err(|_| "the gateway has panicked")??;
+            Ok(())
+        })?;
+        // What follows a frame that closes is not for this browser any more.
+        socket.write_all(&text(3, 5))?;
+        until(|| relay.passed().0 == 3)?;
+        assert!(browser.browser.ready(1)?.is_empty());
+        assert!(!browser.outbox.is_cut());
+    }
+    Ok(())
+}
+
+#[test]
+fn browser_is_cut_off_where_a_gateway_goes_in_the_middle_of_a_long_message() -> Tested {
+    for is_ended in [false, true] {
+        let world = World::new()?;
+        let Pair { mut gateway, browser, relay } = pair(&world, tcp, b"", 0)?;
+        let message = text(1, 2 << 20);
+        gateway.browser.write_all(message.get(..1 << 20).unwrap_or_default())?;
+        until(|| relay.passed().1 == 1 << 20)?;
+        world.told(BROWSER);
+        if is_ended {
+            world.engine.end_relay(&relay);
+        } else {
+            gateway.browser.end()?;
+        }
+        until(|| browser.outbox.is_cut())?;
+        until(|| world.told(BROWSER) == Told::OUTBOX)?;
+        assert!(!world.engine.put(&browser.outbox, frame(PING, b"?").into()));
+        assert_eq!(browser.outbox.unsent(), 0);
+    }
+    Ok(())
+}
+
 #[test]
 fn limit_that_is_lifted_lets_a_gateway_go_on() -> Tested {
     let world = World::new()?;

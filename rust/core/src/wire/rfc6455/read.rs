@@ -255,6 +255,10 @@ pub struct Reader {
     fragments: Vec<u8>,
     /// Bytes of these fragments' payload; `None` where no message is begun.
     begun: Option<u64>,
+    /// Bytes of payload from which on a message is handed over as it comes.
+    at_once_from: u64,
+    /// Bytes that are still to come of a message that is handed over as it comes.
+    missing: u64,
     closed: bool,
 }
 
@@ -264,7 +268,30 @@ impl Reader {
     pub fn new(sender: Sender, limit: Option<u64>) -> Self {
         let limit = limit.unwrap_or(u64::MAX);
         let (frame, fragments) = (Vec::new(), Vec::new());
-        Self { sender, limit, frame, fragments, begun: None, closed: false }
+        let at_once_from = u64::MAX;
+        Self {
+            sender,
+            limit,
+            frame,
+            fragments,
+            begun: None,
+            at_once_from,
+            missing: 0,
+            closed: false,
+        }
+    }
+
+    /// Hands over a message of one frame as it comes, where it has so many bytes of payload or more. A
+    /// batch may end in the middle of it then, see [`Reader::is_inside`].
+    #[must_use]
+    pub fn at_once_from(self, bytes: u64) -> Self {
+        Self { at_once_from: bytes.max(1), ..self }
+    }
+
+    /// Whether what was handed over ends in the middle of a message.
+    #[must_use]
+    pub fn is_inside(&self) -> bool {
+        self.missing > 0
     }
 
     /// Bytes that wait for the rest of their message.
@@ -277,11 +304,30 @@ impl Reader {
     ///
     /// Where this fails, `batch` has what came before the fault; the reader is not to be used again.
     pub fn read(&mut self, bytes: &[u8], batch: &mut Batch) -> Result<(), FrameError> {
+        let bytes = self.go_on(bytes, batch);
         let rest = self.complete(bytes, batch)?;
         if self.closed || rest.is_empty() {
             return Ok(());
         }
         self.walk(rest, batch)
+    }
+
+    /// Hands over what comes of a message that was begun; gives back what follows it.
+    fn go_on<'a>(&mut self, bytes: &'a [u8], batch: &mut Batch) -> &'a [u8] {
+        let missing = usize::try_from(self.missing).unwrap_or(usize::MAX);
+        let (now, later) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
+        if !now.is_empty() {
+            batch.frames.extend_from_slice(now);
+            self.missing = self.missing.saturating_sub(now.len() as u64);
+            batch.messages += usize::from(self.missing == 0);
+        }
+        later
+    }
+
+    /// Whether the message that a frame is is handed over as it comes.
+    fn goes_at_once(&self, head: &Head) -> bool {
+        let is_message = head.is_final() && !head.is_control() && !head.is_continuation();
+        is_message && head.payload >= self.at_once_from
     }
 
     /// Completes the frame of which a part has come before; gives back what follows it.
@@ -309,6 +355,11 @@ impl Reader {
             }
             if let Parsed::Head(head) = parse(&self.frame, self.sender)? {
                 self.check(&head)?;
+                if self.goes_at_once(&head) {
+                    self.missing = head.payload;
+                    append(&mut batch.frames, mem::take(&mut self.frame).into());
+                    return Ok(self.go_on(bytes, batch));
+                }
             }
         }
         Ok(bytes)
@@ -331,6 +382,11 @@ impl Reader {
                 break Err(error);
             }
             let Some((frame, after)) = rest.split_at_checked(head.total()) else {
+                if self.goes_at_once(&head) {
+                    let come = rest.len().saturating_sub(head.size);
+                    self.missing = head.payload.saturating_sub(come as u64);
+                    rest = &[];
+                }
                 break Ok(());
             };
             if head.is_final() && !head.is_control() && !head.is_continuation() {

@@ -114,6 +114,24 @@ fn an_announced_length_takes_no_memory() {
 }
 
 #[test]
+fn a_long_message_of_one_frame_is_handed_over_as_it_comes() {
+    let mut reader = Reader::new(Sender::Server, None).at_once_from(5);
+    let mut read = |bytes: &[u8]| {
+        let mut batch = Batch::default();
+        assert_eq!(reader.read(bytes, &mut batch), Ok(()));
+        (batch.frames, batch.messages, batch.controls.len(), reader.is_inside(), reader.held())
+    };
+    assert_eq!(read(b"\x81\x04hi"), (b"".to_vec(), 0, 0, false, 4));
+    assert_eq!(read(b"ho\x82\x05ab"), (b"\x81\x04hiho\x82\x05ab".to_vec(), 1, 0, true, 0));
+    assert_eq!(read(b"c"), (b"c".to_vec(), 0, 0, true, 0));
+    assert_eq!(read(b"de\x89\x00\x81"), (b"de".to_vec(), 1, 1, false, 1));
+    assert_eq!(read(b"\x06"), (b"\x81\x06".to_vec(), 0, 0, true, 0));
+    assert_eq!(read(b"abcdef"), (b"abcdef".to_vec(), 1, 0, false, 0));
+    // Another frame of the same message may come at any time, or none.
+    assert_eq!(read(b"\x01\x06abc"), (b"".to_vec(), 0, 0, false, 5));
+}
+
+#[test]
 fn what_is_no_whole_message_is_not_unpacked() {
     for bytes in
         [&b"\x81\x02h"[..], b"\x81", b"\x01\x01a", b"\x89\x00", b"\x80\x00", b"\x01\x00\x81\x00"]
