@@ -11,20 +11,19 @@ kernels are flooding kernels, and the IOPub rate limits are out of reach. Cases:
 
 from __future__ import annotations
 
-import itertools
 import sys
 import time
-from bisect import bisect
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benches import contenders, rounds
-from benches.completeness import Listener, Program, Stall, count_marks
+from benches.completeness import Program, count_marks
 from benches.report import render
 from kernelwire.bench import procstat
 from kernelwire.bench.asking import QUIET_S, connected, order_flood
+from kernelwire.bench.blocking import RATE, Listener, Stall, find_gap
 from kernelwire.bench.cases import room_for
 from kernelwire.bench.client import SilenceError, pump
 from kernelwire.bench.flood_kernel import Order, wait_until
@@ -32,7 +31,7 @@ from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.plugins import STALLS
 from kernelwire.bench.run import FAILURES
 from kernelwire.bench.server import Server, Settings
-from kernelwire.bench.verify import WrongAnswerError, check_complete, collect, message_of
+from kernelwire.bench.verify import WrongAnswerError, message_of
 
 if TYPE_CHECKING:
     import argparse
@@ -43,8 +42,6 @@ if TYPE_CHECKING:
 
 MEMORY = "memory"
 CASES = (*STALLS, MEMORY)
-RATE = 100
-"""Messages a second, while the longest gap is looked for."""
 KERNELS = 2
 COUNT, SIZE = 20_000, 10_000
 """Messages of each kernel that floods, and their bytes: three times what may wait for a client."""
@@ -54,41 +51,6 @@ LEAD_S = 0.3
 """How long before a flood begins the loop is blocked."""
 LOOK_S = 0.1
 """How often memory is looked at, at least."""
-
-
-def longest_ms(times_ns: Sequence[int]) -> float:
-    """Milliseconds of the longest gap between two times."""
-    return max(later - earlier for earlier, later in itertools.pairwise(times_ns)) / 1e6
-
-
-def find_gap(server: Server, how: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Block the loop for some seconds in the middle of a steady flood."""
-    order = Order(count=int(RATE * (options.seconds + 2)), rate=RATE)
-    stall = Stall(server, options.seconds, RATE, how)
-    with connected(server, server.start_kernel()) as client:
-        msg_id = order_flood(client, order)
-        listener = Listener(client, msg_id)
-
-        def done() -> bool:
-            stall.start_if_due(client.count)
-            return listener.finished()
-
-        pump([client], done, QUIET_S + options.seconds)
-        stall.check()
-        flood = collect(client, msg_id, order.emit, order.count)
-        account = check_complete(flood)
-        arrived = [client.arrived_ns(index) for index in flood.indices]
-    sent: list[int] = account["sent_ns"]
-    if sent[-1] < stall.finished_ns:
-        raise WrongAnswerError("the flood was over before the loop ran again")
-    first, behind = (bisect(arrived, at) for at in (stall.started_ns, stall.finished_ns))
-    return {
-        "gap_ms": longest_ms(arrived[first - 1 : behind + 1]),
-        "before_ms": longest_ms(arrived[:first]),
-        "sent_meanwhile": bisect(sent, stall.finished_ns) - bisect(sent, stall.started_ns),
-        "arrived_meanwhile": behind - first,
-        "messages": order.count,
-    }
 
 
 def watch_memory(server: Server, options: argparse.Namespace) -> dict[str, Any]:
@@ -148,10 +110,11 @@ def check_time(client: KernelSocket, stall: Stall) -> None:
 def measure(contender: Contender, case: str, options: argparse.Namespace) -> dict[str, Any]:
     """One observation in a fresh server."""
     settings = Settings.of(contender, config=contender.config)
-    observe = watch_memory if case == MEMORY else partial(find_gap, how=case)
     try:
         with running(Server(settings)) as server:
-            return {"ok": True, **observe(server, options=options)}
+            if case == MEMORY:
+                return {"ok": True, **watch_memory(server, options)}
+            return {"ok": True, **find_gap(server, options.seconds, case)}
     except FAILURES as error:
         return {"ok": False, "reason": f"{type(error).__name__}: {error}"}
 

@@ -8,12 +8,10 @@ busy: what is lost then was lost in the kernel's own queue.
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,7 +23,8 @@ from typing import TYPE_CHECKING, Any
 from benches import contenders
 from kernelwire.bench import environment
 from kernelwire.bench.asking import connected
-from kernelwire.bench.client import KernelSocket, SilenceError, pump
+from kernelwire.bench.blocking import Listener, Stall
+from kernelwire.bench.client import SilenceError, pump
 from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.progress import tracked
 from kernelwire.bench.run import FAILURES
@@ -35,6 +34,7 @@ from kernelwire.bench.verify import WrongAnswerError, decode_v1
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from kernelwire.bench.client import KernelSocket
     from kernelwire.bench.contenders import Contender
 
 QUIET_S = 6.0
@@ -127,74 +127,6 @@ class Arrival:
     def as_json(self) -> dict[str, Any]:
         """For the result file."""
         return {**vars(self), "lost": self.expected - self.arrived, "complete": self.complete}
-
-
-class Listener:
-    """Notes replies and idle while the output comes in, to know when the end was reached."""
-
-    def __init__(self, client: KernelSocket, msg_id: str) -> None:
-        self._client = client
-        self._msg_id = msg_id
-        self._looked = 0
-        self.reply = self.idle = False
-
-    def finished(self) -> bool:
-        """Whether the reply and the idle status are both here."""
-        while self._looked < self._client.count:
-            payload = self._client.payload(self._looked)
-            self._looked += 1
-            # Cheap test first: decoding every message would slow the reader down.
-            if b"idle" in payload or b"execute_reply" in payload:
-                self._look(payload)
-        return self.reply and self.idle
-
-    def _look(self, payload: bytes) -> None:
-        message = decode_v1(payload)
-        if message.parent_id != self._msg_id:
-            return
-        kind = message.header["msg_type"]
-        self.reply |= kind == "execute_reply"
-        self.idle |= kind == "status" and message.content["execution_state"] == "idle"
-
-
-class Stall:
-    """Asks the server to block its event loop once, when a share of the output has arrived."""
-
-    def __init__(self, server: Server, seconds: float, after: int, how: str = "sleep") -> None:
-        self._server = server
-        self._seconds = seconds
-        self._after = after
-        self._how = how
-        self._socket: socket.socket | None = None
-        self.started_ns = self.finished_ns = 0
-        """When the loop was blocked, in `time.monotonic_ns()`; known when it was checked."""
-
-    def start_if_due(self, arrived: int) -> None:
-        """Send the request without waiting: the answer comes when the loop runs again."""
-        if not self._seconds or self._socket or arrived < self._after:
-            return
-        self._socket = socket.create_connection(("127.0.0.1", self._server.port))
-        request = f"GET /bench/stall?seconds={self._seconds}&how={self._how} HTTP/1.1\r\n"
-        request += f"Host: 127.0.0.1\r\nAuthorization: token {self._server.token}\r\n\r\n"
-        self._socket.sendall(request.encode())
-
-    def check(self) -> None:
-        """Make sure the stall happened, or the result would claim too much."""
-        if not self._seconds:
-            return
-        if self._socket is None:
-            msg = "the output was over before the stall was due"
-            raise WrongAnswerError(msg)
-        self._socket.settimeout(QUIET_S + self._seconds)
-        with self._socket, http.client.HTTPResponse(self._socket) as response:
-            response.begin()
-            answer = response.read()
-        if response.status != 200:
-            raise WrongAnswerError(f"the stall failed: {answer[:100]!r}")
-        span = json.loads(answer)
-        self.started_ns, self.finished_ns = span["started_ns"], span["finished_ns"]
-        if self.finished_ns - self.started_ns < self._seconds * 1e9:
-            raise WrongAnswerError(f"the loop was blocked for less than {self._seconds:g} s")
 
 
 class Freeze:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import kernelwire
 from kernelwire.bench import stats
+from kernelwire.bench.blocking import gap_figures
 from kernelwire.bench.client import encode_v1
 from kernelwire.bench.contenders import KERNELWIRE, STOCK
 from kernelwire.bench.flood_kernel import TRACE, Digests, Order, content_of
@@ -20,6 +23,9 @@ from kernelwire.bench.verify import (
     decode_legacy,
     decode_v1,
 )
+
+ROOT = Path(__file__).parents[2]
+SWITCH = ROOT / "data/data/etc/jupyter/jupyter_server_config.d/kernelwire.json"
 
 
 class Received:
@@ -129,6 +135,41 @@ def test_legacy_when_decoded_then_contents_are_as_the_kernel_wrote_them() -> Non
     message = dict(zip(names, map(json.loads, parts("stream", json.loads(content))), strict=True))
     decoded = decode_legacy(json.dumps({"channel": "iopub", **message}).encode())
     assert (decoded.channel, decoded.parts[3]) == ("iopub", content)
+
+
+def test_stall_when_kernelwire_is_installed_then_no_server_of_a_user_can_be_asked_for_it() -> None:
+    """Stops whoever has a token from blocking a server that is no benchmark's."""
+    switch = json.loads(SWITCH.read_text())["ServerApp"]["jpserver_extensions"]
+    modules = {point["module"] for point in kernelwire._jupyter_server_extension_points()}
+    assert (list(switch), modules) == (["kernelwire"], {"kernelwire"})
+
+
+MS = 1_000_000
+SENT = [at * MS for at in range(0, 400, 10)]
+
+
+def test_gap_when_the_loop_is_blocked_then_it_is_the_longest_that_touches_that_time() -> None:
+    """Stops a gap that begins before the loop is blocked, or ends afterwards, from being cut."""
+    arrived = [at * MS for at in (0, 10, 25, 35, 210, 211, 250, 500)]
+    assert gap_figures(SENT, arrived, (40 * MS, 205 * MS)) == {
+        "gap_ms": 175,
+        "before_ms": 15,
+        "sent_meanwhile": 16,
+        "arrived_meanwhile": 0,
+    }
+
+
+def test_gap_when_output_goes_on_then_it_is_among_what_arrives_meanwhile() -> None:
+    """Stops gaps before and behind from being taken for one while the loop is blocked."""
+    arrived = [at * MS for at in (0, 90, 100, 112, 121, 131, 300)]
+    found = gap_figures(SENT, arrived, (95 * MS, 125 * MS))
+    assert (found["gap_ms"], found["arrived_meanwhile"]) == (12, 3)
+
+
+def test_gap_when_the_output_is_over_before_the_loop_runs_then_it_is_refused() -> None:
+    """Stops a gap that ended because there was nothing more to send."""
+    with pytest.raises(WrongAnswerError, match="over before"):
+        gap_figures(SENT, SENT, (40 * MS, SENT[-1] + 1))
 
 
 def test_schedule_when_rounds_follow_then_contenders_swap_places() -> None:
