@@ -81,8 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def updated(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     """Put the cases of one result in place of another's; each says when it was measured.
 
-    Raises ``ValueError`` where they were measured in different ways, or on different things.
+    Raises ``ValueError`` where they were measured in different ways, or on different things. A size
+    that the earlier one does not have is that of a case which it cannot have either.
     """
+    sizes = later["settings"]["sizes"] | earlier["settings"]["sizes"]
+    earlier = earlier | {"settings": earlier["settings"] | {"sizes": sizes}}
     alike = [
         {key: value for key, value in each["environment"].items() if key not in {"date", "commit"}}
         | each["settings"]

@@ -22,7 +22,7 @@ TRIPS = ("notebook", "rtt", "rtt_key", "rtt_key_flood")
 """What shows the effect of TCP_NODELAY; it is the same whatever is asked."""
 
 
-BY_THE_LOOP = ("flood", "trickle", "trickle50", "notebook", "rtt", "rtt_key", "status")
+BY_THE_LOOP = ("flood", "trickle", "trickle50", "notebook", "rtt", "rtt_key", "status", "blocked")
 """What shows the effect of the engine."""
 
 PORTABLY = ("flood", "legacy", "trickle", "noclient", "rtt", "status", "buffers", "buffer")
@@ -58,7 +58,8 @@ def all_contenders() -> dict[str, Contender]:
             Contender(
                 "jupyverse",
                 without={
-                    "noclient": "it has no activity watcher, and does not say where kernels are"
+                    "noclient": "it has no activity watcher, and does not say where kernels are",
+                    "blocked": "it does not load what blocks the event loop",
                 },
                 host=rivals.JupyverseServer,
                 what=rivals.describe_jupyverse(),
@@ -71,6 +72,7 @@ def all_contenders() -> dict[str, Contender]:
                 without={
                     "noclient": "it has no activity watcher",
                     "status": "it has no REST interface",
+                    "blocked": "it has no event loop that others run on",
                     "legacy": "it speaks the v1 protocol only",
                 },
                 host=rivals.RelayServer,

@@ -60,14 +60,23 @@ def test_bench_when_run_then_it_compares_and_leaves_nothing(tmp_path: Path) -> N
     """Stops one that does not work in an installation, draws no chart, or leaves servers behind."""
     result, chart = tmp_path / "result.json", tmp_path / "chart.svg"
     files = (f"--json={result}", f"--plot={chart}")
-    with bench(tmp_path, "--rounds=1", "--cases=flood,rtt", *files) as process:
+    with bench(tmp_path, "--rounds=1", "--cases=flood,blocked", *files) as process:
         out, err = process.communicate(timeout=WHOLE_SECONDS)
     assert process.returncode == 0, err
     assert "times better" in out
     assert "kernelwire receives" in out
     assert "Measured 20" in out
     cases = json.loads(result.read_text())["cases"]
-    assert {name: case["correct"] for name, case in cases.items()} == {"flood": True, "rtt": True}
+    assert {name: case["correct"] for name, case in cases.items()} == {
+        "flood": True,
+        "blocked": True,
+    }
+    assert "longest gap in output" in out
+    blocked = cases["blocked"]["contenders"]
+    gaps = {name: each["rounds"][0]["figures"] for name, each in blocked.items()}
+    # Far less than the 300 ms: its client may read late what was sent before.
+    assert gaps["stock"]["gap_ms"] > 150
+    assert all(each["sent_meanwhile"] for each in gaps.values())
     assert ET.parse(chart).getroot().tag.endswith("svg")
     assert processes_below(tmp_path) == []
     assert sorted(tmp_path.iterdir()) == [chart, result]

@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from kernelwire.bench import plot
+from kernelwire.bench.app import DEFAULT_CASES
 from kernelwire.bench.cases import CASES
 from kernelwire.bench.environment import SCHEMA
 from kernelwire.bench.run import summarise_case
@@ -45,6 +46,7 @@ def result(stock: list[dict], ours: list[dict]) -> dict:
         "environment": where,
         "settings": {
             "rounds": len(stock),
+            "sizes": {"flood": 10},
             "contenders": {name: {"name": name, **named} for name in ("stock", "kernelwire")},
         },
         "cases": {"flood": summarise_case({"stock": stock, "kernelwire": ours})},
@@ -78,6 +80,14 @@ def test_report_of_blocked_loops_has_the_figures_of_each_case() -> None:
     assert "* kernelwire, round 0: 7 of 10 messages lost" in text
     assert "peak, MB | 113 | 113 |" in text
     assert "first client in the end | 20,000 | 20,000 |" in text
+
+
+def test_cases_when_listed_then_a_reader_is_told_of_each() -> None:
+    """Stops a case that nobody can look up, and one of the command's that its page leaves out."""
+    told = (ROOT / "benches/README.md").read_text()
+    assert [case for case in CASES if f"`{case}`" not in told] == []
+    page = (ROOT / "docs/commands.md").read_text()
+    assert [case for case in DEFAULT_CASES.split(",") if f"| `{case}` |" not in page] == []
 
 
 FLOOR = Floor("flood", FIGURE, "kernelwire", "stock", 10, "why")
@@ -150,6 +160,19 @@ def test_result_when_a_case_is_measured_again_then_it_says_when() -> None:
     assert again == later["cases"]["flood"]["contenders"]["stock"]["rounds"]
     assert "Measured 2026 " in conditions(whole)
     assert "Measured again: flood 2027, commit c0ffee." in conditions(whole)
+
+
+def test_result_when_a_case_is_new_then_it_is_put_in_with_its_size() -> None:
+    """Stops a new case from needing everything to be measured again."""
+    earlier, later = result(rounds(20), rounds(1)), result(rounds(30), rounds(1))
+    later["settings"]["sizes"]["blocked_s"] = 1.5
+    later["cases"] = {"blocked": later["cases"]["flood"]}
+    whole = bridge.updated(earlier, later)
+    assert list(whole["cases"]) == ["flood", "blocked"]
+    assert whole["settings"]["sizes"] == {"flood": 10, "blocked_s": 1.5}
+    later["settings"]["sizes"]["flood"] = 11
+    with pytest.raises(ValueError, match="sizes"):
+        bridge.updated(earlier, later)
 
 
 @pytest.mark.parametrize("where", [("settings", "rounds"), ("environment", "cpu")])
@@ -240,6 +263,22 @@ def test_charts_when_drawn_then_no_text_is_cut_or_crossed() -> None:
         ends = [axis.transData.transform(path)[:, 0].max() for path in whiskers]
         values = [text.get_window_extent(renderer).x0 for text in axis.texts]
         assert all(value > end + 2 for value, end in zip(values, ends, strict=True))
+
+
+def test_chart_when_the_loop_was_blocked_then_it_has_the_gap_and_which_way_is_better() -> None:
+    """Stops a case that is measured and drawn without its unit, or as if longer were better."""
+    measured = result(rounds(20), rounds(1))
+    gaps = {
+        name: [{"ok": True, "counted": 350, "figures": {"gap_ms": gap}}]
+        for name, gap in (("stock", 1512.0), ("kernelwire", 15.0))
+    }
+    measured["cases"] = {"blocked": summarise_case(gaps)}
+    overview, panel = plot.charts(measured, with_overview=True, with_panels=True).axes
+    assert "101x" in {text.get_text() for text in overview.texts}
+    assert " ".join(panel.get_title("left").split()) == (
+        "longest gap in output while the server is busy (lower is better)"
+    )
+    assert [text.get_text() for text in panel.texts] == ["1,512 ms", "15.0 ms"]
 
 
 def test_functions_when_a_case_is_outside_of_both_then_it_is_in_a_table_of_its_own() -> None:

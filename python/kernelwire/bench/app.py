@@ -35,12 +35,13 @@ SHORT = Sizes(
     rtt=30,
     background=20_000,
     samples=100,
+    blocked_s=1.5,
     buffers=30,
     buffer=30_000_000,
     idle_s=0.4,
 )
 """About two minutes, most of them stock's."""
-DEFAULT_CASES = "flood,notebook,trickle,noclient,rtt,status,buffers"
+DEFAULT_CASES = "flood,notebook,trickle,noclient,rtt,status,blocked,buffers"
 
 
 class BenchApp(JupyterApp):

@@ -23,6 +23,7 @@ from kernelwire.bench.asking import (
     wait_until_idle,
 )
 from kernelwire.bench.billing import Bill, billed, idle_cpu_ms_per_s
+from kernelwire.bench.blocking import find_gap
 from kernelwire.bench.client import KernelSocket, pump
 from kernelwire.bench.flood_kernel import TRACE, Order
 from kernelwire.bench.tabs import TABS, cost_by_tabs
@@ -67,6 +68,7 @@ class Sizes:
     rtt: int = 200
     background: int = 60_000
     samples: int = 300
+    blocked_s: float = 1.5
     buffers: int = 100
     buffer: int = 100_000_000
     idle_s: float = 3.0
@@ -85,6 +87,7 @@ FAST = Sizes(
     rtt=20,
     background=5_000,
     samples=20,
+    blocked_s=0.3,
     buffers=10,
     buffer=10_000_000,
     idle_s=0.4,
@@ -319,6 +322,12 @@ def probe_until(
     return probe.latencies_ns[:answers_during]
 
 
+def blocked(server: Host, sizes: Sizes) -> Round:
+    """One kernel at a steady 100 messages a second, while the event loop sleeps for a while."""
+    figures = find_gap(server, sizes.blocked_s)
+    return Round(figures, int(figures.pop("messages")))
+
+
 def notebook(server: Host, sizes: Sizes) -> Round:
     """Cells of a notebook, one after the other: request to idle, with outputs of every kind."""
     order = Order(emit="notebook", count=len(TRACE))
@@ -380,6 +389,7 @@ CASES: dict[str, Callable[[Host, Sizes], Round]] = {
     "rtt_comm_flood": partial(trips_in_flood, question=COMM),
     "rtt_key_flood": partial(trips_in_flood, question=KEY),
     "status": status,
+    "blocked": blocked,
     "buffers": buffers,
     "buffer": buffer,
 }

@@ -38,6 +38,10 @@ FIGURES = {
     "peak_rss_mb": Figure("peak RSS", "MB", "lower"),
     "over_idle_mb": Figure("peak memory over idle", "MB", "lower"),
     "peak_over_idle": Figure("peak memory over idle / message", "times", "lower"),
+    "gap_ms": Figure("longest gap while blocked", "ms", "lower"),
+    "before_ms": Figure("longest gap before that", "ms"),
+    "sent_meanwhile": Figure("sent while blocked", ""),
+    "arrived_meanwhile": Figure("arrived while blocked", ""),
     "lost": Figure("messages lost", ""),
     "us_per_call": Figure("time per call", "µs", "lower"),
 }

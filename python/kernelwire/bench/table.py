@@ -36,6 +36,7 @@ ROWS = (
     Row("rtt_key", "latency_p50_ms", "ms", "round trip of complete_request, median"),
     Row("rtt_key_flood", "latency_p99_ms", "ms", "the same while another kernel floods, p99"),
     Row("status", "latency_p99_ms", "ms", "GET /api/status while a kernel floods, p99"),
+    Row("blocked", "gap_ms", "ms", "longest gap in output while the server is busy"),
     Row("buffers", "mb_per_s", "MB/s", "messages with 1 MB of binary data"),
     Row("buffer", "peak_over_idle", "x", "memory for one large buffer, of its size"),
 )
