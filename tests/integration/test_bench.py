@@ -77,6 +77,7 @@ def test_bench_when_run_then_it_compares_and_leaves_nothing(tmp_path: Path) -> N
     # Far less than the 300 ms: its client may read late what was sent before.
     assert gaps["stock"]["gap_ms"] > 150
     assert all(each["sent_meanwhile"] for each in gaps.values())
+    assert out.endswith("\nNothing to quote: --fast says nothing about speed.\n")
     assert ET.parse(chart).getroot().tag.endswith("svg")
     assert processes_below(tmp_path) == []
     assert sorted(tmp_path.iterdir()) == [chart, result]

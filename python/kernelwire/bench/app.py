@@ -19,6 +19,7 @@ from kernelwire.bench.plot import draw
 from kernelwire.bench.program import carry_out, conclude
 from kernelwire.bench.run import Options
 from kernelwire.bench.table import comparison, conditions
+from kernelwire.bench.verdict import verdict
 from kernelwire.sockets.drain import drain
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class BenchApp(JupyterApp):
         "Measure Jupyter Server's own bridge and kernelwire's in turn, on this machine and in this"
         " environment. Takes about two minutes. Servers are started on loopback with empty"
         " configuration and a kernel that only publishes; your configuration, kernels and running"
-        " servers are not touched. Every answer is checked before its time counts."
+        " servers are not touched. Every answer is checked before its time counts. The last line"
+        " says what the run has shown, and can be quoted."
     )
     cases = Unicode(
         DEFAULT_CASES, help=f"Comma-separated names of cases. There are: {', '.join(CASES)}."
@@ -132,19 +134,19 @@ class BenchApp(JupyterApp):
 
 
 def report(result: dict[str, Any]) -> Iterator[str]:
-    """Write what a reader wants to know, and under which conditions it is true."""
+    """Write what a reader wants to know, under which conditions it is true, and the gist of it."""
     yield from comparison(result, (STOCK.name, KERNELWIRE.name))
     rounds = result["settings"]["rounds"]
     yield ""
     if rounds > 1:
         yield f"Medians of {rounds} rounds (their whole range); comparison: median of the rounds."
-    else:
-        yield "One round only: no spread, do not quote."
     if not procstat.is_available():
         yield "CPU time and memory are measured on Linux only."
     found = drain()
     yield f"kernelwire receives {'natively' if found.native else 'portably'}: {found.reason}."
     yield conditions(result)
+    yield ""
+    yield verdict(result)
 
 
 if __name__ == "__main__":
