@@ -18,7 +18,7 @@ RELAY := benches/relay/target/release/relay
 RELAY_SOURCES := $(shell find benches/relay/src rust/core/src rust/zmq/src -name '*.rs') benches/relay/Cargo.toml benches/relay/Cargo.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures docs fuzz jupyverse earlier wheel clean prerequisites
+.PHONY: help set-up run test test-slow check format relay bench bench-fast bench-check bench-codec figures docs fuzz jupyverse earlier wheel licences clean prerequisites
 
 help: ## Say what there is
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -111,6 +111,10 @@ docs: set-up ## Build the documentation into docs/_build/html
 
 wheel: $(VENV)/.installed ## Build the wheel and the source distribution into dist/
 	$(BIN)/maturin build --release --sdist --out dist
+
+licences: | prerequisites ## Write the licences of the crates that the native module is made of
+	@$(CARGO) bundle-licenses --version >/dev/null 2>&1 || $(CARGO) install cargo-bundle-licenses --locked
+	cd rust/py && $(CARGO) bundle-licenses --format yaml --prefer MIT --previous ../../THIRDPARTY.yml --output ../../THIRDPARTY.yml
 
 clean: ## Remove what was built
 	rm -rf $(VENV) .nox target dist build docs/_build docs/_generated benches/relay/target benches/.cache

@@ -15,7 +15,10 @@ pytestmark = pytest.mark.timeout(600)  # a first build compiles all that the cor
 
 ROOT = Path(__file__).parents[2]
 SWITCH = "etc/jupyter/jupyter_server_config.d/kernelwire.json"
-NEEDED = ("rust", "python", "data", "Cargo.*", "pyproject.toml", "README.md", "LICENSE")
+NEEDED = (
+    *("rust", "python", "data", "Cargo.*", "pyproject.toml", "README.md"),
+    *("LICENSE", "THIRDPARTY.yml"),
+)
 NOT_NEEDED = ("rust/fuzz/",)
 """The fuzz targets are outside the workspace and its lock."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZipFile
 
 import pytest
+import yaml
 
 from support.building import maturin
 
@@ -113,3 +114,21 @@ def test_bill_of_materials_when_built_then_it_names_the_crates(wheel: ZipFile) -
     crates = {each["name"]: each for each in json.loads(wheel.read(path))["components"]}
     assert {"kernelwire-core", "mio", "parking_lot", "pyo3"} <= crates.keys()
     assert all(each.get("licenses") for each in crates.values())
+
+
+def test_licences_when_packed_then_each_crate_has_its_text(wheel: ZipFile) -> None:
+    """Stops copies of crates without the terms that must go with them; ``make licences`` adds them."""
+    (path,) = (name for name in wheel.namelist() if name.endswith("/licenses/THIRDPARTY.yml"))
+    libraries = yaml.safe_load(wheel.read(path))["third_party_libraries"]
+    texts = {
+        (each["package_name"], each["package_version"]): [one["text"] for one in each["licenses"]]
+        for each in libraries
+    }
+    (path,) = (name for name in wheel.namelist() if name.endswith(".cyclonedx.json"))
+    crates = json.loads(wheel.read(path))["components"]
+    # Those that only build the module are not in it.
+    linked = {(each["name"], each["version"]) for each in crates if each["scope"] == "required"}
+    others = {crate for crate in linked if not crate[0].startswith("kernelwire-")}
+    assert {"mio", "parking_lot", "pyo3"} <= {name for name, _ in others}
+    assert others - texts.keys() == set()
+    assert [crate for crate in others if not texts[crate] or "NOT FOUND" in texts[crate]] == []
