@@ -1,8 +1,9 @@
 """A configuration file for a Kernel Gateway: it serves its kernels with kernelwire's classes.
 
 Start the gateway with ``--config`` and this file's path, which ``jupyter kernelwire status --app
-kernel-gateway`` prints, or copy it to ``jupyter_kernel_gateway_config.py`` in a folder of Jupyter's
-configuration. Whatever else is configured there stays as it is.
+kernel-gateway`` prints. Jupyter reads no ``jupyter_kernel_gateway_config.py`` then. If you have one,
+put two lines into it instead: ``from kernelwire.kernel_gateway_config import c as
+kernelwire_config`` and ``c.merge(kernelwire_config)``.
 """
 
 from traitlets.config import Config
