@@ -48,4 +48,7 @@ def how_to_switch_on() -> str:
     """Say what has a gateway use kernelwire."""
     if is_switched_off():
         return OFF_REASON
-    return f"jupyter kernelgateway --config={CONFIG} uses kernelwire's"
+    return (
+        f"jupyter kernelgateway --config={CONFIG} uses kernelwire's; a"
+        " jupyter_kernel_gateway_config.py is not read then"
+    )
