@@ -12,7 +12,11 @@ from traitlets import TraitError
 from traitlets.config import Config
 from traitlets.config.loader import DeferredConfigString
 
-from kernelwire import KernelwireMappingKernelManager, KernelwireWebsocketConnection
+from kernelwire import (
+    KernelwireMappingKernelManager,
+    KernelwireWebsocketConnection,
+    kernel_gateway_config,
+)
 from kernelwire._config import check_at_start, faults
 from kernelwire._logging import _Scrubber, hide_secrets
 from kernelwire.extension import _link_jupyter_server_extension
@@ -138,3 +142,13 @@ def test_hide_secrets_when_called_twice_then_works_once() -> None:
         assert sum(isinstance(each, _Scrubber) for each in log.filters) == 1
     finally:
         log.filters[:] = before
+
+
+def test_configuration_of_a_gateways_own_takes_in_the_one_of_the_package() -> None:
+    """As docs/scaling-out.md has it: what is set there stays."""
+    own = Config({"KernelGatewayApp": {"auth_token": "secret"}})
+    own.merge(kernel_gateway_config.c)
+    chosen = own.KernelGatewayApp
+    assert chosen.auth_token == "secret"
+    assert chosen.kernel_websocket_connection_class == "kernelwire.KernelwireWebsocketConnection"
+    assert chosen.kernel_manager_class.startswith("kernelwire.")
