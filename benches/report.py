@@ -179,6 +179,7 @@ STATES_ROWS = {
 
 BLOCKED_ROWS = {
     "gap_ms": "longest gap while the loop is blocked, ms",
+    "sent_gap_ms": "longest gap in what was sent then, ms",
     "before_ms": "longest gap before that, ms",
     "sent_meanwhile": "messages sent while it is blocked",
     "arrived_meanwhile": "messages that arrived while it is blocked",

@@ -153,6 +153,7 @@ def test_gap_when_the_loop_is_blocked_then_it_is_the_longest_that_touches_that_t
     arrived = [at * MS for at in (0, 10, 25, 35, 210, 211, 250, 500)]
     assert gap_figures(SENT, arrived, (40 * MS, 205 * MS)) == {
         "gap_ms": 175,
+        "sent_gap_ms": 10,
         "before_ms": 15,
         "sent_meanwhile": 16,
         "arrived_meanwhile": 0,

@@ -39,6 +39,7 @@ FIGURES = {
     "over_idle_mb": Figure("peak memory over idle", "MB", "lower"),
     "peak_over_idle": Figure("peak memory over idle / message", "times", "lower"),
     "gap_ms": Figure("longest gap while blocked", "ms", "lower"),
+    "sent_gap_ms": Figure("longest gap in what was sent then", "ms"),
     "before_ms": Figure("longest gap before that", "ms"),
     "sent_meanwhile": Figure("sent while blocked", ""),
     "arrived_meanwhile": Figure("arrived while blocked", ""),
