@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches import rivals
+from benches.bridge import updated
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Round, Sizes, large
 from kernelwire.bench.contenders import BASELINE, CONNECTION, KERNELWIRE, Contender
@@ -170,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=None, help="default 3, with --fast 1")
     parser.add_argument("--fast", action="store_true", help="tiny counts, to see that it works")
     parser.add_argument("--json", type=Path, help="write everything measured to this file")
+    parser.add_argument(
+        "--update", type=Path, help="put the cases measured in place of those in this file"
+    )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     given = parser.parse_args(arguments)
     results = [measure(given, inside) for inside in given.inside]
@@ -180,6 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n".join(listing(result)))
     if given.json:
         given.json.write_text(json.dumps(result, indent=1) + "\n")
+    if given.update:
+        whole = updated(json.loads(given.update.read_text()), result)
+        given.update.write_text(json.dumps(whole, indent=1) + "\n")
     return conclude(result)
 
 
