@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from kernelwire.cli_live import report_of_running
+from kernelwire.cli_live import ask_running, report_of_running
 from support.fake_kernel import emit, script
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def reader(implementation: Implementation) -> str:
 def told(server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """What ``jupyter kernelwire status --live`` says of a server."""
     monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(server.home / "runtime"))
-    lines, has_answered = report_of_running()
+    answers, has_answered = ask_running()
+    lines = report_of_running(answers)
     assert has_answered, lines
     return "\n".join(lines)
 
