@@ -393,7 +393,7 @@ def node_modules(session: nox.Session, *packages: str) -> Path:
     """Install packages of npm; returns the folder that has them."""
     if shutil.which("npm") is None:
         session.skip("npm is missing: apt-get install npm")
-    out = Path(session.create_tmp(), "node")
+    out = Path(session.create_tmp(), "node").resolve()
     options = ("--no-audit", "--no-fund", "--loglevel=error", f"--prefix={out}")
     session.run("npm", "install", *options, *packages, external=True)
     return out / "node_modules"
