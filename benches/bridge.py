@@ -70,12 +70,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, given = parse_arguments(arguments)
     result = carry_out(options, quiet=given.quiet)
     print("\n".join(listing(result)))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    if given.update:
-        whole = updated(json.loads(given.update.read_text()), result)
-        given.update.write_text(json.dumps(whole, indent=1) + "\n")
+    save(result, given.json, given.update)
     return conclude(result)
+
+
+def save(result: dict[str, Any], file: Path | None, update: Path | None) -> None:
+    """Write a result to a file, and put its cases in place of another's."""
+    if file:
+        file.write_text(json.dumps(result, indent=1) + "\n")
+    if update:
+        whole = updated(json.loads(update.read_text()), result)
+        update.write_text(json.dumps(whole, indent=1) + "\n")
 
 
 def updated(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:

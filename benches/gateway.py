@@ -8,7 +8,6 @@ memory are those of the server that passes on, and not the gateway's.
 from __future__ import annotations
 
 import argparse
-import json
 import socket
 import sys
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benches import rivals
-from benches.bridge import updated
+from benches.bridge import save
 from kernelwire.bench import procstat
 from kernelwire.bench.cases import CASES, FAST, Round, Sizes, large
 from kernelwire.bench.contenders import BASELINE, CONNECTION, KERNELWIRE, Contender
@@ -182,11 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result["cases"] |= each["cases"]
     result["environment"]["versions"][GATEWAY] = version(GATEWAY)
     print("\n".join(listing(result)))
-    if given.json:
-        given.json.write_text(json.dumps(result, indent=1) + "\n")
-    if given.update:
-        whole = updated(json.loads(given.update.read_text()), result)
-        given.update.write_text(json.dumps(whole, indent=1) + "\n")
+    save(result, given.json, given.update)
     return conclude(result)
 
 

@@ -13,6 +13,7 @@ from traitlets import HasTraits, TraitError
 from traitlets.config.loader import DeferredConfig, LazyConfigValue
 
 from kernelwire._logging import hide_secrets, shown
+from kernelwire.in_use import is_kernelwires
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +36,7 @@ def check_at_start(app: ServerApp, replaced: Mapping[str, Any]) -> None:
     what tornado logs, see ``hide_secrets``.
     """
     given = {name: getattr(app, name) for name in TRAITS if app.trait_has_value(name)}
-    classes = [cls for cls in {**given, **replaced}.values() if _is_ours(cls)]
+    classes = [cls for cls in {**given, **replaced}.values() if is_kernelwires(cls)]
     found = [fault for cls in classes for fault in faults(cls, app.config)]
     for fault in found:
         app.log.critical("Bad config encountered during initialization: %s", fault)
@@ -55,16 +56,9 @@ def check_connections(app: Any) -> None:
     if not (isinstance(app, HasTraits) and app.has_trait(name) and app.trait_has_value(name)):
         return
     cls = getattr(app, name)
-    found = faults(cls, cast("Any", app).config) if _is_ours(cls) else []
+    found = faults(cls, cast("Any", app).config) if is_kernelwires(cls) else []
     if found:
         raise TraitError("; ".join(found))
-
-
-def _is_ours(cls: Any) -> bool:
-    """Whether a class is one of kernelwire's, or made of one."""
-    return any(
-        base.__module__.partition(".")[0] == "kernelwire" for base in getattr(cls, "__mro__", ())
-    )
 
 
 def faults(cls: type[Configurable], config: Config) -> list[str]:

@@ -86,8 +86,7 @@ def ours_in_place(app: ServerApp) -> dict[str, str]:
 
 def is_kernelwires(cls: type) -> bool:
     """Return whether a class is one of kernelwire's, or a subclass of one."""
-    bases = getattr(cls, "__mro__", ())
-    return any(base.__module__.partition(".")[0] == "kernelwire" for base in bases)
+    return any(map(is_of_package, getattr(cls, "__mro__", ())))
 
 
 def is_of_package(cls: type) -> bool:

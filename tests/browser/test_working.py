@@ -9,11 +9,12 @@ import hashlib
 import random
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import pytest
     from benches.labpage import Notebook
 
     OpenNotebook = Callable[[Sequence[str]], Notebook]
@@ -46,48 +47,49 @@ def test_kernel_when_it_is_restarted_in_a_flood_then_the_next_cell_runs(
     notebook.wait_for_status("idle")
 
 
-def test_page_when_it_is_reloaded_in_the_middle_of_a_cell_then_the_kernel_is_as_it_was(
-    open_notebook: OpenNotebook, lab: tuple[str, Path], request: pytest.FixtureRequest
-) -> None:
-    """Stops a page that is opened again from showing a wrong state, or from missing what follows."""
+@pytest.fixture
+def end(lab: tuple[str, Path], request: pytest.FixtureRequest) -> Path:
+    """What ends a cell, once it exists."""
     _, home = lab
-    end = home / f"{request.node.originalname}.end"
+    return home / f"{request.node.originalname}.end"
+
+
+def open_in_the_middle(open_notebook: OpenNotebook, end: Path, step: str) -> Notebook:
+    """Open a notebook whose first cell runs, a step after the other, until a file exists."""
     waiting = f"import os, time\nprint('begun')\nwhile not os.path.exists({str(end)!r}):\n"
-    notebook = open_notebook([f"{waiting}    time.sleep(0.1)\nended = 1", "print('ended:', ended)"])
+    notebook = open_notebook([f"{waiting}    {step}\nended = 1", "print('ended:', ended)"])
     notebook.start(0)
     notebook.wait_for_text(0, "begun")
     notebook.save()
-    notebook.reload()
-    # It says that the state is unknown, with stock as well: it has asked the kernel, which runs.
+    return notebook
+
+
+def check_that_the_next_runs(notebook: Notebook, end: Path) -> None:
+    """Have that cell end, and see that the one behind it runs then."""
     notebook.start(1)
     end.touch()
     notebook.wait_for_number(1)
     assert notebook.shown(1).strip() == "ended: 1"
     notebook.wait_for_status("idle")
+
+
+def test_page_when_it_is_reloaded_in_the_middle_of_a_cell_then_the_kernel_is_as_it_was(
+    open_notebook: OpenNotebook, end: Path
+) -> None:
+    """Stops a page that is opened again from showing a wrong state, or from missing what follows."""
+    notebook = open_in_the_middle(open_notebook, end, "time.sleep(0.1)")
+    notebook.reload()
+    # It says that the state is unknown, with stock as well: it has asked the kernel, which runs.
+    check_that_the_next_runs(notebook, end)
 
 
 def test_tab_when_it_is_closed_in_the_middle_of_a_cell_then_another_one_goes_on(
-    open_notebook: OpenNotebook, lab: tuple[str, Path], request: pytest.FixtureRequest
+    open_notebook: OpenNotebook, end: Path
 ) -> None:
     """Stops a kernel from being dead, or asked for anew, for whoever closes a tab and opens it again."""
-    _, home = lab
-    end = home / f"{request.node.originalname}.end"
-    waiting = f"import os, time\nprint('begun')\nwhile not os.path.exists({str(end)!r}):\n"
-    notebook = open_notebook(
-        [
-            f"{waiting}    print('x' * 500)\n    time.sleep(0.01)\nended = 1",
-            "print('ended:', ended)",
-        ]
-    )
-    notebook.start(0)
-    notebook.wait_for_text(0, "begun")
-    notebook.save()
+    notebook = open_in_the_middle(open_notebook, end, "print('x' * 500); time.sleep(0.01)")
     notebook.reopen()
-    notebook.start(1)
-    end.touch()
-    notebook.wait_for_number(1)
-    assert notebook.shown(1).strip() == "ended: 1"
-    notebook.wait_for_status("idle")
+    check_that_the_next_runs(notebook, end)
 
 
 def test_slider_when_it_is_moved_by_keyboard_then_its_value_is_soon_shown(

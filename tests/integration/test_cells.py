@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support import cells
+from support.bodies import interrupt_a_cell
 from support.fake_kernel import buffer_bytes
 from support.ws_client import Client, Connect, Execution
 
@@ -146,12 +147,7 @@ def test_interrupt_when_cell_sleeps_then_it_ends_and_the_next_runs(
     server: Server, client: Client, shared_kernel: str
 ) -> None:
     """Stops a kernel that cannot be stopped, or is deaf afterwards."""
-    msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
-    client.messages(until=lambda m: m.msg_type == "stream")
-    server.interrupt_kernel(shared_kernel)
-    (error,) = client.collect(msg_id).of_type("error")
-    assert error.content["ename"] == "KeyboardInterrupt"
-    assert client.execute("print('awake')").text() == "awake\n"
+    interrupt_a_cell(server, client, shared_kernel)
 
 
 def test_output_when_kernel_floods_then_order_is_kept(client: Client) -> None:

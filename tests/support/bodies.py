@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from support.server import Server
     from support.ws_client import Client, Connect
 
-__all__ = ["Cells", "leave_while_it_emits"]
+__all__ = ["Cells", "interrupt_a_cell", "leave_while_it_emits"]
 
 
 class Cells:
@@ -37,12 +37,7 @@ class Cells:
 
     def test_interrupt_ends_a_cell(self, server: Server, client: Client, kernel: str) -> None:
         """And the next one runs."""
-        msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
-        client.messages(until=lambda m: m.msg_type == "stream")
-        server.interrupt_kernel(kernel)
-        (error,) = client.collect(msg_id).of_type("error")
-        assert error.content["ename"] == "KeyboardInterrupt"
-        assert client.execute("print('awake')").text() == "awake\n"
+        interrupt_a_cell(server, client, kernel)
 
     def test_two_tabs_see_the_same_and_get_their_own_replies(
         self, connect: Connect, kernel: str
@@ -54,6 +49,16 @@ class Cells:
         # A kernel may send a line in two pieces.
         assert Execution(execution.request_id, seen).text() == execution.text() == "for both\n"
         assert not [m for m in seen if m.is_reply_to(execution.request_id)]
+
+
+def interrupt_a_cell(server: Server, client: Client, kernel_id: str) -> None:
+    """Interrupt an ipykernel's cell that sleeps, and have the next one run."""
+    msg_id = client.start(cells.print_once("asleep") + "import time\ntime.sleep(60)")
+    client.messages(until=lambda m: m.msg_type == "stream")
+    server.interrupt_kernel(kernel_id)
+    (error,) = client.collect(msg_id).of_type("error")
+    assert error.content["ename"] == "KeyboardInterrupt"
+    assert client.execute("print('awake')").text() == "awake\n"
 
 
 def leave_while_it_emits(

@@ -70,8 +70,7 @@ def engine() -> _native.Engine | None:
             atexit.register(_stop, process, started)
         except Exception as error:  # whatever is wrong, there is the other way
             _engines[process] = f"it could not be started: {error}"
-    found = _engines[process]
-    return None if isinstance(found, str) else found
+    return running_engine()
 
 
 def running_engine() -> _native.Engine | None:

@@ -21,7 +21,7 @@ __all__ = ["Relay"]
 
 
 class Relay:
-    """Has the engine read a gateway's websocket frames, and write whole messages to a browser.
+    """Has the engine read a gateway's websocket frames, and pass on its messages to a browser.
 
     The event loop answers control frames, and writes: nothing else is left to it. The stream is of no
     further use to whoever reads; it ends when the stream is closed.

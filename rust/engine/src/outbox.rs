@@ -279,12 +279,17 @@ impl Outbox {
         let mut writer = self.role.lock();
         let _ended = self.send_unsent(&mut writer);
         if writer.is_inside {
-            writer.is_torn = true;
-            writer.unsent = Unsent::default();
-            self.unsent.store(0, Ordering::SeqCst);
+            self.tear(&mut writer);
             self.is_cut.store(true, Ordering::SeqCst);
             self.desk.tell(self.token, Told::OUTBOX);
         }
+    }
+
+    /// Sends nothing more: a frame was begun that will not be finished.
+    fn tear(&self, writer: &mut Writer) {
+        writer.is_torn = true;
+        writer.unsent = Unsent::default();
+        self.unsent.store(0, Ordering::SeqCst);
     }
 
     /// Whether another peer's message was begun that will not go on: the connection must be closed.
@@ -342,9 +347,7 @@ impl Outbox {
         let mut writer = self.role.lock();
         let is_torn = writer.unsent.has_cursors();
         if is_torn {
-            writer.is_torn = true;
-            writer.unsent = Unsent::default();
-            self.unsent.store(0, Ordering::SeqCst);
+            self.tear(&mut writer);
         }
         let log = writer.source.take().map(|(log, _)| log);
         // Somebody may have found the role taken.

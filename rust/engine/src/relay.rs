@@ -254,7 +254,7 @@ impl Link {
         limit > 0 && self.to.unsent() > limit / divisor
     }
 
-    /// Passes on the messages that these bytes make whole.
+    /// Passes on what these bytes make whole, and long messages as they come.
     fn take(&mut self, bytes: &[u8], now: f64) {
         self.relay.note_heard(now);
         let mut batch = Batch::default();

@@ -170,7 +170,6 @@ impl<P: AsRef<[u8]>> Log<P> {
         frames: &mut Vec<P>,
         see: impl FnOnce(&Parts<'_, P>, &Facts<'_>),
     ) -> Result<(), Refusal> {
-        self.counts.received = self.counts.received.saturating_add(1);
         self.tally.received.add(IOPUB, received(frames));
         let appended = self.read_and_append(now, frames, see);
         self.counts.refused = self.counts.refused.saturating_add(u64::from(appended.is_err()));

@@ -49,12 +49,10 @@ pub enum Refusal {
 /// Counts since the log was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogCounts {
-    /// Messages that were received.
-    pub received: u64,
-    /// Messages among them that are for no client: greetings of XPUB sockets, and statuses of the
+    /// Received messages that are for no client: greetings of XPUB sockets, and statuses of the
     /// server's own requests.
     pub not_for_clients: u64,
-    /// Messages among them that could not be appended.
+    /// Received messages that could not be appended.
     pub refused: u64,
     /// Entries that were written anew by compaction.
     pub compacted: u64,

@@ -81,7 +81,7 @@ fn drain(subscription: &Subscription) -> Tested {
 }
 
 fn received(world: &World) -> u64 {
-    world.log.lock().counts().received
+    world.log.lock().received().messages
 }
 
 /// What a log hands out to which these messages were appended.

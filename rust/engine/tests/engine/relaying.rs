@@ -7,7 +7,7 @@ use kernelwire_core::wire::rfc6455::read::{Control, FrameError};
 use kernelwire_engine::{Ended, News, Relay, Told};
 
 use crate::frames::{CLOSE, PING, frame, text, whole};
-use crate::world::{Client, Ends, World, tcp, unix};
+use crate::world::{Browser, Client, Ends, World, tcp, unix};
 use crate::{Tested, until};
 
 const GATEWAY: u64 = 8;
@@ -54,6 +54,16 @@ fn frames_arrive_as_they_were_sent_however_they_come() -> Tested {
     Ok(())
 }
 
+/// Sends on a thread of its own while `work` goes on, and until all is sent.
+fn while_sending(socket: &mut Browser, bytes: &[u8], work: impl FnOnce() -> Tested) -> Tested {
+    std::thread::scope(|scope| {
+        let sending = scope.spawn(|| socket.write_all(bytes));
+        work()?;
+        sending.join().map_err(|_| "the gateway has panicked")??;
+        Ok(())
+    })
+}
+
 /// Has two messages be one.
 fn fragments(mut first: Vec<u8>, mut last: Vec<u8>) -> [Vec<u8>; 2] {
     first.first_mut().into_iter().for_each(|byte| *byte &= 0x7F);
@@ -92,8 +102,7 @@ fn nothing_is_read_while_a_browser_does_not_read_and_then_all_arrives() -> Teste
         let frames: Vec<_> = (0..MUCH / 10_000).map(|number| text(number, 10_000)).collect();
         let sent = frames.concat();
         let mut socket = gateway.browser;
-        std::thread::scope(|scope| -> Tested {
-            let sending = scope.spawn(|| socket.write_all(&sent));
+        while_sending(&mut socket, &sent, || {
             until(|| relay.is_paused())?;
             let passed = relay.passed().1;
             assert!(browser.outbox.unsent() < 100_000 + (256 << 10) + 20_000);
@@ -107,7 +116,6 @@ fn nothing_is_read_while_a_browser_does_not_read_and_then_all_arrives() -> Teste
             let messages: Vec<_> = messages.into_iter().flat_map(|frame| frame.bytes).collect();
             assert!(messages == sent);
             assert!(!relay.is_paused());
-            sending.join().map_err(|_| "the gateway has panicked")??;
             Ok(())
         })?;
     }
@@ -122,8 +130,7 @@ fn long_message_is_passed_on_as_it_comes_and_frames_wait_for_its_end() -> Tested
         let Pair { gateway, mut browser, relay } = pair(&world, ends, b"", 100_000)?;
         let sent = [text(1, 5), text(2, MUCH)].concat();
         let mut socket = gateway.browser;
-        std::thread::scope(|scope| -> Tested {
-            let sending = scope.spawn(|| socket.write_all(&sent));
+        while_sending(&mut socket, &sent, || {
             until(|| relay.is_paused())?;
             assert!(browser.outbox.unsent() < 100_000 + (256 << 10) + 20_000);
             let frames = [frame(PING, b"?"), frame(CLOSE, &1001_u16.to_be_bytes())];
@@ -132,7 +139,6 @@ fn long_message_is_passed_on_as_it_comes_and_frames_wait_for_its_end() -> Tested
             }
             let expected = [&sent[..], &frames.concat()].concat();
             assert!(browser.browser.exactly(expected.len())? == expected);
-            sending.join().map_err(|_| "the gateway has panicked")??;
             Ok(())
         })?;
         // What follows a frame that closes is not for this browser any more.
@@ -172,13 +178,11 @@ fn limit_that_is_lifted_lets_a_gateway_go_on() -> Tested {
     let Pair { gateway, browser, relay } = pair(&world, tcp, b"", 1)?;
     let sent: Vec<u8> = (0..MUCH / 10_000).flat_map(|number| text(number, 10_000)).collect();
     let mut socket = gateway.browser;
-    std::thread::scope(|scope| -> Tested {
-        let sending = scope.spawn(|| socket.write_all(&sent));
+    while_sending(&mut socket, &sent, || {
         until(|| relay.is_paused())?;
         world.engine.limit_relay(&relay, 0);
         until(|| relay.passed().1 == sent.len() as u64)?;
         assert!(browser.outbox.unsent() > 0);
-        sending.join().map_err(|_| "the gateway has panicked")??;
         Ok(())
     })
 }
@@ -250,17 +254,13 @@ fn socket_of_an_outbox_that_is_closed_is_read_no_more() -> Tested {
 fn gateway_is_read_to_its_end_where_the_browser_has_gone_in_a_pause() -> Tested {
     let world = World::new()?;
     let Pair { gateway, browser, relay } = pair(&world, tcp, b"", 1)?;
-    let sent: Vec<u8> = (0..MUCH / 10_000).flat_map(|number| text(number, 10_000)).collect();
+    let messages = (0..MUCH / 10_000).flat_map(|number| text(number, 10_000));
+    let sent: Vec<u8> = messages.chain(frame(CLOSE, b"")).collect();
     let mut socket = gateway.browser;
-    std::thread::scope(|scope| -> Tested {
-        let sending = scope.spawn(|| {
-            socket.write_all(&sent)?;
-            socket.write_all(&frame(CLOSE, b""))
-        });
+    while_sending(&mut socket, &sent, || {
         until(|| relay.is_paused())?;
         world.engine.close(&browser.outbox);
         until(|| relay.take_news().close.is_some())?;
-        sending.join().map_err(|_| "the gateway has panicked")??;
         Ok(())
     })
 }
