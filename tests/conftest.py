@@ -20,13 +20,14 @@ from support.gateway import RELAYS
 from support.sampling import sample_seed
 from support.server import (
     IMPLEMENTATIONS,
-    LEAN,
+    STARTUP,
     Implementation,
     JsonConfig,
     Server,
     StartKernel,
     StartServer,
 )
+from support.startup import own_ports
 from support.waiting import run_to_end
 from support.ws_client import Client, Connect
 
@@ -46,8 +47,11 @@ LOG_TAIL = 6000
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the markers, and have servers start sooner."""
-    path = filter(None, [str(LEAN), os.environ.get("PYTHONPATH")])
+    """Name the markers, have servers start sooner, and each run have ports of its own."""
+    if claimed := own_ports.claim():
+        config.add_cleanup(claimed.close)
+    own_ports.choose_among_own()
+    path = filter(None, [str(STARTUP), os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(path)
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
@@ -76,12 +80,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the end of the servers' logs with a failure."""
+    """Show with a failure the end of what the servers and kernels have said."""
     report = yield
     if report.failed:
         values = getattr(item, "funcargs", {}).values()
         for server in {value for value in values if isinstance(value, Server)}:
             report.sections.append(("server log", server.log()[-LOG_TAIL:]))
+            report.sections.append(("output of it and its kernels", server.output()[-LOG_TAIL:]))
     return report
 
 

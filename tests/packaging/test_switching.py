@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.building import maturin
-from support.server import LEAN
+from support.server import STARTUP
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ class Environment:
             "JUPYTER_DATA_DIR": str(home / "data"),
             "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
             "PATH": f"{prefix / 'bin'}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{self.modules}{os.pathsep}{LEAN}",
+            "PYTHONPATH": f"{self.modules}{os.pathsep}{STARTUP}",
         }
 
     def extend(self, name: str, source: str) -> None:

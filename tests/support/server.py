@@ -25,8 +25,8 @@ import psutil
 from support import fake_kernel
 from support.waiting import wait_until
 
-LEAN = Path(__file__).with_name("lean")
-"""Modules that are left out of processes of the tests, for which they start sooner."""
+STARTUP = Path(__file__).with_name("startup")
+"""Modules that all Python processes of the tests find first."""
 
 START_SECONDS = 60.0
 """How long a server may take to start: on a busy machine, its imports alone take many seconds."""
@@ -258,6 +258,10 @@ class Server:
         with self.log_path.open("rb") as log:
             log.seek(start)
             return log.read().decode(errors="replace")
+
+    def output(self) -> str:
+        """What the server and its kernels have written to their standard output and error."""
+        return self.output_path.read_text(errors="replace")
 
     def log_end(self) -> int:
         """The position after the last line so far."""
