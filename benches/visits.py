@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
 FIRST_LOOK = 100
 """How many tabs come and go before the first look at the server."""
-PING_S = 31.0
-"""How long upstream holds on to a websocket that is closed: until its next ping would be due."""
+HELD_S = 61.0
+"""How long upstream's timers hold on to what a tab had: that for its next ping for 30 s, that for a
+kernel's first answer for a minute, both also when they were cancelled."""
 
 
 def visit(server: Server, kernel: str) -> None:
@@ -48,7 +49,7 @@ def looks(server: Server, kernel: str, count: int, label: str, *, quiet: bool) -
         for number in tracked(range(1, count + 1), lambda _: label, quiet=quiet):
             visit(server, kernel)
             if number in (FIRST_LOOK, count // 2, count):
-                time.sleep(PING_S)
+                time.sleep(HELD_S)
                 procstat.settle(server.pid)
                 yield {
                     "tabs": number,
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "schema": environment.SCHEMA,
         "kind": "visits",
         "environment": environment.describe(),
-        "settings": {"count": options.count, "wait_s": PING_S},
+        "settings": {"count": options.count, "wait_s": HELD_S},
         "cases": cases,
     }
     within = True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from support.fake_kernel import emit, script
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
@@ -178,3 +179,24 @@ class TestPrompt:
         assert not is_asked(again)
         answer(other, question)
         assert other.collect(msg_id).text() == "hello world\n"
+
+
+@pytest.mark.kernelwire_only("N16")
+class TestChannel:
+    """A kernel cannot ask whom it does not know: the channel is connected before anything is run."""
+
+    def test_kernel_that_listens_late_can_ask(
+        self, connect: Connect, start_kernel: StartKernel, protocol: str
+    ) -> None:
+        """A question that comes before its channel is connected is lost, and the cell never ends."""
+        kernel_id = start_kernel("fake-late-stdin")
+        client = connect(kernel_id, protocol=protocol, settle=False)
+        msg_id = client.start(script({"do": "ask"}))
+        client.messages(until=lambda message: is_question(message) and message.parent_id == msg_id)
+
+    def test_kernel_that_never_listens_runs_cells(
+        self, connect: Connect, start_kernel: StartKernel
+    ) -> None:
+        """One that asks nothing is not waited for in vain."""
+        client = connect(start_kernel("fake-no-stdin"))
+        assert client.execute(script(emit(3))).numbers == [0, 1, 2]

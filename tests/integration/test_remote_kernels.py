@@ -104,6 +104,11 @@ class TestCells(Cells):
         network = client.execute("import os\nprint(os.readlink('/proc/self/ns/net'))").text()
         assert network.strip() != str(Path("/proc/self/ns/net").readlink())
 
+    @pytest.mark.kernelwire_only("N16")
+    def test_answer_to_a_question_reaches_the_cell(self, client: Client) -> None:
+        """What a browser sends on stdin gets there, and the kernel knows by then whom to ask."""
+        super().test_answer_to_a_question_reaches_the_cell(client)
+
     def test_order_is_kept_in_a_flood(self, connect: Connect, start_kernel: StartKernel) -> None:
         """Each message arrives once, whatever is lost on the way and sent again."""
         client = connect(start_kernel(FAKE))

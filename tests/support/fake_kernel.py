@@ -10,14 +10,15 @@ An execute request's code is a JSON list of steps (`Kernel.steps` names them), r
     {"do": "touch", "path": "/a/file/the/test/waits/for"}
     {"do": "status", "state": "idle"}
     {"do": "hush"}                      once it is idle, it publishes no status any more
+    {"do": "ask"}                       whoever has sent the request, and wait for no answer
     {"do": "tick", "count": 500}        numbered messages while serving requests, so many at least
     {"do": "exit"}
 
 The n-th emitted message of a kernel has n in its metadata as "number", so that loss, doubling and
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
 says how many were "emitted", how many ticks are "to_come", and how often that was "asked". Comm messages are sent back on iopub
-as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER
-from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65), FAKE_KERNEL_UTC=+00:00
+as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_STDIN=3 is asked for its
+info three times before it listens on stdin, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65), FAKE_KERNEL_UTC=+00:00
 is how its dates end, which are else those of ipykernel: a server that parses them writes others.
 """
 
@@ -49,6 +50,8 @@ VARIANTS = {
     "fake-no-handover": {"FAKE_KERNEL_HANDOVER": "0"},
     "fake-xpub": {"FAKE_KERNEL_XPUB": "1"},
     "fake-offset": {"FAKE_KERNEL_UTC": "+00:00"},
+    "fake-late-stdin": {"FAKE_KERNEL_STDIN": "3"},
+    "fake-no-stdin": {"FAKE_KERNEL_STDIN": "1000000"},
 }
 Header = dict[str, Any]
 ODD_PARENTS = {"parent_null": b"null", "parent_empty": b"{}"}
@@ -107,6 +110,8 @@ class Kernel:
         self._mute = os.environ.get("FAKE_KERNEL_MUTE") == "1"
         self._greets = os.environ.get("FAKE_KERNEL_XPUB") == "1"
         self._utc = os.environ.get("FAKE_KERNEL_UTC", "Z")
+        self._deaf = int(os.environ.get("FAKE_KERNEL_STDIN", "0"))
+        self._asker: list[bytes] = []
         context = zmq.Context.instance()
         self._sockets: dict[str, zmq.Socket[bytes]] = {}
         for channel, kind in (
@@ -130,7 +135,11 @@ class Kernel:
             # A port of ipc is the end of a file's name.
             between = "-" if connection.get("transport") == "ipc" else ":"
             address = f"{connection['ip']}{between}{connection[f'{channel}_port']}"
-            socket.bind(f"{connection.get('transport', 'tcp')}://{address}")
+            address = f"{connection.get('transport', 'tcp')}://{address}"
+            if channel == "stdin" and self._deaf:
+                self._stdin = address
+            else:
+                socket.bind(address)
         self.steps: dict[str, Callable[..., None]] = {
             "emit": self._emit,
             "print_bytes": self._print_bytes,
@@ -139,6 +148,7 @@ class Kernel:
             "touch": self._touch,
             "status": self._status,
             "hush": self._hush,
+            "ask": self._ask,
             "tick": self._tick,
             "exit": self._exit,
         }
@@ -197,10 +207,13 @@ class Kernel:
         reply: dict[str, Any] = {"status": "ok"}
         if msg_type == "execute_request":
             reply["execution_count"] = 1
+            self._asker = idents
             for step in json.loads(content["code"]):
                 self.steps[step["do"]](header, step)
         elif msg_type == "kernel_info_request":
             self._asked += 1
+            if self._asked == self._deaf:
+                self._sockets["stdin"].bind(self._stdin)
             reply |= {"protocol_version": "5.4", "implementation": "fake", "banner": ""}
             reply["language_info"] = {"name": "json", "version": "1", "file_extension": ".json"}
             reply |= {"emitted": self._number, "to_come": self._ticks_left, "asked": self._asked}
@@ -252,6 +265,10 @@ class Kernel:
 
     def _hush(self, _parent: Header, _step: dict[str, Any]) -> None:
         self._hushing = True
+
+    def _ask(self, parent: Header, _step: dict[str, Any]) -> None:
+        question = {"prompt": "who? ", "password": False}
+        self._send("stdin", "input_request", parent, question, idents=self._asker)
 
     def _tick(self, _parent: Header, step: dict[str, Any]) -> None:
         self._ticks_left = max(self._ticks_left, step["count"])

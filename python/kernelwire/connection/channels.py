@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import zmq
 from zmq.eventloop.zmqstream import ZMQStream
 
+from kernelwire._protocol import STDIN
 from kernelwire.connection.handshake import HandshakeMixin
 from kernelwire.connection.prompts import SessionPrompt
 from kernelwire.log.backlog import Backlog
 from kernelwire.log.channel import LogStream, log_for, log_of
 from kernelwire.log.client import Client
 from kernelwire.log.kernel_log import KernelLog, ports_of
-from kernelwire.sockets.options import bounded_sending
+from kernelwire.sockets.options import bounded_sending, sending_to_peers
 from kernelwire.sockets.stream import KernelwireStream
 
 __all__ = ["ChannelsMixin"]
@@ -69,13 +70,19 @@ class ChannelsMixin(HandshakeMixin):
         return log
 
     def _create_streams_on(self, log: KernelLog) -> None:
-        """Create the streams as upstream does, but for the subscription."""
+        """Create the streams as upstream does, but for the subscription, and to be asked in time."""
         kernel: Any = self.kernel_manager
         self.channels["iopub"] = LogStream(log)
-        for channel in ("shell", "control", "stdin"):
-            stream = getattr(kernel, f"connect_{channel}")(identity=self.session.bsession)
-            stream.channel = channel
-            self.channels[channel] = stream
+        for channel in ("shell", "control"):
+            self._create_stream_of(kernel, channel)
+        # What a kernel asks a session whose channel it does not know yet is lost, see `Nudge`.
+        with sending_to_peers(getattr(kernel, "context", None)):
+            self._create_stream_of(kernel, STDIN)
+
+    def _create_stream_of(self, kernel: Any, channel: str) -> None:
+        stream = getattr(kernel, f"connect_{channel}")(identity=self.session.bsession)
+        stream.channel = channel
+        self.channels[channel] = stream
 
     def _open_channels(self, client: Client | None) -> None:
         """Take the session's channels over, or make new ones."""

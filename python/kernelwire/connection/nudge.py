@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from enum import Flag, auto
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tornado.web import HTTPError
 
+from kernelwire._protocol import STDIN
 from kernelwire.kernels.probe import Probe
+from kernelwire.sockets.stream import KernelwireStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +27,12 @@ LOOK_SECONDS = 0.05
 
 CHECK_SECONDS = 0.5
 """Seconds between two looks at whether there is still somebody to answer."""
+
+CONNECTED_LOOK_SECONDS = 0.005
+"""Seconds between two looks at whether ``stdin`` is connected, once all else is known."""
+
+CONNECTED_SECONDS = 2.0
+"""Seconds that ``stdin`` has for that: a lost packet costs one. Some kernels may have no such channel."""
 
 WARN_EVERY = 5
 """Attempts of which one is worth a warning."""
@@ -49,6 +58,9 @@ class Awaited(Flag):
     """Any message on the client's iopub: its subscription works."""
     STARTED = auto()
     """A kernel state other than "starting"."""
+    CONNECTED = auto()
+    """The client's stdin: a question to somebody whom a kernel does not know is lost, and it waits
+    for the answer for ever."""
     NOTHING = 0
 
 
@@ -98,7 +110,9 @@ class Nudge:
         self._log = connection.log
         self._output = output
         self._iopub: Any = connection.channels["iopub"]
-        self._awaited = Awaited.REPLY | Awaited.OUTPUT | Awaited.STARTED
+        self._stdin: Any = connection.channels.get(STDIN)
+        self._connected_until = inf
+        self._awaited = ~Awaited.NOTHING
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._given_up = False
@@ -149,6 +163,13 @@ class Nudge:
             self._release()
             if not self._ended.done():
                 self._ended.set_result(None)
+        elif self._awaited is Awaited.CONNECTED:
+            self._connected_until = self._loop.time() + CONNECTED_SECONDS
+            self._look_in(0)
+
+    def _look_in(self, seconds: float) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """See whether the kernel is still starting, and whether there is still one."""
@@ -164,9 +185,18 @@ class Nudge:
             if not starting:
                 self._log.debug("Nudge: %s execution_state=%s", self._kernel_id, state)
                 self._seen(Awaited.STARTED)
-        if self._awaited is not Awaited.NOTHING:
-            seconds = LOOK_SECONDS if starting else CHECK_SECONDS
-            self._timer = self._loop.call_later(seconds, self._look)
+        if self._awaited is Awaited.CONNECTED:
+            if self._is_connected() or self._loop.time() > self._connected_until:
+                self._seen(Awaited.CONNECTED)
+            else:
+                self._look_in(CONNECTED_LOOK_SECONDS)
+        elif self._awaited is not Awaited.NOTHING:
+            self._look_in(LOOK_SECONDS if starting else CHECK_SECONDS)
+
+    def _is_connected(self) -> bool:
+        """Whether the kernel knows the client's stdin; ``True`` where that cannot be told."""
+        stream = self._stdin
+        return not isinstance(stream, KernelwireStream) or stream.closed() or stream.can_send()
 
     def asked(self, attempt: int) -> None:
         """Log that the kernel was asked, and how often that makes."""

@@ -11,7 +11,7 @@ import zmq
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["bounded_sending", "keep_little_unsent", "unbounded_receiving"]
+__all__ = ["bounded_sending", "keep_little_unsent", "sending_to_peers", "unbounded_receiving"]
 
 UNSENT_BYTES = 64 << 10
 """Bytes that a socket takes from us before it has sent them: a network's worth, and not megabytes."""
@@ -45,6 +45,14 @@ def unbounded_receiving(context: Any) -> AbstractContextManager[None]:
     receive again.
     """
     return _socket_option(context, zmq.RCVHWM, 0)
+
+
+def sending_to_peers(context: Any) -> AbstractContextManager[None]:
+    """Have the sockets that are made meanwhile in ``context`` take messages only once they are connected.
+
+    By whether they do it can be told whether the other end is there, and so whether it can send.
+    """
+    return _socket_option(context, zmq.IMMEDIATE, 1)
 
 
 @contextmanager

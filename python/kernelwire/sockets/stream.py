@@ -148,6 +148,17 @@ class KernelwireStream(ZMQStream):
                 msg, flags=flags, copy=copy, track=track, callback=callback, **kwargs
             )
 
+    def can_send(self) -> bool:
+        """Whether libzmq takes a message now; see ``sending_to_peers`` for what that may tell."""
+        events = cast("int", self.socket.EVENTS)
+        # Looking may have taken the signal that something has come.
+        if events & zmq.POLLIN:
+            if self._reader is not None:
+                self.schedule_read()
+            else:
+                self._run_callback(self._rebuild_io_state)
+        return bool(events & zmq.POLLOUT)
+
     def _handle_send(self) -> None:
         """Send what waits, as much as libzmq takes; upstream sends one message a turn."""
         for _ in range(SENT_AT_ONCE):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from itertools import count
 from typing import Any
 
 VARIABLE = "TESTED_PORTS"
@@ -22,6 +23,10 @@ VARIABLE = "TESTED_PORTS"
 SHARE = 1000
 SHARES = range(20_000, 32_000, SHARE)
 """The first ports of all shares: Linux gives ports from 32,768 on by itself, macOS from 49,152."""
+
+
+_offsets = count(int.from_bytes(os.urandom(2), "big"))
+"""One after the other, so that a kernel that is to have new ports gets others than it has."""
 
 
 def claim() -> socket.socket | None:
@@ -55,10 +60,9 @@ def _bind_to_own(self: socket.socket, address: Any, /) -> None:
     if self.family != socket.AF_INET or address[1] != 0:
         return bind(address)
     first = first_own() + 1  # Who claims them listens on the first.
-    offset = int.from_bytes(os.urandom(4), "big")
-    for step in range(SHARE - 1):
+    for _ in range(SHARE - 1):
         try:
-            return bind((address[0], first + (offset + step) % (SHARE - 1)))
+            return bind((address[0], first + next(_offsets) % (SHARE - 1)))
         except OSError as error:
             if error.errno != errno.EADDRINUSE:
                 raise
