@@ -151,6 +151,10 @@ class Gateway:
         """The kernels that it has."""
         return {each["id"] for each in self._get("/api/kernels")}
 
+    def state_of(self, kernel_id: str) -> str:
+        """What a kernel does, as the gateway's watcher has it."""
+        return str(self._get(f"/api/kernels/{kernel_id}")["execution_state"])
+
     def _answers(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"the gateway did not start:\n{self.log()}")

@@ -45,3 +45,15 @@ def test_ports_when_all_of_a_share_are_taken_then_the_system_chooses(
             each.bind(("127.0.0.1", 0))
         assert first.getsockname()[1] in another_run
         assert second.getsockname()[1] not in another_run
+
+
+def test_port_when_another_may_share_its_address_then_it_is_not_given_twice(
+    another_run: range, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stops a port that is kept for a kernel from being found free."""
+    monkeypatch.setattr(own_ports, "SHARE", 2)
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        kept.bind(("127.0.0.1", 0))
+        assert kept.getsockname()[1] in another_run
+        assert free_port() not in another_run

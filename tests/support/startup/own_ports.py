@@ -60,10 +60,16 @@ def _bind_to_own(self: socket.socket, address: Any, /) -> None:
     if self.family != socket.AF_INET or address[1] != 0:
         return bind(address)
     first = first_own() + 1  # Who claims them listens on the first.
-    for _ in range(SHARE - 1):
-        try:
-            return bind((address[0], first + next(_offsets) % (SHARE - 1)))
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
+    # The system gives out no port that is in use, also where its address could be shared.
+    shared = self.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
+    try:
+        for _ in range(SHARE - 1):
+            try:
+                return bind((address[0], first + next(_offsets) % (SHARE - 1)))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+    finally:
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, shared)
     return bind(address)
