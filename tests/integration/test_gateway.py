@@ -482,7 +482,8 @@ class TestGatewayThatGoes:
         finally:
             gateway.go_on()
         assert client.collect(msg_id).text() == "then\n"
-        assert server.log_lines(start) == []
+        # Stock may still be after a kernel of another test.
+        assert not [line for line in server.log_lines(start) if kernel in line]
 
     @pytest.mark.kernelwire_only("G3")
     def test_gateway_that_was_restarted_has_no_such_kernel(
