@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -91,7 +92,8 @@ class StatusApp(JupyterApp):
 
     def finish(self, report: Any, lines: list[str], is_on: bool) -> NoReturn:
         """Print a report, as JSON or as its lines, and exit."""
-        print(json.dumps(report, indent=2) if self.as_json else "\n".join(lines))  # noqa: T201 (this is what it is for)
+        text = json.dumps(report, indent=2) if self.as_json else "\n".join(lines)
+        print(text, flush=True)  # noqa: T201 (this is what it is for)
         sys.exit(0 if is_on else 1)
 
 
@@ -345,7 +347,12 @@ class KernelwireApp(JupyterApp):
 
 def main() -> None:
     """Run ``jupyter kernelwire``."""
-    KernelwireApp.launch_instance()
+    try:
+        KernelwireApp.launch_instance()
+    except BrokenPipeError:  # whoever reads has seen enough, as `head` has
+        # What is left to be written must not fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
 
 
 if __name__ == "__main__":

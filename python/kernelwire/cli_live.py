@@ -103,13 +103,14 @@ def report_of(said: dict[str, Any]) -> list[str]:
     driver = f"{said['driver']}, because " if said["driver"] else "none, as "
     lines = [f"    driver: {driver}{said['reason']}"]
     if said["turns"] is not None:
-        lines.append(f"    engine: {said['turns']} turns")
+        lines.append(f"    engine: {counted(said['turns'], 'turn')}")
     for kernel_id, kernel in said["kernels"].items():
         log = "no log"
         if "entries" in kernel:
+            size = f"{counted(kernel['entries'], 'entry', 'entries')}, {counted(kernel['bytes'], 'byte')}"
             log = (
-                f"{kernel['entries']} entries, {kernel['bytes']} bytes, {kernel['received']} received,"
-                f" life {kernel['life']}, read by the {kernel['driver']}"
+                f"{size}, {kernel['received']} received, life {kernel['life']}, read by the"
+                f" {kernel['driver']}"
             )
         lines.append(f"    kernel {kernel_id}: {log}")
         for kind, title in (("clients", "client"), ("away", "away")):
@@ -121,23 +122,30 @@ def report_of(said: dict[str, Any]) -> list[str]:
     return lines
 
 
+def counted(number: int, noun: str, nouns: str = "") -> str:
+    """Return a number with what it counts, as ``nouns`` where that is not ``noun`` with an s."""
+    return f"{number} {noun if number == 1 else nouns or noun + 's'}"
+
+
 def _relayed(each: dict[str, Any]) -> list[str]:
-    link = f"link {each['link']} for {each['seconds']:.1f} s, {each['outages']} outages"
+    link = f"link {each['link']} for {each['seconds']:.1f} s, {counted(each['outages'], 'outage')}"
     pause = ", paused until the browser reads" if each["paused"] else ""
-    received = f"{each['messages']} messages, {each['bytes']} bytes"
-    sent = f"{each['requests']} requests, {each['request_bytes']} bytes"
-    kept = f"{each['kept_requests']} requests of {each['kept_bytes']} bytes wait until it is back"
+    received = f"{counted(each['messages'], 'message')}, {counted(each['bytes'], 'byte')}"
+    sent = f"{counted(each['requests'], 'request')}, {counted(each['request_bytes'], 'byte')}"
+    kept_bytes = counted(each["kept_bytes"], "byte")
+    kept = f"{counted(each['kept_requests'], 'request')} of {kept_bytes} waiting until it is back"
     client = f"{shown(each['session'])}: {each['protocol'] or 'default protocol'}"
     # Older versions do not say.
     relay = f", passed on by the {each['relay']}" if each.get("relay") else ""
     return [
         f"        client {client}, {link}{relay}{pause}",
-        f"            from the gateway: {received}; {each['pending_bytes']} bytes wait for the browser",
-        f"            to the gateway: {sent}; {each['unsent_bytes']} bytes wait for it, {kept}",
+        f"            from the gateway: {received}; {counted(each['pending_bytes'], 'byte')} waiting for the browser",
+        f"            to the gateway: {sent}; {counted(each['unsent_bytes'], 'byte')} waiting for it, {kept}",
     ]
 
 
 def _lag(each: dict[str, Any]) -> str:
-    lag = f"{each['messages']} messages, {each['bytes']} bytes, {each['seconds']:.1f} s behind"
+    size = f"{counted(each['messages'], 'message')}, {counted(each['bytes'], 'byte')}"
+    lag = f"{size}, {each['seconds']:.1f} s behind"
     written = f", written by the {each['driver']}" if each["driver"] else ""
     return f"{lag}, waits for {each['waits_for']}{written}"

@@ -138,14 +138,15 @@ class Environment:
         """Write the user's configuration of the server."""
         (self.config / "jupyter_server_config.json").write_text(json.dumps(config))
 
-    def run(self, *arguments: str) -> Run:
+    def run(self, *arguments: str, stdout: int = subprocess.PIPE) -> Run:
         """Run Python to its end."""
         done = subprocess.run(
             [str(self.python), *arguments],
             cwd=self.home,
             env=self.variables,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=TIMEOUT_SECONDS,
             check=False,
@@ -614,6 +615,17 @@ def test_status_when_a_trait_is_wrong_then_it_says_that_no_server_starts(
     assert run.code == 1
     assert run.reported(TRAIT) == (STOCK, "the extension kernelwire could not be linked")
     assert "note: a server does not start: the extension kernelwire ends it" in run.output
+
+
+def test_status_when_nobody_reads_it_then_it_ends_without_a_word(environment: Environment) -> None:
+    """Stops `status | head` from ending in a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        run = environment.run("-m", "jupyter", "kernelwire", "status", stdout=write)
+    finally:
+        os.close(write)
+    assert (run.code, run.log) == (1, "")
 
 
 @pytest.fixture
