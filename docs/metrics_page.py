@@ -63,6 +63,49 @@ or a kernel sends what only Python can read |
 The same as a page that moves, by kernel and tab, is at `/kernelwire/` of the server, and as JSON at \
 `/kernelwire/api/stats`, for whoever may read about kernels.
 
+## Prometheus
+
+How it is told, and what it may warn of. A user's own server is one target; behind a JupyterHub, each user's server is, \
+at `/user/NAME/metrics`.
+
+```yaml
+# prometheus.yml
+scrape_configs:
+  - job_name: jupyter
+    metrics_path: /metrics
+    authorization:
+      type: token
+      credentials_file: /etc/prometheus/jupyter-token
+    static_configs:
+      - targets: ["jupyter.example.org:8888"]
+```
+
+```yaml
+# rules.yml
+groups:
+  - name: kernelwire
+    rules:
+      - alert: JupyterOutputDropped
+        expr: sum by (instance) (rate(kernelwire_dropped_messages_total{{cause!="interrupted"}}[5m])) > 0
+        for: 5m
+        annotations:
+          summary: "Somebody on {{{{ $labels.instance }}}} does not see all output"
+      - alert: JupyterOutputWaits
+        expr: kernelwire_pending_bytes + kernelwire_backlog_bytes > 500e6
+        for: 15m
+        annotations:
+          summary: "What clients have not read takes {{{{ $value | humanize1024 }}}}B on {{{{ $labels.instance }}}}"
+      - alert: JupyterMessagesGoOneByOne
+        expr: sum by (instance, reason) (rate(kernelwire_handed_over_messages_total[5m])) > 100
+        for: 15m
+        annotations:
+          summary: "Messages of {{{{ $labels.instance }}}} take the slow way: {{{{ $labels.reason }}}}"
+      - alert: JupyterGatewayIsLost
+        expr: increase(kernelwire_gateway_outages_total[15m]) > 3
+        annotations:
+          summary: "Links of {{{{ $labels.instance }}}} to its gateway break"
+```
+
 ## Events
 
 Where something listens to the [events](https://jupyter-events.readthedocs.io) of the server, `{OUTPUT_DROPPED}` is \

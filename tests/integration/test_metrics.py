@@ -14,10 +14,11 @@ from kernelwire import metrics
 from kernelwire._native import decode_v1
 from kernelwire.events import OUTPUT_DROPPED
 from kernelwire.in_use import MANAGER_TRAIT
+from support import prometheus
 from support.accounting import announced
 from support.bodies import leave_while_it_emits
 from support.fake_kernel import emit, script
-from support.scraping import Scrape
+from support.scraping import Scrape, published
 from support.server import IMPLEMENTATIONS, STOCK, Server
 from support.waiting import wait_until
 from support.websocket import ConnectionClosedError, WebSocket
@@ -294,3 +295,24 @@ class Events:
 def is_drop(event: dict[str, Any]) -> bool:
     """Whether an event is of dropped output."""
     return event["schema_id"] == OUTPUT_DROPPED
+
+
+@pytest.mark.skipif(not prometheus.is_there(), reason=prometheus.MISSING)
+def test_scrape_when_prometheus_does_it_then_it_has_what_was_counted(
+    metered: Server, kernel_id: str, tmp_path: Path
+) -> None:
+    """Stops names, kinds and texts that only a parser of ours accepts."""
+    watcher = prometheus.Prometheus(tmp_path, metered)
+    try:
+        client = Client(metered, kernel_id).settle()
+        client.execute(script(emit(10)))
+        scraped = Scrape(metered)
+        query = 'kernelwire_messages_total{channel="iopub",direction="from_kernel"}'
+        count = scraped.get("messages_total", channel="iopub", direction="from_kernel")
+        wait_until(lambda: watcher.ask(query) == [count], what="the next look")
+        count_of_all = len(scraped.numbers)
+        assert watcher.ask('count({__name__=~"kernelwire_.+"})') == [count_of_all]
+        client.reset()
+    finally:
+        watcher.stop()
+    assert "kernelwire" not in prometheus.check("metrics", published(metered), tmp_path)

@@ -16,16 +16,20 @@ Numbers = dict[tuple[str, frozenset[tuple[str, str]]], float]
 """By the name of a sample and its labels, what it is."""
 
 
-def scrape(server: Server) -> dict[str, Metric]:
-    """What a server publishes of kernelwire's, by name."""
+def published(server: Server) -> str:
+    """All that a server publishes."""
     connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = server.open_socket()
     try:
         connection.request("GET", "/metrics", headers=server.auth_headers)
-        text = connection.getresponse().read().decode()
+        return connection.getresponse().read().decode()
     finally:
         connection.close()
-    families = text_string_to_metric_families(text)
+
+
+def scrape(server: Server) -> dict[str, Metric]:
+    """What a server publishes of kernelwire's, by name."""
+    families = text_string_to_metric_families(published(server))
     return {family.name: family for family in families if family.name.startswith("kernelwire")}
 
 

@@ -6,17 +6,20 @@ import builtins
 import importlib.util
 import json
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from jupyter_events import EventLogger
 from prometheus_client import CollectorRegistry, generate_latest
 
 from kernelwire import _native, events, metrics
 from kernelwire.log.kernel_log import empty_log
 from kernelwire.log.waits import HOLD
+from support import prometheus
 from support.waiting import run_to_end
 from support.workbench import NATIVE, PORTABLE, Workbench
 
@@ -333,3 +336,36 @@ class TestPublishing:
         script = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(script)
         assert script.PAGE.read_text() == script.page()
+
+
+class TestDocumented:
+    """What the page has Prometheus ask."""
+
+    @pytest.fixture
+    def rules(self) -> list[dict[str, Any]]:
+        """The alerts."""
+        (group,) = yaml.safe_load(prometheus.documented("rules.yml"))["groups"]
+        return list(group["rules"])
+
+    def test_alerts_are_about_metrics_and_labels_that_there_are(
+        self, rules: list[dict[str, Any]]
+    ) -> None:
+        """One of a metric that was renamed would never be raised."""
+        labels = {each.full_name: set(each.labels) for each in metrics.METRICS}
+        for rule in rules:
+            names = re.findall(r"kernelwire_\w+", rule["expr"])
+            assert names
+            assert set(names) <= set(labels)
+            grouped = re.findall(r"by \(([^)]*)\)", rule["expr"])
+            asked = {name for each in grouped for name in each.split(", ")} - {"instance"}
+            asked |= set(re.findall(r"[{,](\w+)!?=", rule["expr"]))
+            assert asked <= labels[names[0]]
+
+    @pytest.mark.skipif(not prometheus.is_there(), reason=prometheus.MISSING)
+    def test_files_are_valid(self, tmp_path: Path) -> None:
+        """As Prometheus' own tool has it."""
+        config = yaml.safe_load(prometheus.documented("prometheus.yml"))
+        (job,) = config["scrape_configs"]
+        job["authorization"]["credentials_file"] = __file__  # any file that is there
+        assert not prometheus.check("config", json.dumps(config), tmp_path)
+        assert not prometheus.check("rules", prometheus.documented("rules.yml"), tmp_path)
