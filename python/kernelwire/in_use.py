@@ -35,11 +35,26 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
     scope = f" for {_PARTS[ours[0]]} only" if others else ""
     if relays(classes[CONNECTION_TRAIT]):
         return "; ".join([f"on{scope}, relaying what a gateway sends", *others])
+    return "; ".join([f"on{scope}, receiving {_how_received()}", *others])
+
+
+def report_of_manager(connections: type) -> str:
+    """Describe what is in use where the manager is kernelwire's, and no extensions are loaded.
+
+    Args:
+        connections: The class of the connections.
+    """
+    if is_kernelwires(connections):
+        return f"on, receiving {_how_received()}"
+    name = qualified_name(connections)
+    return f"on for {_PARTS[MANAGER_TRAIT]} only, receiving {_how_received()}; {name} is used"
+
+
+def _how_received() -> str:
     from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported in every installation)
 
     receiving = drain()
-    how = "natively" if receiving.native else f"through pyzmq ({receiving.reason})"
-    return "; ".join([f"on{scope}, receiving {how}", *others])
+    return "natively" if receiving.native else f"through pyzmq ({receiving.reason})"
 
 
 def _why_not(app: ServerApp, cls: type, choice: Choice) -> str:

@@ -523,6 +523,7 @@ class TestInside:
         client = Client(server, server.start_kernel("fake")).settle()
         assert client.execute(script(emit(4_000))).numbers == list(range(4_000))
         client.reset()
+        assert "kernelwire is on, receiving natively" in gateway.log()
         assert "Traceback" not in gateway.log()
 
     @pytest.mark.parametrize("configured", [True, False])
