@@ -114,11 +114,12 @@ def report_of_server(argv: list[str]) -> dict[str, Any]:
         classes[trait] = {"class": name, "reason": reason}
     connection = present(app, CONNECTION_TRAIT)
     on = connection is not None and is_kernelwires(connection)
+    used = any(cls and is_kernelwires(cls) for cls in (present(app, trait) for trait in CHOICES))
     return {
         "on": on and not linked.ending,
         "classes": classes,
         "notes": unseen(linked),
-        **receiving(trouble),
+        **receiving(trouble or ("" if used else UNUSED)),
         "self_test": self_test(app, trouble),
         "versions": versions(*PACKAGES),
     }
@@ -128,9 +129,10 @@ def report_of_gateway(argv: list[str]) -> dict[str, Any]:
     """Report the same of a Kernel Gateway."""
     from kernelwire.cli_gateway import report  # noqa: PLC0415 (of no use otherwise)
 
+    found, used = report(argv)
     return {
-        **report(argv),
-        **receiving(loading_trouble()),
+        **found,
+        **receiving(loading_trouble() or ("" if used else UNUSED)),
         "self_test": [],
         "versions": versions(*PACKAGES, "jupyter_kernel_gateway"),
     }
@@ -259,6 +261,8 @@ def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: 
         return "the extension kernelwire could not be linked"
     return configured.reason
 
+
+UNUSED = "no class of kernelwire's is used"
 
 RECEIVING = {
     "native": "natively",

@@ -16,8 +16,10 @@ CONFIG = Path(__file__).with_name("kernel_gateway_config.py")
 """What switches kernelwire on in a Kernel Gateway."""
 
 
-def report(argv: list[str]) -> dict[str, Any]:
+def report(argv: list[str]) -> tuple[dict[str, Any], bool]:
     """Report which classes a gateway would use, and why; and whether its connections are kernelwire's.
+
+    Returns that, and whether any of the classes is kernelwire's.
 
     Args:
         argv: Options of ``jupyter kernelgateway``.
@@ -25,11 +27,8 @@ def report(argv: list[str]) -> dict[str, Any]:
     try:
         from kernel_gateway.gatewayapp import KernelGatewayApp  # noqa: PLC0415 (may not be installed)
     except ImportError as error:
-        return {
-            "on": False,
-            "classes": {},
-            "notes": [f"a Kernel Gateway cannot be started: {error}"],
-        }
+        trouble = [f"a Kernel Gateway cannot be started: {error}"]
+        return {"on": False, "classes": {}, "notes": trouble}, False
     app: Any = KernelGatewayApp(log_level="ERROR")
     # The gateway's own `initialize` would bind a port.
     JupyterApp.initialize(app, argv)
@@ -41,7 +40,9 @@ def report(argv: list[str]) -> dict[str, Any]:
         )
         classes[trait] = {"class": qualified_name(getattr(app, trait)), "reason": chosen}
     is_on = is_kernelwires(getattr(app, CONNECTION_TRAIT))
-    return {"on": is_on, "classes": classes, "notes": [] if is_on else [how_to_switch_on()]}
+    notes = [] if is_on else [how_to_switch_on()]
+    is_used = is_on or is_kernelwires(getattr(app, MANAGER_TRAIT))
+    return {"on": is_on, "classes": classes, "notes": notes}, is_used
 
 
 def how_to_switch_on() -> str:
