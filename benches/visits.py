@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Watch each contender; 1 where kernelwire keeps descriptors of tabs that are gone."""
     parser = argparse.ArgumentParser(prog="python -m benches.visits", description=__doc__)
     parser.add_argument("--contenders", nargs="+", default=["stock", "kernelwire"])
-    parser.add_argument("--count", type=int, default=2000, help="how many tabs come and go")
+    parser.add_argument("--count", type=int, default=6000, help="how many tabs come and go")
     parser.add_argument("--json", type=Path, help="write everything observed to this file")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options = parser.parse_args(arguments)

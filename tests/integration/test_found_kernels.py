@@ -105,4 +105,4 @@ def test_descriptors_when_found_kernels_come_and_go_then_none_is_left(
     before = finder.open_files()
     for _ in range(3):
         visit()
-    wait_until(lambda: finder.open_files() <= before, what=f"{before} descriptors", timeout=15)
+    finder.wait_for_files(before)

@@ -75,7 +75,7 @@ def test_handshake_when_refused_then_the_live_tab_of_the_session_is_left_alone(
     assert client.execute(script(emit(3))).numbers == [0, 1, 2]
     assert "Replacing stale connection" not in server.log(log_end)
     assert server.kernel(kernel_id)["connections"] == 1
-    wait_until(lambda: server.open_files() <= files, what="closed descriptors")
+    server.wait_for_files(files)
 
 
 def knock(server: Server, kernel_id: str, session_id: str, headers: dict[str, str]) -> None:
@@ -96,7 +96,7 @@ def test_connection_when_kernel_is_mute_then_neither_descriptors_nor_the_token_l
     for _ in range(3):
         connect(kernel_id, on=impatient, settle=False, token_in_url=True).rest()
         impatient.wait_for_connections(kernel_id, 0)
-    wait_until(lambda: impatient.open_files() <= files, what="closed descriptors")
+    impatient.wait_for_files(files)
     log = impatient.log(log_end)
     assert impatient.token not in log
     assert "Traceback" not in log

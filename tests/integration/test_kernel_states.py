@@ -192,7 +192,7 @@ class TestCrash:
         restarting.wait_for_state(kernel_id, "idle")
         assert opened is not None
         limit = opened + 4
-        wait_until(lambda: restarting.open_files() <= limit, what=f"at most {limit} descriptors")
+        restarting.wait_for_files(limit)
         restarting.delete_kernel(kernel_id)
 
     @pytest.mark.kernelwire_only("I3")

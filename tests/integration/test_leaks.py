@@ -13,7 +13,7 @@ import pytest
 from tornado.web import Finish
 
 from support.desk import files_at_rest, open_files, silenced
-from support.waiting import POLL_SECONDS, wait_until, wait_until_async
+from support.waiting import POLL_SECONDS, wait_until_async
 from support.ws_client import Client
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def test_files_when_kernels_come_and_go_then_the_server_is_back_where_it_was(
     before = fewest_files(server)
     for _ in range(8):
         cycle()
-    wait_until(lambda: server.open_files() <= before, what=f"{before} descriptors")
+    server.wait_for_files(before)
 
 
 def fewest_files(server: Server) -> int:

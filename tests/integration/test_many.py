@@ -94,7 +94,7 @@ def test_kernels_when_a_hundred_publish_then_each_client_gets_its_own_and_nothin
         client.close()
     for kernel_id in kernels:
         server.delete_kernel(kernel_id)
-    wait_until(lambda: server.open_files() <= files, what=f"{files} descriptors", timeout=60)
+    server.wait_for_files(files)
     wait_until(lambda: threads(server) <= before, what=f"{before} threads", timeout=60)
     assert "Traceback" not in server.log()
 
@@ -133,7 +133,7 @@ def test_clients_when_they_drop_in_a_flood_of_an_encrypted_kernel_then_the_last_
         assert found == list(range(found[0], found[-1] + 1))
     last.close()
     # Three sessions are kept, each with three channels of two descriptors.
-    wait_until(lambda: server.open_files() <= before + 4 * 6, what=f"{before} descriptors")
+    server.wait_for_files(before + 4 * 6)
     steady.reset()
 
 

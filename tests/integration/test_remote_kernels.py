@@ -105,8 +105,13 @@ class TestCells(Cells):
         assert network.strip() != str(Path("/proc/self/ns/net").readlink())
 
     @pytest.mark.kernelwire_only("N16")
-    def test_answer_to_a_question_reaches_the_cell(self, client: Client) -> None:
+    def test_answer_to_a_question_reaches_the_cell(
+        self, connect: Connect, shared_server: Server, kernel: str
+    ) -> None:
         """What a browser sends on stdin gets there, and the kernel knows by then whom to ask."""
+        client = connect(kernel)
+        # The last packet of the handshake may be lost, and is sent again a little later.
+        wait_until(lambda: not shared_server.unacknowledged(kernel, "stdin"), what="the handshake")
         super().test_answer_to_a_question_reaches_the_cell(client)
 
     def test_order_is_kept_in_a_flood(self, connect: Connect, start_kernel: StartKernel) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from support.fake_kernel import emit, script
-from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,13 +42,14 @@ class TestGone:
         kernel_id = start_kernel("fake")
         connect(kernel_id, session_id=UNNAMED).close()
         server.wait_for_connections(kernel_id, 0)
+        server.wait_for_channels(kernel_id, shell=0, stdin=0, iopub=1, control=1)
         before, log_end = server.open_files(), server.log_end()
         client = connect(kernel_id, session_id=UNNAMED, protocol=protocol)
         client.start(script(emit(1), {"do": "wait_for", "path": str(gate)}, emit(50)))
         client.messages(until=lambda m: m.metadata.get("number") == 0)
         client.close()
         server.wait_for_connections(kernel_id, 0)
-        wait_until(lambda: server.open_files() <= before, what="closed sockets")
+        server.wait_for_files(before)
         assert "Starting buffering" not in server.log(log_end)
         gate.touch()
         server.wait_for_state(kernel_id, "idle")

@@ -279,6 +279,14 @@ class Server:
         """The file descriptors the server holds."""
         return psutil.Process(self.process.pid).num_fds()
 
+    def wait_for_files(self, most: int) -> None:
+        """Wait until the server holds no more than so many file descriptors; tells them if it does."""
+        try:
+            wait_until(lambda: self.open_files() <= most, what=f"no more than {most} descriptors")
+        except TimeoutError as error:
+            error.add_note("\n".join(self.describe_files()))
+            raise
+
     def describe_files(self) -> list[str]:
         """What the server's descriptors are, for who finds too many: connections, and whatever else."""
         process = psutil.Process(self.process.pid)
@@ -302,6 +310,23 @@ class Server:
         """The TCP connections to one of a kernel's channels."""
         port = self.connection_info(kernel_id)[f"{channel}_port"]
         return self._connections(port, remote=True)
+
+    def wait_for_channels(self, kernel_id: str, **counts: int) -> None:
+        """Wait until a kernel's channels have so many connections: one that is to come is no descriptor.
+
+        The manager has one to control, and one to iopub for all clients.
+        """
+        wait_until(
+            lambda: all(self.connections_to(kernel_id, each) == n for each, n in counts.items()),
+            what=f"{counts} of {kernel_id}",
+        )
+
+    def unacknowledged(self, kernel_id: str, channel: str) -> int:
+        """The bytes to one of a kernel's channels that its machine has not acknowledged; on Linux."""
+        port = f":{self.connection_info(kernel_id)[f'{channel}_port']:04X}"
+        lines = Path(f"/proc/{self.process.pid}/net/tcp").read_text().splitlines()[1:]
+        found = [line.split() for line in lines]
+        return sum(int(each[4].partition(":")[0], 16) for each in found if each[2].endswith(port))
 
     def connection_info(self, kernel_id: str) -> dict[str, Any]:
         """Where a kernel listens, as its connection file says."""

@@ -57,15 +57,7 @@ class World:
 
     def check_rest(self) -> None:
         """Check that nothing is left of kernels and tabs that are gone."""
-        try:
-            wait_until(
-                lambda: self.server.open_files() <= self.files,
-                what=f"no more than {self.files} descriptors",
-                timeout=15,
-            )
-        except TimeoutError as error:
-            error.add_note("\n".join(self.server.describe_files()))
-            raise
+        self.server.wait_for_files(self.files)
 
     def summary(self) -> str:
         """What was done, and how much came of it."""
