@@ -347,6 +347,24 @@ def kernels(session: nox.Session) -> None:
 
 
 @nox.session(tags=["weekly"])
+def packages(session: nox.Session) -> None:
+    """Test server extensions of others beside ours, and Voilà as an application of its own."""
+    others = (
+        "jupyter-collaboration",
+        "jupyter-resource-usage",
+        "jupyter-server-documents",
+        "jupyter-server-nbmodel",
+        "jupyter-server-proxy",
+        "nextgen-kernels-api",
+        "voila",
+    )
+    session.install(f"{wheel_of(session)}[test,browser]", *others)
+    if not has_chromium(session):
+        session.log("Chromium is missing: its tests are skipped. apt-get install chromium")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/packages"]))
+
+
+@nox.session(tags=["weekly"])
 def frontends(session: nox.Session) -> None:
     """Test Notebook 7, nbclassic, Voilà and ipympl in Chromium, as ``browser`` does JupyterLab."""
     if not has_chromium(session):

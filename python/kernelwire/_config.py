@@ -7,6 +7,7 @@ started: what is wrong with it would be an error page for each tab. So it is rea
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 from traitlets import HasTraits, TraitError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from jupyter_server.serverapp import ServerApp
     from traitlets.config import Config, Configurable
 
-__all__ = ["at_least", "check_at_start", "check_connections", "faults"]
+__all__ = ["at_least", "check_at_start", "check_connections", "configured", "faults"]
 
 
 TRAITS = ("kernel_websocket_connection_class", "kernel_manager_class")
@@ -78,6 +79,17 @@ def faults(cls: type[Configurable], config: Config) -> list[str]:
                 said = shown(repr(_plain(value)))
                 found.append(f"{section}.{name} is {said}: {shown(str(error), limit=500)}")
     return found
+
+
+def configured(cls: type[Configurable], config: Config, name: str) -> Any:
+    """Return the value that a trait of ``cls`` would have; its default where that is wrong."""
+    probe = cls.__new__(cls)
+    probe.unobserve_all()
+    for section in cls.section_names():
+        if name in config.get(section, {}):
+            with suppress(Exception):  # `faults` reports it
+                _assign(probe, name, config[section][name])
+    return getattr(probe, name)
 
 
 def _assign(probe: HasTraits, name: str, value: Any) -> None:

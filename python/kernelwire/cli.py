@@ -16,7 +16,16 @@ from traitlets.utils.importstring import import_item
 
 from kernelwire import __version__
 from kernelwire._switch import OFF_REASON, is_switched_off
-from kernelwire.extension import CHOICES, GATEWAY_CHOICES, Choice, choose
+from kernelwire.cli_apps import APPS
+from kernelwire.cli_apps import report as report_on_app
+from kernelwire.extension import (
+    CHOICES,
+    GATEWAY_CHOICES,
+    STAND_INS,
+    Choice,
+    choose,
+    decision,
+)
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
     is_kernelwires,
@@ -26,11 +35,13 @@ from kernelwire.in_use import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from jupyter_server.serverapp import ServerApp
 
 LIVE, JSON = "--live", "--json"
 
-APP, KERNEL_GATEWAY = "--app", "kernel-gateway"
+APP = "--app"
 
 PACKAGES = ("kernelwire", "jupyter_server", "jupyter_client", "pyzmq", "tornado")
 
@@ -44,8 +55,8 @@ class StatusApp(JupyterApp):
         "Say which classes a Jupyter server started now would use and why, how kernel messages are"
         " received, and which versions are installed. Options of `jupyter server` are understood."
         " The exit status is 0 where kernelwire is on, and 1 where it is off or no server starts."
-        " With --app kernel-gateway, say which classes a Kernel Gateway would use; options of"
-        " `jupyter kernelgateway` are understood then."
+        " With --app kernel-gateway or --app voila, say which classes a Kernel Gateway or the command"
+        " `voila` would use; options of `jupyter kernelgateway` or `voila` are understood then."
         " With --live, say instead what goes on in the servers of this user that are running."
         " With --json, print the report as JSON."
     )
@@ -62,17 +73,16 @@ class StatusApp(JupyterApp):
     argv: list[str]
     live = False
     """Whether to ask running servers."""
-    of_gateway = False
-    """Whether a Kernel Gateway is meant."""
+    app = ""
+    """The application that is meant; empty for a server."""
     as_json = False
     """Whether a program reads the report."""
 
     def parse_command_line(self, argv: list[str] | None = None) -> None:
         """Keep the arguments for the server whose configuration is looked at."""
-        self.argv, app = without_app(argv or [])
-        self.of_gateway = app == KERNEL_GATEWAY
-        if app not in ("", KERNEL_GATEWAY):
-            self.log.critical("%s is %r, it can be %r", APP, app, KERNEL_GATEWAY)
+        self.argv, self.app = without_app(argv or [])
+        if self.app and self.app not in APPS:
+            self.log.critical("%s is %r, it can be %s", APP, self.app, " or ".join(APPS))
             self.exit(2)
         self.live, self.as_json = LIVE in self.argv, JSON in self.argv
         self.argv = [each for each in self.argv if each not in (LIVE, JSON)]
@@ -87,7 +97,7 @@ class StatusApp(JupyterApp):
 
             answers, is_any_on = ask_running()
             self.finish(answers, report_of_running(answers), is_any_on)
-        report = report_of_gateway(self.argv) if self.of_gateway else report_of_server(self.argv)
+        report = report_of_app(self.app, self.argv) if self.app else report_of_server(self.argv)
         self.finish(report, as_text(report), report["on"])
 
     def finish(self, report: Any, lines: list[str], is_on: bool) -> NoReturn:
@@ -110,31 +120,32 @@ def report_of_server(argv: list[str]) -> dict[str, Any]:
     for trait, choice in configured.items():
         cls = present(app, trait)
         name = qualified_name(cls) if cls else choice.present
+        decided = decision(app, trait)
         reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
+        if decided and decided.stands_in and linked.setters.get(trait) == "kernelwire":
+            reason = decided.reason
         classes[trait] = {"class": name, "reason": reason}
-    connection = present(app, CONNECTION_TRAIT)
-    on = connection is not None and is_kernelwires(connection)
-    used = any(cls and is_kernelwires(cls) for cls in (present(app, trait) for trait in CHOICES))
+    found = {trait: present(app, trait) for trait in CHOICES}
+    ours = {trait for trait, cls in found.items() if cls is not None and is_kernelwires(cls)}
     return {
-        "on": on and not linked.ending,
+        "on": CONNECTION_TRAIT in ours and not linked.ending,
         "classes": classes,
-        "notes": unseen(linked),
-        **receiving(trouble or ("" if used else UNUSED)),
+        "notes": [*possible_stand_ins(found[CONNECTION_TRAIT]), *unseen(linked)],
+        **receiving(trouble, ours),
         "self_test": self_test(app, trouble),
         "versions": versions(*PACKAGES),
     }
 
 
-def report_of_gateway(argv: list[str]) -> dict[str, Any]:
-    """Report the same of a Kernel Gateway."""
-    from kernelwire.cli_gateway import report  # noqa: PLC0415 (of no use otherwise)
-
-    found, used = report(argv)
+def report_of_app(name: str, argv: list[str]) -> dict[str, Any]:
+    """Report the same of an application that loads no server extensions."""
+    application = APPS[name]
+    found, ours = report_on_app(application, argv)
     return {
         **found,
-        **receiving(loading_trouble() or ("" if used else UNUSED)),
+        **receiving(loading_trouble(), ours),
         "self_test": [],
-        "versions": versions(*PACKAGES, "jupyter_kernel_gateway"),
+        "versions": versions(*PACKAGES, application.package),
     }
 
 
@@ -215,6 +226,17 @@ def present(app: ServerApp, trait: str) -> type | None:
     return getattr(app, trait) if app.trait_has_value(trait) else None
 
 
+def possible_stand_ins(connection: type | None) -> list[str]:
+    """Return a note where kernelwire's connection could serve in the place of the present one."""
+    name = qualified_name(connection) if connection else ""
+    if name not in STAND_INS or is_switched_off():
+        return []
+    trait = f'c.KernelwireWebsocketConnection.stand_in_for = ["{name}"]'
+    return [
+        f"kernelwire's connection can stand in for the extension's, see docs/works-with.md: {trait}"
+    ]
+
+
 def unseen(linked: Linked) -> list[str]:
     """Return notes about extensions that failed, and about what only a started server shows."""
     lines = [f"the extension {name} could not be linked" for name in linked.failed]
@@ -262,8 +284,6 @@ def reason_for(configured: Choice, linked: Linked, setter: str | None, trouble: 
     return configured.reason
 
 
-UNUSED = "no class of kernelwire's is used"
-
 RECEIVING = {
     "native": "natively",
     "pyzmq": "portably, through pyzmq",
@@ -278,8 +298,16 @@ DRIVERS = {
 """What reads kernels and writes to browsers, likewise."""
 
 
-def receiving(trouble: str) -> dict[str, Any]:
-    """Report how messages are received and who does it, each with the reason."""
+def receiving(trouble: str, ours: Collection[str] = tuple(CHOICES)) -> dict[str, Any]:
+    """Report how messages are received and who does it, each with the reason.
+
+    Args:
+        trouble: Why kernelwire's classes cannot be loaded; empty where they can.
+        ours: The traits whose class is kernelwire's. Without its manager and connections nothing is
+            received; without its connections nothing is written either, so nobody drives them.
+    """
+    if not (trouble or ours):
+        trouble = "neither class is kernelwire's"
     if trouble:
         return {"receiving": {"by": "none", "reason": trouble}, "driver": None}
     from kernelwire.sockets.drain import drain  # noqa: PLC0415 (cannot be imported where there is trouble)
@@ -287,9 +315,10 @@ def receiving(trouble: str) -> dict[str, Any]:
 
     found = drain()
     has_engine, why = driver()
+    drives = {"by": "engine" if has_engine else "loop", "reason": why}
     return {
         "receiving": {"by": "native" if found.native else "pyzmq", "reason": found.reason},
-        "driver": {"by": "engine" if has_engine else "loop", "reason": why},
+        "driver": drives if CONNECTION_TRAIT in ours else None,
     }
 
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from traitlets.utils.importstring import import_item
 
-from kernelwire._config import check_at_start
+from kernelwire._config import check_at_start, configured
 from kernelwire._switch import OFF_REASON, is_switched_off
 from kernelwire.in_use import (
     CONNECTION_TRAIT,
@@ -37,6 +37,9 @@ CHOICES = {
     MANAGER_TRAIT: "kernelwire.kernels.manager.KernelwireMappingKernelManager",
 }
 """Which of the server's classes are replaced, by trait, and by what."""
+
+STAND_INS = ("jupyter_server_documents.websocket_connection.KernelWebsocketConnection",)
+"""Classes of others in whose place kernelwire's connection was tested: what ``stand_in_for`` may name."""
 
 GATEWAY_CHOICES = {
     CONNECTION_TRAIT: "kernelwire.gateway.connection.KernelwireGatewayConnection",
@@ -64,6 +67,8 @@ class Choice(NamedTuple):
     replacement: str | None
     """kernelwire's class in its place; ``None`` where it stays."""
     reason: str
+    stands_in: bool = False
+    """Whether the replacement takes the place of a class that somebody has chosen."""
 
     @property
     def replace(self) -> bool:
@@ -85,10 +90,11 @@ def _link_jupyter_server_extension(app: ServerApp) -> None:
     choices = {trait: choose(app, trait) for trait in CHOICES}
     try:
         classes = load(choices)
+        asked = _asked_to_stand_in(app)
     except Exception as error:
         app.log.warning("kernelwire is off: it could not be loaded (%s)", error)
         return
-    check_at_start(app, classes)
+    check_at_start(app, asked | classes)
     for trait, cls in classes.items():
         setattr(app, trait, cls)
     _choices[app] = choices
@@ -151,6 +157,8 @@ def choose(app: ServerApp, trait: str) -> Choice:
     set by it, unless it was chosen on the command line: an extension changes the configuration in
     the way a file does.
 
+    A class that ``stand_in_for`` names gives way, whoever has chosen it.
+
     Where kernelwire is switched off, the server's default takes the place of kernelwire's own classes,
     also of those that were chosen by name. A subclass of one is left where it is.
     """
@@ -160,6 +168,9 @@ def choose(app: ServerApp, trait: str) -> Choice:
         chosen: type = getattr(app, trait)
         if is_switched_off() and is_of_package(chosen):
             return Choice(qualified_name(chosen), default, OFF_REASON)
+        if trait == CONNECTION_TRAIT and not gateway and _stands_in_for(app, chosen):
+            name = qualified_name(chosen)
+            return Choice(name, CHOICES[trait], f"it stands in for {name}", stands_in=True)
         return Choice(qualified_name(chosen), None, _chosen_by(app, trait, chosen))
     return _instead_of(default, trait, gateway=gateway)
 
@@ -175,6 +186,31 @@ def _instead_of(default: str, trait: str, *, gateway: bool) -> Choice:
     if obstacle := _obstacle(trait):
         return Choice(default, None, obstacle)
     return Choice(default, CHOICES[trait], "it is the server's default")
+
+
+def _stands_in_for(app: ServerApp, chosen: type) -> bool:
+    """Whether the configuration has kernelwire's connection serve in the place of a class."""
+    if is_switched_off() or _obstacle(CONNECTION_TRAIT):
+        return False
+    try:
+        names = configured(import_item(CHOICES[CONNECTION_TRAIT]), app.config, "stand_in_for")
+    except Exception:
+        return False  # as in `_obstacle`: it is reported where the class is needed
+    return qualified_name(chosen) in names
+
+
+def _asked_to_stand_in(app: ServerApp) -> dict[str, type]:
+    """Return kernelwire's connection where ``stand_in_for`` is configured: it may be wrong."""
+    if is_switched_off():
+        return {}
+    cls = import_item(CHOICES[CONNECTION_TRAIT])
+    asked = any("stand_in_for" in app.config.get(name, {}) for name in cls.section_names())
+    return {CONNECTION_TRAIT: cls} if asked else {}
+
+
+def decision(app: ServerApp, trait: str) -> Choice | None:
+    """Return what was decided when the extension was linked; ``None`` where it was not."""
+    return _choices.get(app, {}).get(trait)
 
 
 def _chosen_by(app: ServerApp, trait: str, chosen: type) -> str:

@@ -32,7 +32,9 @@ def report(app: ServerApp, choices: Mapping[str, Choice]) -> str:
     ]
     if not ours:
         return "; ".join(["off", *others])
-    scope = f" for {_PARTS[ours[0]]} only" if others else ""
+    if CONNECTION_TRAIT in ours and choices[CONNECTION_TRAIT].stands_in:
+        others.append(choices[CONNECTION_TRAIT].reason)
+    scope = f" for {_PARTS[ours[0]]} only" if len(ours) < len(classes) else ""
     if relays(classes[CONNECTION_TRAIT]):
         return "; ".join([f"on{scope}, relaying what a gateway sends", *others])
     return "; ".join([f"on{scope}, receiving {_how_received()}", *others])

@@ -28,12 +28,24 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Page
 
+    from support.server import JsonConfig
+
 TOKEN = "browser"
 
 
 @contextmanager
-def running_lab(home: Path, *, is_stock: bool = False, base_url: str = "/") -> Iterator[str]:
-    """A server with nothing of the user's configuration, at this address."""
+def running_lab(
+    home: Path,
+    *,
+    is_stock: bool = False,
+    base_url: str = "/",
+    config: JsonConfig | None = None,
+    disabled: Sequence[str] = (),
+) -> Iterator[str]:
+    """A server with nothing of the user's configuration but ``config``, at this address.
+
+    ``disabled`` are extensions of the page that are installed, and not wanted.
+    """
     with socket.create_server(("127.0.0.1", 0)) as found:
         port = found.getsockname()[1]
     (home / "config").mkdir()
@@ -50,6 +62,15 @@ def running_lab(home: Path, *, is_stock: bool = False, base_url: str = "/") -> I
     }
     if is_stock:
         app["ServerApp"]["jpserver_extensions"] = {"kernelwire": False}
+    for section, values in (config or {}).items():
+        own = app.setdefault(section, {})
+        extensions = own.get("jpserver_extensions", {}) | values.get("jpserver_extensions", {})
+        own.update(values)
+        if extensions:
+            own["jpserver_extensions"] = extensions
+    page = {"disabledExtensions": dict.fromkeys(disabled, True)}
+    (home / "config" / "labconfig").mkdir()
+    (home / "config" / "labconfig" / "page_config.json").write_text(json.dumps(page))
     (home / "config" / "jupyter_config.json").write_text(json.dumps(app))
     folders = {
         f"JUPYTER_{name}_DIR": str(home / name.lower()) for name in ("CONFIG", "DATA", "RUNTIME")

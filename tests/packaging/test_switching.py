@@ -503,6 +503,8 @@ class TestOtherExtensions:
         why = f"it was set by the extension {name}"
         assert run.reported(TRAIT) == (f"{name}.Connection", why)
         assert run.reported(MANAGER_TRAIT) == (f"{name}.Manager", why)
+        assert run.reported("receiving") == ("not at all", "neither class is kernelwire's")
+        assert "driver" not in run.output
         assert run.code == 1
 
     @pytest.mark.parametrize(("name", "verb"), [("aa_ext", "kept"), ("zz_ext", "used")])

@@ -16,6 +16,7 @@ from kernelwire import (
     KernelwireMappingKernelManager,
     KernelwireWebsocketConnection,
     kernel_gateway_config,
+    voila_config,
 )
 from kernelwire._config import check_at_start, faults
 from kernelwire._logging import _Scrubber, hide_secrets
@@ -152,3 +153,38 @@ def test_configuration_of_a_gateways_own_takes_in_the_one_of_the_package() -> No
     assert chosen.auth_token == "secret"
     assert chosen.kernel_websocket_connection_class == "kernelwire.KernelwireWebsocketConnection"
     assert chosen.kernel_manager_class.startswith("kernelwire.")
+
+
+def test_configuration_of_voilas_own_takes_in_the_one_of_the_package() -> None:
+    """As docs/works-with.md has it: what is set there stays."""
+    own = Config({"VoilaConfiguration": {"theme": "dark"}})
+    own.merge(voila_config.c)
+    assert own.VoilaConfiguration.theme == "dark"
+    assert own.VoilaConfiguration.multi_kernel_manager_class.startswith("kernelwire.")
+    assert own.Voila.kernel_websocket_connection_class == "kernelwire.KernelwireWebsocketConnection"
+
+
+STANDS_ASIDE = "jupyter_server.services.kernels.connection.channels.ZMQChannelsWebsocketConnection"
+
+
+def server_with_a_choice(stand_in_for: object) -> ServerApp:
+    """A server whose connection class was chosen on the command line."""
+    trait = "kernel_websocket_connection_class"
+    app = server_app({OURS: {"stand_in_for": stand_in_for}}, Lines(), **{trait: STANDS_ASIDE})
+    app.cli_config = Config({"ServerApp": {trait: STANDS_ASIDE}})
+    return app
+
+
+def test_stand_in_when_it_is_configured_wrongly_then_the_server_ends() -> None:
+    """Stops a wrong value from being ignored, as no connection of ours is in place to refuse it."""
+    with pytest.raises(SystemExit):
+        _link_jupyter_server_extension(server_with_a_choice([5]))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_stand_in_when_a_class_is_named_then_ours_takes_its_place(named: bool) -> None:
+    """Stops a class that somebody has chosen from being replaced unless it is named."""
+    app = server_with_a_choice([STANDS_ASIDE] if named else ["another.Class"])
+    _link_jupyter_server_extension(app)
+    placed = app.kernel_websocket_connection_class is KernelwireWebsocketConnection
+    assert placed == named

@@ -164,7 +164,7 @@ SECTIONS: dict[str, Any] = {
     for cls in ours.mro()
     if hasattr(cls, "class_traits")
 }
-ELSEWHERE = {"KernelGatewayApp", "Spawner"}
+ELSEWHERE = {"KernelGatewayApp", "Spawner", "Voila", "VoilaConfiguration"}
 """Sections of programs that are not installed everywhere."""
 
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.MULTILINE | re.DOTALL)

@@ -8,7 +8,16 @@ from weakref import finalize, ref
 
 from jupyter_client.session import Session
 from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
-from traitlets import CaselessStrEnum, Float, HasTraits, Integer, observe, validate
+from traitlets import (
+    CaselessStrEnum,
+    Float,
+    HasTraits,
+    Integer,
+    List,
+    Unicode,
+    observe,
+    validate,
+)
 
 from kernelwire._compat.jupyter import JSON_UNPACKERS
 from kernelwire._config import at_least
@@ -101,6 +110,17 @@ class KernelwireWebsocketConnection(LifeCycle, ZMQChannelsWebsocketConnection):
     def _valid_pending_bytes(self, proposal: Any) -> Any:
         """Refuse sizes that mean nothing."""
         return at_least(proposal, 0, zero="no limit")
+
+    stand_in_for = List(
+        Unicode(),
+        config=True,
+        help="""Classes of other extensions in whose place this one serves, by their whole names.
+
+        An extension that is linked before kernelwire may have set a connection class of its own,
+        which is kept unless it is named here. docs/works-with.md lists what this was tested with;
+        `jupyter kernelwire status` names it where it applies.
+        """,
+    )
 
     @validate("iopub_msg_rate_limit", "iopub_data_rate_limit")
     def _valid_rate(self, proposal: Any) -> Any:
