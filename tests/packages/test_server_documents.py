@@ -148,3 +148,21 @@ def test_connection_when_it_stands_in_for_theirs_then_rooms_and_tabs_work(
     else:
         assert_flood_is_whole(server)
     assert_room_is_whole(server)
+
+
+def test_first_tab_when_a_second_has_come_then_it_is_answered_by_kernelwires_connection(
+    start_with: StartWith, is_on: bool
+) -> None:
+    """Stops two tabs from having one identity: a kernel's replies go to whoever came last then."""
+    server = start_with(*EXTENSIONS, config=STAND_IN)
+    kernel_id = server.start_kernel()
+    first = Client(server, kernel_id).meet_new_kernel()
+    second = Client(server, kernel_id).meet_new_kernel()
+    try:
+        answer = first.ask("shell", "kernel_info_request", {}, timeout=5)
+        is_answered = bool(answer.of_type("kernel_info_reply"))
+    except TimeoutError:
+        is_answered = False
+    assert is_answered == is_on
+    second.close()
+    first.close()
