@@ -619,17 +619,6 @@ def test_status_when_a_trait_is_wrong_then_it_says_that_no_server_starts(
     assert "note: a server does not start: the extension kernelwire ends it" in run.output
 
 
-def test_status_when_the_servers_classes_are_chosen_then_nothing_is_received_natively(
-    environment: Environment,
-) -> None:
-    """Stops a report that contradicts itself: stock's classes, and a native engine."""
-    environment.configure({"ServerApp": {TRAIT: STOCK, MANAGER_TRAIT: STOCK_MANAGER}})
-    run = environment.status()
-    why = "no class of kernelwire's is used"
-    assert run.reported("receiving") == ("not at all", why)
-    assert "driver" not in run.output
-
-
 def test_status_when_nobody_reads_it_then_it_ends_without_a_word(environment: Environment) -> None:
     """Stops `status | head` from ending in a traceback."""
     read, write = os.pipe()
