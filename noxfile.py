@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import re
+import shlex
 import shutil
 import sys
 import tarfile
@@ -35,6 +36,9 @@ SUBSET = (
 to their classes and ours, and kernels that are run and watched. The rest depends on our own code,
 and runs with the newest versions in ``tests`` and ``slow``."""
 
+# Upstream's own classes, of an older version, may miss replies and states: servers run ours only.
+SUBSET_OPTIONS = ("-m", "slow or not slow", "-k", "not (integration and stock)")
+
 IN_PARALLEL = ("--numprocesses=auto", "--maxprocesses=4", "--dist=worksteal")
 """A process for each core, up to four: each has servers of its own. Whoever is done takes tests from
 the end of another's list, so the order, which saves starting servers, is kept."""
@@ -54,6 +58,23 @@ UPSTREAM = (
     "tests/test_serialize.py",
 )
 """Jupyter Server's own tests of what kernelwire replaces."""
+
+CHROOTS = {"trixie": "3.13", "forky": "3.14", "sid": "3.15"}
+"""Debian's suites, and the newest Python that each has. They are among the classifiers of
+pyproject.toml, all of which ``ci.yml`` tests; no release of Debian's has 3.12."""
+
+OLDEST_WHEELS = {
+    # pyzmq 26.1 is the first with a wheel for Python 3.13. Later Pythons take the wheel that is for
+    # any from 3.12 on, of which 27 is the first. An older one would be built from its sources, with
+    # a Cython and a compiler that are newer than it.
+    "3.13": {"pyzmq": "26.1"},
+    "3.14": {"pyzmq": "27"},
+    "3.15": {"pyzmq": "27"},
+}
+"""The bounds of pyproject.toml whose version has no wheel for a Python, and the oldest that has."""
+
+DEBIAN = "http://deb.debian.org/debian"
+"""Where the chroots are installed from; the signatures are checked."""
 
 SANITIZED = ROOT / "target" / "sanitizers"
 
@@ -268,10 +289,10 @@ def doctored(session: nox.Session) -> None:
 def floors(session: nox.Session) -> None:
     """Test with the oldest versions that pyproject.toml allows."""
     constraints = Path(session.create_tmp(), "floors.txt")
-    # ipykernel 7 before 7.4 may not hear a request: it writes past the stream that reads its socket.
-    constraints.write_text("\n".join([*oldest(), "ipykernel<7"]))
+    version = "{}.{}".format(*sys.version_info)
+    constraints.write_text("\n".join(oldest(version)))
     install(session, "--constraint", str(constraints))
-    run_subset(session)
+    run_subset(session, *of_their_age(version))
 
 
 @nox.session(tags=["weekly"])
@@ -286,6 +307,47 @@ def prerelease(session: nox.Session) -> None:
     """Test with the newest releases, pre-releases included."""
     install(session, "--pre", "--upgrade")
     run_subset(session)
+
+
+@nox.session(python=False, tags=["root"])
+@nox.parametrize(
+    ("suite", "dependencies"),
+    [
+        nox.param(suite, dependencies, id=f"{suite}-{dependencies}")
+        for suite in CHROOTS
+        for dependencies in ("newest", "oldest")
+    ],
+)
+def chroots(session: nox.Session, suite: str, dependencies: str) -> None:
+    """Test with a Python of Debian's; needs root and ``debootstrap``.
+
+    Takes a wheel's path, and tests. What is made is kept in ``.nox/debian``, and used again.
+    """
+    if os.geteuid() != 0:
+        session.error('needs root, for chroot: sudo env "PATH=$PATH" .venv/bin/nox -s chroots')
+    if shutil.which("debootstrap") is None:
+        session.error("debootstrap is missing: apt-get install debootstrap debian-archive-keyring")
+    wheels = [argument for argument in session.posargs if argument.endswith(".whl")]
+    arguments = [argument for argument in session.posargs if argument not in wheels]
+    path = Path(wheels[0]) if wheels else wheel_of(session)
+    root, version = debian(session, suite), CHROOTS[suite]
+    shutil.copy(path, root / "srv")
+    venv = f"/opt/{dependencies}"
+    in_chroot(session, root, f"python{version}", "-m", "venv", "--clear", venv)
+    options: list[str] = []
+    warnings: tuple[str, ...] = ()
+    if dependencies == "oldest":
+        warnings = of_their_age(version)
+        (root / "srv" / "oldest.txt").write_text("\n".join(oldest(version)))
+        options = ["--constraint", "/srv/oldest.txt", "--only-binary=pyzmq"]
+    install = (f"{venv}/bin/python", "-m", "pip", "install", "--quiet", *options)
+    in_chroot(session, root, *install, f"/srv/{path.name}[test,bench]")
+    in_chroot(session, root, f"{venv}/bin/python", "-m", "pip", "freeze")
+    in_chroot(session, root, f"{venv}/bin/jupyter", "kernelwire", "status")
+    in_chroot(
+        session, root, f"{venv}/bin/python", "-m", "pytest",
+        *warnings, *IN_PARALLEL, *SUBSET_OPTIONS, *(arguments or SUBSET),
+    )  # fmt: skip
 
 
 @nox.session(tags=["gate"])
@@ -495,23 +557,81 @@ def install(session: nox.Session, *options: str) -> None:
     session.install("--force-reinstall", "--no-deps", str(path))
 
 
-def run_subset(session: nox.Session) -> None:
+def run_subset(session: nox.Session, *options: str) -> None:
     """Test what depends on the versions of others, slow tests included."""
     session.run("jupyter", "kernelwire", "status")
     # jupyter_core before 5.8 warns where it is not set.
     env = {"JUPYTER_PLATFORM_DIRS": "1"}
     arguments = session.posargs or SUBSET
-    # Upstream's own classes, of an older version, may miss replies and states: servers run ours only.
-    options = ("-m", "slow or not slow", "-k", "not (integration and stock)")
-    session.run("python", "-m", "pytest", *IN_PARALLEL, *options, *arguments, env=env)
+    options += (*IN_PARALLEL, *SUBSET_OPTIONS)
+    session.run("python", "-m", "pytest", *options, *arguments, env=env)
 
 
-def oldest() -> Iterator[str]:
-    """Give a constraint for each bound of pyproject.toml."""
+def of_their_age(python: str) -> tuple[str, ...]:
+    """Have no warning be an error of what a Python has deprecated since the oldest versions."""
+    return ("-W", "default::DeprecationWarning") if python in OLDEST_WHEELS else ()
+
+
+def oldest(python: str) -> Iterator[str]:
+    """Give a constraint for each bound of pyproject.toml, as far as a Python has wheels."""
+    instead = OLDEST_WHEELS.get(python, {})
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     for requirement in map(Requirement, declared):
         (bound,) = requirement.specifier
-        yield f"{requirement.name}=={bound.version}"
+        yield f"{requirement.name}=={instead.get(requirement.name, bound.version)}"
+    # ipykernel 7 before 7.4 may not hear a request: it writes past the stream that reads its socket.
+    yield "ipykernel<7"
+
+
+def debian(session: nox.Session, suite: str) -> Path:
+    """Make a Debian to change the root to, with a Python, unless there is one; returns its root."""
+    root = ROOT / ".nox" / "debian" / suite
+    made = root / "kernelwire"
+    if not made.exists():
+        shutil.rmtree(root, ignore_errors=True)
+        packages = f"--include=ca-certificates,openssl,python{CHROOTS[suite]}-venv"
+        # An older debootstrap has no script for a newer suite; they are all that of sid.
+        script = "/usr/share/debootstrap/scripts/sid"
+        options = ("--variant=minbase", packages, suite, str(root), DEBIAN, script)
+        # What it mounts while it works is gone with it, however it ends.
+        session.run("unshare", "--mount", "debootstrap", *options, external=True)
+        made.mkdir()
+    # pip is to find what it finds outside.
+    for path in filter(None, ("/etc/resolv.conf", "/etc/pip.conf", os.environ.get("PIP_CERT"))):
+        if Path(path).exists():
+            inside = root / Path(path).relative_to("/")
+            inside.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, inside)
+    return root
+
+
+def in_chroot(session: nox.Session, root: Path, *command: str) -> None:
+    """Run a command in another Debian, with this tree as its working directory.
+
+    What is mounted for it, others do not see, and it is gone with the last of its processes, which
+    end with the first: there is nothing to unmount, and nothing of the machine's is in what is
+    removed.
+    """
+    apart = ("--mount", "--pid", "--fork", "--kill-child", f"--mount-proc={root / 'proc'}")
+    # The first process is the shell, which waits for those that lose their parents.
+    script = """
+        mount --rbind /dev "$0/dev" && mount --bind "$1" "$0/kernelwire" && shift &&
+        chroot "$0" env --chdir=/kernelwire "$@"
+        exit $?
+    """
+    network = ("pip_", "http_proxy", "https_proxy", "no_proxy")
+    env = {name: value for name, value in os.environ.items() if name.lower().startswith(network)}
+    env |= {
+        "HOME": "/root",
+        "JUPYTER_PLATFORM_DIRS": "1",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    }
+    arguments = ("sh", "-c", script, str(root), str(ROOT), *command)
+    session.log(f"in {root}: {shlex.join(command)}")
+    session.run(
+        "unshare", *apart, *arguments, external=True, env=env, include_outer_env=False, log=False
+    )  # fmt: skip
 
 
 def wheel_of(session: nox.Session) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -16,13 +17,37 @@ WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 USED = re.compile(r"uses:\s*(.+)")
 PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[\d.]+")
 RUN = re.compile(r"(?:nox --session|\.ci/run) ([a-z][\w -]*?)(?: --|$)", re.MULTILINE)
-SESSION = re.compile(r'^@nox\.session\((?:.*name="([\w-]+)")?.*\)\ndef (\w+)', re.MULTILINE)
+SESSION = re.compile(
+    r'^@nox\.session\((?:.*name="([\w-]+)")?.*\)\n(?:(?!def ).*\n)*?def (\w+)', re.MULTILINE
+)
 
 
 def sessions() -> set[str]:
     """The sessions of noxfile.py."""
     found = SESSION.findall((ROOT / "noxfile.py").read_text())
     return {name or function for name, function in found}
+
+
+def pythons() -> list[str]:
+    """The Pythons that the package's metadata lists."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    prefix = "Programming Language :: Python :: "
+    listed = (name.removeprefix(prefix) for name in project["classifiers"] if prefix in name)
+    return [version for version in listed if "." in version]
+
+
+def chroots() -> dict[str, str]:
+    """The suites of Debian's that noxfile.py has, and the Python of each."""
+    (found,) = re.findall(
+        r"^CHROOTS = (\{.*?\})", (ROOT / "noxfile.py").read_text(), re.MULTILINE | re.DOTALL
+    )
+    return ast.literal_eval(found)
+
+
+def matrix(workflow: str, job: str) -> dict[str, Any]:
+    """The matrix of a job."""
+    path = ROOT / ".github" / "workflows" / f"{workflow}.yml"
+    return yaml.safe_load(path.read_text())["jobs"][job]["strategy"]["matrix"]
 
 
 def recipe() -> dict[str, Any]:
@@ -44,6 +69,17 @@ class TestWorkflows:
         """Stops a workflow that is found to be wrong only when there is a tag."""
         named = {name for names in RUN.findall(path.read_text()) for name in names.split()}
         assert named <= sessions()
+
+
+def test_pythons_when_listed_then_each_is_tested() -> None:
+    """Stops metadata that list a Python which the workflows have left out, or the other way round."""
+    assert matrix("ci", "gate")["python"] == pythons()
+
+
+def test_chroots_when_listed_then_the_weekly_workflow_has_each() -> None:
+    """Stops a suite of Debian's that nothing runs, or with a Python that is not listed."""
+    assert matrix("weekly", "chroots")["suite"] == list(chroots())
+    assert set(chroots().values()) <= set(pythons())
 
 
 def test_wheels_when_published_then_none_may_be_missing() -> None:
