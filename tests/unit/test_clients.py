@@ -23,7 +23,12 @@ KEY = b"key"
 @pytest.fixture
 def log() -> KernelLog:
     """The log of a kernel that signs its messages."""
-    return KernelLog(Session(key=KEY), Throttle(logging.getLogger("clients")))
+
+    async def made() -> KernelLog:
+        # It takes the clock of the event loop. Python 3.12 and 3.13 warn where there is none.
+        return KernelLog(Session(key=KEY), Throttle(logging.getLogger("clients")))
+
+    return asyncio.run(made())
 
 
 def away(log: KernelLog, bound: int = 0) -> Client:
