@@ -12,13 +12,20 @@ from pathlib import Path
 
 README = Path(__file__).parents[1] / "README.md"
 
-LINK = re.compile(r"(?P<head>\]\()(?!https?://|#)(?P<path>[^)\s]+)\)")
+LINK = re.compile(r"(?P<head>(?P<image>!\[[^\]]*)?\]\()(?!https?://|#)(?P<path>[^)\s]+)\)")
 
 
 def absolute(text: str, address: str) -> str:
-    """Return a document with absolute links; those within the document stay."""
-    address = address.rstrip("/")
-    return LINK.sub(lambda match: f"{match['head']}{address}/{match['path']})", text)
+    """Return a document with absolute links; those within the document stay.
+
+    The address of a file is that of a page about it, which is no picture: that is raw.
+    """
+
+    def made_absolute(match: re.Match[str]) -> str:
+        raw = "?raw=true" if match["image"] else ""
+        return f"{match['head']}{address.rstrip('/')}/{match['path']}{raw})"
+
+    return LINK.sub(made_absolute, text)
 
 
 def main(arguments: list[str]) -> int:

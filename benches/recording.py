@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import os
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -23,15 +25,16 @@ from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.server import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from kernelwire.bench.contenders import Contender
 
 END = "finished"
+STEPS = 20_000
 CELL = f"""\
 progress = display("step 0", display_id=True)
-for step in range(1, 20_001):
-    progress.update(f"step {{step:,}} of 20,000")
+for step in range(1, {STEPS + 1:_}):
+    progress.update(f"step {{step:,}} of {STEPS:,}")
 print("{END}")"""
 
 TITLES = {STOCK.name: "Jupyter Server", KERNELWIRE.name: "Jupyter Server with kernelwire"}
@@ -62,7 +65,7 @@ def record(contender: Contender) -> list[tuple[float, Image.Image]]:
     with running(LabServer(Settings.of(contender, lift_limits=False))) as server:
         write_notebook(server.root / "work" / "progress.ipynb", [CELL])
         url = f"http://127.0.0.1:{server.port}"
-        with Notebook.opened(url, server.token, "progress.ipynb") as notebook:
+        with one_core(), Notebook.opened(url, server.token, "progress.ipynb") as notebook:
             page = notebook.page
             page.set_viewport_size({"width": WIDTH + 110, "height": 480})
             page.evaluate(PLAIN, ZOOM)
@@ -88,6 +91,23 @@ def record(contender: Contender) -> list[tuple[float, Image.Image]]:
         # On a busy machine the kernel is slower than the limits, and both look the same.
         sys.exit(f"the cell has not ended within {SECONDS} s: record on a machine that is not busy")
     return pictures
+
+
+@contextmanager
+def one_core() -> Iterator[None]:
+    """Have this thread, and a browser that it starts, leave the other cores to server and kernel.
+
+    Elsewhere the browser has a machine of its own.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(before)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def at(pictures: list[tuple[float, Image.Image]], now: float) -> Image.Image:
