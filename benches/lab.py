@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from playwright.sync_api import TimeoutError as NotSeenError
 
 from benches import rounds
-from benches.labpage import COMPLETER, Notebook, write_notebook
+from benches.labpage import COMPLETER, Notebook
+from benches.notebooks import write_notebook
 from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.server import Server, Settings
 

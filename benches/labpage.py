@@ -5,7 +5,6 @@ Needs ``jupyterlab`` and ``playwright`` (``pip install kernelwire[browser]``), a
 
 from __future__ import annotations
 
-import json
 import shutil
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -14,10 +13,9 @@ from playwright.sync_api import Page, sync_playwright
 from playwright.sync_api import TimeoutError as NotSeenError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
+    from collections.abc import Iterator
 
-__all__ = ["COMPLETER", "Notebook", "browser_page", "chromium", "write_notebook"]
+__all__ = ["COMPLETER", "Notebook", "browser_page", "chromium"]
 
 PATIENCE_MS = 120_000
 """Time in which a cell must end; a flood at the default limits takes 20 s."""
@@ -61,22 +59,6 @@ COMPLETER = ".jp-Completer:not(.lm-mod-hidden) .jp-Completer-item"
 def chromium() -> str | None:
     """Return the path of the browser; ``None`` where it is not installed."""
     return shutil.which("chromium")
-
-
-def write_notebook(path: Path, cells: Sequence[str]) -> None:
-    """Write a notebook of code cells for the kernel ``python3``."""
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    plain: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}}
-    content = {
-        "cells": [
-            {**plain, "id": f"c{number}", "outputs": [], "source": source}
-            for number, source in enumerate(cells)
-        ],
-        "metadata": {"kernelspec": kernel},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
-    path.write_text(json.dumps(content))
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image, ImageDraw, ImageFont
 
 from benches.lab import LabServer
-from benches.labpage import Notebook, write_notebook
+from benches.labpage import Notebook
+from benches.notebooks import write_notebook
 from kernelwire.bench.contenders import KERNELWIRE, STOCK
 from kernelwire.bench.host import end_on_signals, running
 from kernelwire.bench.server import Settings

@@ -18,7 +18,8 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
-from benches.labpage import Notebook, browser_page, write_notebook
+from benches.labpage import Notebook, browser_page
+from benches.notebooks import write_notebook
 
 from support.waiting import wait_until
 

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
-from benches.labpage import Notebook, browser_page, chromium, write_notebook
+from benches.labpage import Notebook, browser_page, chromium
+from benches.notebooks import write_notebook
 
 from browser.conftest import TOKEN, keep, running_lab
 from support.extensions import STAND_IN

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import secrets
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from benches.notebooks import write_notebook
 
 from support.server import START_SECONDS, Implementation, Server, free_port, process_environment
 from support.waiting import wait_until
@@ -36,7 +37,7 @@ class Voila(Server):
         if is_on:
             self.config.mkdir()
             (self.config / "voila.py").write_text(CONFIGURED)
-        (home / "page.ipynb").write_text(json.dumps(notebook(cells)))
+        write_notebook(home / "page.ipynb", cells)
         options = ("--no-browser", f"--port={self.port}", f"--token={self.token}", "--debug")
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
@@ -90,18 +91,3 @@ class Voila(Server):
         except OSError:
             return False
         return True
-
-
-def notebook(cells: Sequence[str]) -> dict[str, Any]:
-    """A notebook of code cells for the kernel ``python3``."""
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    plain: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}}
-    return {
-        "cells": [
-            {**plain, "id": f"c{number}", "outputs": [], "source": source}
-            for number, source in enumerate(cells)
-        ],
-        "metadata": {"kernelspec": kernel},
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }

@@ -1,0 +1,28 @@
+"""Notebooks that are opened in benchmarks and tests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["write_notebook"]
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write a notebook of code cells for the kernel ``python3``."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    plain: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}}
+    content = {
+        "cells": [
+            {**plain, "id": f"c{number}", "outputs": [], "source": source}
+            for number, source in enumerate(cells)
+        ],
+        "metadata": {"kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    path.write_text(json.dumps(content))
