@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-__all__ = ["write_notebook"]
+__all__ = ["notebook", "write_notebook"]
 
 
-def write_notebook(path: Path, cells: Sequence[str]) -> None:
-    """Write a notebook of code cells for the kernel ``python3``."""
+def notebook(cells: Sequence[str]) -> dict[str, Any]:
+    """Return a notebook of code cells for the kernel ``python3``."""
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     plain: dict[str, Any] = {"cell_type": "code", "execution_count": None, "metadata": {}}
-    content = {
+    return {
         "cells": [
             {**plain, "id": f"c{number}", "outputs": [], "source": source}
             for number, source in enumerate(cells)
@@ -25,4 +25,8 @@ def write_notebook(path: Path, cells: Sequence[str]) -> None:
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    path.write_text(json.dumps(content))
+
+
+def write_notebook(path: Path, cells: Sequence[str]) -> None:
+    """Write such a notebook."""
+    path.write_text(json.dumps(notebook(cells)))

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from benches.notebooks import notebook
 from jupyter_server_documents.rooms import ynotebook_room
 
 from support import ways
 from support.extensions import SERVER_DOCUMENTS, STAND_IN, in_use, status
 from support.fake_kernel import emit, script
 from support.server import RestError
-from support.voila import notebook
 from support.waiting import wait_until
 from support.ws_client import Client
 

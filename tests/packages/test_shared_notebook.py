@@ -15,6 +15,7 @@ from benches.notebooks import write_notebook
 
 from browser.conftest import TOKEN, keep, running_lab
 from support.extensions import STAND_IN
+from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,5 +93,10 @@ def test_notebook_when_two_pages_share_it_then_both_show_what_one_runs(
                 assert "getcwd" in within(page, ASK_COMPLETION)
         keep(one.page, f"{request.node.name} one.png")
         keep(two.page, f"{request.node.name} two.png")
-    saved = json.loads((home / "shared.ipynb").read_text())
-    assert len(saved["cells"][0]["outputs"]) == COUNT
+
+    def saved() -> int:
+        """How many outputs the room has saved, which it does now and then."""
+        content = json.loads((home / "shared.ipynb").read_text())
+        return len(content["cells"][0]["outputs"])
+
+    wait_until(lambda: saved() == COUNT, what="the room's next save")
