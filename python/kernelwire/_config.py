@@ -64,9 +64,7 @@ def check_connections(app: Any) -> None:
 
 def faults(cls: type[Configurable], config: Config) -> list[str]:
     """Return what is wrong in ``config`` for ``cls``, its bases' sections included, as text."""
-    # Its constructor would want a kernel and a websocket; and nobody is to be told of changes.
-    probe = cls.__new__(cls)
-    probe.unobserve_all()
+    probe = _probe(cls)
     traits = probe.traits(config=True)
     found = []
     for section in cls.section_names():
@@ -83,13 +81,20 @@ def faults(cls: type[Configurable], config: Config) -> list[str]:
 
 def configured(cls: type[Configurable], config: Config, name: str) -> Any:
     """Return the value that a trait of ``cls`` would have; its default where that is wrong."""
-    probe = cls.__new__(cls)
-    probe.unobserve_all()
+    probe = _probe(cls)
     for section in cls.section_names():
         if name in config.get(section, {}):
             with suppress(Exception):  # `faults` reports it
                 _assign(probe, name, config[section][name])
     return getattr(probe, name)
+
+
+def _probe(cls: type[Configurable]) -> Configurable:
+    """Make an object of ``cls`` that has traits, and nothing else."""
+    # Its constructor would want a kernel and a websocket; and nobody is to be told of changes.
+    probe = cls.__new__(cls)
+    probe.unobserve_all()
+    return probe
 
 
 def _assign(probe: HasTraits, name: str, value: Any) -> None:

@@ -116,16 +116,16 @@ def report_of_server(argv: list[str]) -> dict[str, Any]:
     trouble = loading_trouble()
     configured = {trait: choose(app, trait) for trait in CHOICES}
     linked = link_extensions(app)
+    found = {trait: present(app, trait) for trait in CHOICES}
     classes = {}
     for trait, choice in configured.items():
-        cls = present(app, trait)
+        cls = found[trait]
         name = qualified_name(cls) if cls else choice.present
         decided = decision(app, trait)
         reason = reason_for(choice, linked, linked.setters.get(trait), trouble)
         if decided and decided.stands_in and linked.setters.get(trait) == "kernelwire":
             reason = decided.reason
         classes[trait] = {"class": name, "reason": reason}
-    found = {trait: present(app, trait) for trait in CHOICES}
     ours = {trait for trait, cls in found.items() if cls is not None and is_kernelwires(cls)}
     return {
         "on": CONNECTION_TRAIT in ours and not linked.ending,
@@ -298,7 +298,7 @@ DRIVERS = {
 """What reads kernels and writes to browsers, likewise."""
 
 
-def receiving(trouble: str, ours: Collection[str] = tuple(CHOICES)) -> dict[str, Any]:
+def receiving(trouble: str, ours: Collection[str]) -> dict[str, Any]:
     """Report how messages are received and who does it, each with the reason.
 
     Args:

@@ -12,6 +12,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
+from traitlets.config import Config
 from traitlets.utils.importstring import import_item
 
 from kernelwire._config import check_at_start, configured
@@ -190,7 +191,7 @@ def _instead_of(default: str, trait: str, *, gateway: bool) -> Choice:
 
 def _stands_in_for(app: ServerApp, chosen: type) -> bool:
     """Whether the configuration has kernelwire's connection serve in the place of a class."""
-    if is_switched_off() or _obstacle(CONNECTION_TRAIT):
+    if not _is_stand_in_configured(app) or _obstacle(CONNECTION_TRAIT):
         return False
     try:
         names = configured(import_item(CHOICES[CONNECTION_TRAIT]), app.config, "stand_in_for")
@@ -201,11 +202,14 @@ def _stands_in_for(app: ServerApp, chosen: type) -> bool:
 
 def _asked_to_stand_in(app: ServerApp) -> dict[str, type]:
     """Return kernelwire's connection where ``stand_in_for`` is configured: it may be wrong."""
-    if is_switched_off():
-        return {}
-    cls = import_item(CHOICES[CONNECTION_TRAIT])
-    asked = any("stand_in_for" in app.config.get(name, {}) for name in cls.section_names())
-    return {CONNECTION_TRAIT: cls} if asked else {}
+    asked = _is_stand_in_configured(app)
+    return {CONNECTION_TRAIT: import_item(CHOICES[CONNECTION_TRAIT])} if asked else {}
+
+
+def _is_stand_in_configured(app: ServerApp) -> bool:
+    """Whether ``stand_in_for`` is anywhere: elsewhere, the class that has it need not be loaded."""
+    sections = [section for section in app.config.values() if isinstance(section, Config)]
+    return not is_switched_off() and any("stand_in_for" in section for section in sections)
 
 
 def decision(app: ServerApp, trait: str) -> Choice | None:

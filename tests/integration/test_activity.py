@@ -265,6 +265,4 @@ def test_files_when_kernels_are_restarted_then_none_stay_open(
     before = restarting.open_files()
     for _ in range(6):
         restarting.restart_kernel(kernel_id)
-    wait_until(
-        lambda: restarting.open_files() <= before + 2, what=f"no more than {before} descriptors"
-    )
+    restarting.wait_for_files(before + 2)

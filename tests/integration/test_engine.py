@@ -129,9 +129,7 @@ def test_connections_when_many_come_and_go_in_a_flood_then_nothing_is_left(start
         else:
             client.close()
     server.wait_for_connections(kernel_id, 1)
-    wait_until(
-        lambda: server.open_files() <= before + MAX_AWAY * DESCRIPTORS, what="closed descriptors"
-    )
+    server.wait_for_files(before + MAX_AWAY * DESCRIPTORS)
     seen += steady.messages(
         until=numbered(numbers(seen)[-1] + 100) if numbers(seen) else numbered(100)
     )

@@ -150,10 +150,7 @@ def test_files_when_tabs_come_and_go_then_none_stay_open(
     before = server.open_files()
     for _ in range(10):
         leave(server, connect(kernel_id), kernel_id)
-    wait_until(
-        lambda: server.open_files() <= before + 2,
-        what=f"no more than {before} descriptors",
-    )
+    server.wait_for_files(before + 2)
 
 
 # kernels

@@ -18,8 +18,9 @@ The n-th emitted message of a kernel has n in its metadata as "number", so that 
 disorder show; what is published is never dropped on this side. The reply to a kernel info request
 says how many were "emitted", how many ticks are "to_come", and how often that was "asked". Comm messages are sent back on iopub
 as they came. Environment: FAKE_KERNEL_MUTE=1 answers nothing, FAKE_KERNEL_STDIN=3 is asked for its
-info three times before it listens on stdin, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER from giving an identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65), FAKE_KERNEL_UTC=+00:00
-is how its dates end, which are else those of ipykernel: a server that parses them writes others.
+info three times before it listens on stdin, FAKE_KERNEL_HANDOVER=0 keeps a ROUTER from giving an
+identity to a new peer, FAKE_KERNEL_XPUB=1 greets each subscriber (JEP 65), FAKE_KERNEL_UTC=+00:00 is
+how its dates end, which are else those of ipykernel: a server that parses them writes others.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Hub(Server):
         self.home = home
         self.token = secrets.token_hex(16)
         self.transport = "tcp"
-        self.log_path = home / "hub.log"
+        self.log_path = self.output_path = home / "hub.log"
         self._info = {"port": free_port(), "base_url": "/hub/"}
         file = home / "config.py"
         file.write_text(

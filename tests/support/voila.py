@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from benches.notebooks import write_notebook
 
-from support.server import START_SECONDS, Implementation, Server, free_port, process_environment
+from support.extensions import UNCONFIGURED
+from support.server import START_SECONDS, Server, free_port, process_environment
 from support.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-UNCONFIGURED = Implementation("unconfigured", {})
 CONFIGURED = "from kernelwire.voila_config import c as kernelwire_config\n"
 CONFIGURED += "c.merge(kernelwire_config)\n"
 """What docs/works-with.md says is to be put into ``voila.py``."""
